@@ -1,0 +1,87 @@
+"""The manifest: what was downloaded, by name, size and hash. It stands for the images, which DVC does not track itself
+(as a DVC out, COCO would cost a second copy on disk and seconds at every command)."""
+
+import os
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ssd_lib.errors import InputError, StateError
+from ssd_lib.files import write_text
+
+MANIFEST_PATH = Path("data/manifest.json")
+HEAL = "`dvc repro --force --single-item download` fetches what is missing"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Archive(_Frozen):
+    """A downloaded archive: its size in bytes and its MD5 as 32 hex digits."""
+
+    bytes: int
+    md5: str
+
+
+class Split(_Frozen):
+    """Where one split lies below the root: the folder of its images and its annotation file."""
+
+    images: str
+    annotations: str
+    format: str = "coco"
+
+
+class Manifest(_Frozen):
+    """What a source has put on the disk.
+
+    Attributes:
+        source: `data.source` that made it.
+        root: the folder that all names are below; relative to data/raw, or absolute for a local data set.
+        archives: what was downloaded, by its path below the base URL.
+        splits: by name: "train", "val", at times "test" (whose annotation file has images only).
+        files: every image and annotation file: name below root (with "/") -> (size in bytes, SHA-256 in hex).
+    """
+
+    source: str
+    root: str
+    archives: dict[str, Archive] = {}
+    splits: dict[str, Split]
+    files: dict[str, tuple[int, str]]
+
+    def path(self, name: str) -> Path:
+        """Where the file called `name` lies on this machine."""
+        return raw_folder() / self.root / name
+
+    def images(self, split: str) -> dict[str, tuple[int, str]]:
+        """The rows of `files` that lie in the image folder of `split`, without its annotation file."""
+        part = self.splits[split]
+        prefix = f"{part.images}/" if part.images else ""
+        return {name: row for name, row in self.files.items() if name.startswith(prefix) and name != part.annotations}
+
+    def save(self, path: Path = MANIFEST_PATH) -> None:
+        """Write it, sorted by name, one file a line: the same content gives the same bytes."""
+        ordered = self.model_copy(update={"files": dict(sorted(self.files.items()))})
+        write_text(path, ordered.model_dump_json(indent=1) + "\n")
+
+
+def load_manifest(path: Path = MANIFEST_PATH) -> Manifest:
+    """Read the manifest.
+
+    Raises:
+        StateError: it is not there.
+        InputError: it is not a manifest.
+    """
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise StateError(f"{path}: missing. `dvc repro download` makes it.") from error
+    except ValidationError as error:
+        raise InputError(f"{path}: not a manifest of this project ({error.error_count()} faults, the first: "
+                         f"{error.errors()[0]['msg']}). Delete it and run `dvc repro download`.") from error
+
+
+def raw_folder() -> Path:
+    """data/raw of the main repository: `dvc exp run --temp` and queued runs work in a copy without the images, so that
+    DVC_ROOT, which DVC sets to the main repository, leads to them."""
+    return Path(os.environ.get("DVC_ROOT", ".")) / "data" / "raw"

@@ -1,0 +1,17 @@
+"""How every stage ends: a line of summary, or one clear message and an exit code that makes DVC stop."""
+
+import sys
+from collections.abc import Callable
+
+from ssd_lib.errors import InputError, StateError
+
+
+def run(stage: Callable[[], str]) -> None:
+    """Run a stage and print the line that it returns; a fault of the user's ends in one message, without a traceback."""
+    try:
+        print(stage(), flush=True)
+    except (InputError, StateError) as error:
+        sys.exit(f"\nERROR {error}")
+    except KeyboardInterrupt:
+        print("\nstopped; what is finished is kept. The same command goes on from here.", file=sys.stderr)
+        sys.exit(130)
