@@ -1,0 +1,1 @@
+"""Single Shot MultiBox Detector: data, nets, training that continues bit for bit, evaluation, export."""

@@ -1,0 +1,1 @@
+"""Annotations without torch: one form (COCO), its checks and its repair."""

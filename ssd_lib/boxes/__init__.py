@@ -1,0 +1,1 @@
+"""Pure tensor maths of the detector: boxes, priors, coding, matching, loss."""

@@ -1,0 +1,1 @@
+"""From files to batches: augmentation, data set, stateless order."""

@@ -1,0 +1,1 @@
+"""What a trained net is used for: detections, evaluation, pictures, export."""

@@ -1,0 +1,1 @@
+"""The nets, one table row each."""

@@ -1,0 +1,164 @@
+"""params.yaml as frozen, checked values. Every stage checks the whole file, so that a typo in `train` is found before the
+first byte is downloaded, but is given only the groups that it asks for: dvc.yaml lists the same ones as its `params`."""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from ssd_lib.errors import InputError
+
+PARAMS_PATH = Path("params.yaml")
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Auto = Literal["auto"]
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataParams(_Group):
+    """Which data set, and where from."""
+
+    source: Literal["demo", "coco2017", "local"]
+    format: Literal["coco"]
+    paths: list[str]
+    base_url: Annotated[str, Field(pattern=r"^https?://\S+$")]
+    splits: list[Literal["train", "val", "test"]]
+    demo_images: tuple[Annotated[int, Field(ge=4)], Annotated[int, Field(ge=4)]]
+    max_bad_fraction: Fraction
+
+    @model_validator(mode="after")
+    def _splits_hold_train_and_val(self) -> "DataParams":
+        if not {"train", "val"} <= set(self.splits):
+            raise ValueError(f"splits is {self.splits}; it needs both train and val")
+        return self
+
+    @model_validator(mode="after")
+    def _local_has_a_path(self) -> "DataParams":
+        if self.source == "local" and len(self.paths) != 1:
+            raise ValueError(f"paths has {len(self.paths)} entries; source: local takes one folder, e.g. [/my/data]")
+        return self
+
+
+class FixParams(_Group):
+    """How annotations are repaired."""
+
+    min_box_px: Annotated[float, Field(gt=0)]
+
+
+class ModelParams(_Group):
+    """Which net; a name from `ssd_lib.nets.zoo`."""
+
+    net: Literal["mb2-ssd-lite"]
+    image_size: Annotated[int, Field(ge=64, le=1024)]
+    width_mult: Annotated[float, Field(ge=0.1, le=4)]
+
+
+class TrainParams(_Group):
+    """How it is trained. `epochs` and what stands in `SHAPELESS` may change without starting afresh."""
+
+    epochs: Count
+    batch_size: Annotated[int, Field(ge=2)]
+    lr: Annotated[float, Field(gt=0)]
+    optimizer: Literal["sgd", "adam"]
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    schedule: Literal["cosine", "multistep", "constant"]
+    milestones: list[Fraction]
+    gamma: Annotated[float, Field(gt=0, le=1)]
+    warmup_epochs: Annotated[float, Field(ge=0)]
+    clip_grad_norm: Annotated[float, Field(ge=0)]
+    ema_decay: Annotated[float, Field(ge=0, lt=1)]
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    augmentation: Literal["ssd", "ssdlite", "light", "none"]
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    resume: Annotated[str, Field(min_length=1)]
+    checkpoint_minutes: Annotated[float, Field(gt=0)]
+    ap_every_epochs: Annotated[int, Field(ge=0)]
+    select: Literal["last", "best"]
+
+
+class EvalParams(_Group):
+    """How detections are made and measured."""
+
+    batch_size: Count
+    score_threshold: Fraction
+    nms_iou: Fraction
+    top_k_per_class: Count
+    max_detections: Count
+    pictures: Annotated[int, Field(ge=0)]
+
+
+class ExportParams(_Group):
+    """How the model is exported."""
+
+    opset: Annotated[int, Field(ge=18, le=23)]
+
+
+class RuntimeParams(_Group):
+    """What does not change the result."""
+
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+    workers: Auto | Annotated[int, Field(ge=0)]
+    processes: Auto | Count
+    downloads: Count
+
+
+class Params(_Group):
+    """The whole of params.yaml."""
+
+    data: DataParams
+    fix: FixParams
+    model: ModelParams
+    train: TrainParams
+    eval: EvalParams
+    export: ExportParams
+    runtime: RuntimeParams
+
+
+def load_params(path: Path = PARAMS_PATH) -> Params:
+    """Read and check params.yaml.
+
+    Raises:
+        InputError: the file is missing or not YAML, or has faults; all of them are named at once.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: missing. Run from the root of the project, or `git checkout {path}`.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    try:
+        return Params.model_validate(tree)
+    except ValidationError as error:
+        lines = [_sentence(fault) for fault in error.errors()]
+        head = f"{path}: 1 fault" if len(lines) == 1 else f"{path}: {len(lines)} faults"
+        raise InputError("\n  ".join([f"{head}; nothing was run.", *lines])) from error
+
+
+def _sentence(fault: ErrorDetails) -> str:
+    """Say one of pydantic's faults as a person would."""
+    place = [str(part) for part in fault["loc"]]
+    dotted = ".".join(place)
+    if fault["type"] == "extra_forbidden":
+        known = _known_keys(place[:-1])
+        near = difflib.get_close_matches(place[-1], known, n=1)
+        return f"unknown key '{dotted}'; " + (f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}")
+    if fault["type"] == "missing":
+        return f"missing key '{dotted}'; `git show HEAD:params.yaml` shows it with its comment"
+    if fault["type"] == "value_error":
+        return f"{dotted}: {fault['msg'].removeprefix('Value error, ')}"
+    return f"{dotted}: {fault['msg'][0].lower()}{fault['msg'][1:]}, found {fault['input']!r}"
+
+
+def _known_keys(place: list[str]) -> list[str]:
+    model: Any = Params
+    for part in place:
+        model = model.model_fields[part].annotation
+    return list(model.model_fields)
