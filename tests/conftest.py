@@ -1,0 +1,17 @@
+"""What all tests share: where the real photographs are."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real photographs and golden figures that lies beside the project."""
+    folder = Path(os.environ.get("SSD_SHARED_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there; set SSD_SHARED_DATA to the folder of real photographs")
+    return folder
