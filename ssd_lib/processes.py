@@ -1,0 +1,23 @@
+"""Parents and children: a child that ends when its parent does, however the parent ends."""
+
+import ctypes
+import os
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+
+
+def die_with_parent(signal_number: int) -> bool:
+    """Ask the kernel to send this process a signal when its parent ends; a kill -9 of the parent included.
+
+    Returns:
+        Whether that is to be had: only Linux has it.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal_number)
+    if os.getppid() != parent:  # it ended before the kernel knew
+        signal.raise_signal(signal.Signals(signal_number))
+    return True
