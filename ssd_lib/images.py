@@ -7,30 +7,45 @@ import numpy as np
 
 os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # its warnings name no file; errors of ours do
 
-import cv2  # noqa: E402
+import cv2
 
-from ssd_lib.errors import InputError  # noqa: E402
+from ssd_lib.errors import InputError
 
 cv2.setNumThreads(0)  # parallelism is by process; OpenCV's own threads would fight for the same cores
 READ_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+LIST_THEM = "`dvc repro --force --single-item validate` lists every such file"
 
 
 def read_image(path: Path) -> np.ndarray:
     """Decode an image file.
 
-    Boxes refer to the pixels as they are stored, so an EXIF rotation is not applied (COCO's annotations are made so).
-
     Returns:
-        (H, W, 3) uint8, RGB; grayscale becomes three equal channels.
+        (H, W, 3) uint8, RGB; see `decode_image`.
 
     Raises:
         InputError: the file is missing or is not an image.
     """
     try:
-        data = np.fromfile(path, dtype=np.uint8)
+        data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}. `dvc repro --force validate` lists every such file.") from error
-    image = cv2.imdecode(data, READ_FLAGS) if data.size else None
+        raise InputError(f"{path}: cannot be read: {error.strerror}. {LIST_THEM}.") from error
+    image = decode_image(data)
     if image is None:
-        raise InputError(f"{path}: not an image that OpenCV reads. `dvc repro --force validate` lists every such file.")
+        raise InputError(f"{path}: not an image that OpenCV reads. {LIST_THEM}.")
     return image
+
+
+def decode_image(data: bytes) -> np.ndarray | None:
+    """Decode the bytes of an image file; of an animation, the first picture.
+
+    Boxes refer to the pixels as they are stored, so an EXIF rotation is not applied (COCO's annotations are made so).
+    A JPEG that is cut short is decoded with a grey rest: only `validate` finds that.
+
+    Returns:
+        (H, W, 3) uint8, RGB; grayscale becomes three equal channels, 16 bits become 8, transparency is dropped.
+        None where OpenCV sees no image.
+    """
+    try:
+        return cv2.imdecode(np.frombuffer(data, dtype=np.uint8), READ_FLAGS) if data else None
+    except cv2.error:  # absurd sizes
+        return None

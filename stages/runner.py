@@ -1,9 +1,12 @@
 """How every stage ends: a line of summary, or one clear message and an exit code that makes DVC stop."""
 
+import signal
 import sys
 from collections.abc import Callable
 
-from ssd_lib.errors import InputError, StateError
+from ssd_lib.errors import InputError, StateError, Stopped
+
+AGAIN = "stopped; what is finished is kept. The same command goes on from here."
 
 
 def run(stage: Callable[[], str]) -> None:
@@ -12,6 +15,12 @@ def run(stage: Callable[[], str]) -> None:
         print(stage(), flush=True)
     except (InputError, StateError) as error:
         sys.exit(f"\nERROR {error}")
+    except Stopped as stop:
+        _leave(stop.message, stop.signal_number)
     except KeyboardInterrupt:
-        print("\nstopped; what is finished is kept. The same command goes on from here.", file=sys.stderr)
-        sys.exit(130)
+        _leave(AGAIN, signal.SIGINT)
+
+
+def _leave(message: str, signal_number: int) -> None:
+    print(f"\n{message}", file=sys.stderr)
+    sys.exit(128 + signal_number)

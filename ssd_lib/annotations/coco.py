@@ -1,16 +1,20 @@
-"""Annotations in their one form: COCO's, in memory and on disk. Reading drops segmentations and refuses what is not this
-form; whether the values make sense is for `checks` to say, and for `repair` to mend."""
+"""Annotations in their one form: COCO's, in memory and on disk. Reading drops segmentations and refuses other forms;
+whether the values make sense is for `checks` to say, and for `repair` to mend."""
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ssd_lib.errors import InputError
 from ssd_lib.files import atomic_write
+from ssd_lib.manifest import Manifest
 
 UNUSED_KEYS = {"segmentation", "keypoints", "segments_info"}  # most of a file's bytes, and not needed for boxes
+HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # JSON can hold one, UTF-8 cannot
+LISTS = ("images", "annotations", "categories")
 INT64 = range(-(2**63), 2**63)  # ids end in tensors
 
 
@@ -51,7 +55,16 @@ class Annotations(NamedTuple):
     images: tuple[Image, ...]
     boxes: tuple[Box, ...]
     categories: tuple[Category, ...]
-    info: dict[str, str] = {}
+    info: dict[str, str]
+
+
+def read_split(manifest: Manifest, split: str) -> Annotations:
+    """Read the annotations of one split, with each image under its name in the manifest; only "test" may lack boxes."""
+    part = manifest.splits[split]
+    annotations = read_annotations(manifest.path(part.annotations), boxes=split != "test")
+    prefix = f"{part.images}/" if part.images else ""
+    images = tuple(image._replace(file_name=prefix + image.file_name) for image in annotations.images)
+    return annotations._replace(images=images)
 
 
 def read_annotations(path: Path, *, boxes: bool = True) -> Annotations:
@@ -59,7 +72,8 @@ def read_annotations(path: Path, *, boxes: bool = True) -> Annotations:
     try:
         text = path.read_text(encoding="utf-8-sig")  # some editors leave a byte order mark
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {error.start} is not UTF-8; annotations are JSON text. Is it an archive?") from error
+        raise InputError(f"{path}: byte {error.start} is not UTF-8; annotations are JSON text. "
+                         "Is it an archive?") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}. `dvc repro --force --single-item download` "
                          "fetches what is missing.") from error
@@ -69,29 +83,30 @@ def read_annotations(path: Path, *, boxes: bool = True) -> Annotations:
 def parse_annotations(text: str, where: str, *, boxes: bool = True) -> Annotations:
     """Turn the text of a COCO instances file into annotations.
 
-    Law: `parse_annotations(format_annotations(a)) == a`. Objects lose their unused keys as they are parsed, so that the
-    segmentations of a whole COCO are never in memory together. NaN and infinity pass, for `checks` to name.
+    Law: parsing what `format_annotations` wrote gives the same annotations. Objects lose their unused keys as they are
+    parsed, so that the segmentations of a whole COCO are never in memory together. NaN and infinity pass, for `checks`
+    to name.
 
     Args:
         text: JSON.
         where: names the file in errors.
-        boxes: False takes a file of images alone, as COCO publishes for its test split.
+        boxes: must there be any? False also takes a list of images alone, as COCO publishes for its test split.
 
     Raises:
         InputError: cut short, another kind of file, a key missing or twice, a wrong type; with the place.
     """
     tree = _parse_json(text, where)
     if not isinstance(tree, dict):
-        raise InputError(f"{where}: holds a {type(tree).__name__}; annotations are an object with images, annotations and "
-                         "categories. Is it a file of detection results?")
-    wanted = ("images", "annotations", "categories") if boxes else ("images",)
-    rows = {key: _rows(tree, key, where) for key in wanted}
+        raise InputError(f"{where}: holds a {type(tree).__name__}; annotations are an object with images, annotations "
+                         "and categories. Is it a file of detection results?")
+    rows = {key: _rows(tree, key, where) for key in LISTS if boxes or key in tree}
     if any("caption" in row and "bbox" not in row for row in rows.get("annotations", ())[:1]):
-        raise InputError(f"{where}: holds captions; a detector learns from boxes. Take the instances_*.json file beside it.")
+        raise InputError(f"{where}: holds captions; a detector learns from boxes. "
+                         "Take the instances_*.json file beside it.")
     info = tree.get("info")
     strings = {key: value for key, value in info.items() if isinstance(value, str)} if isinstance(info, dict) else {}
     return Annotations(
-        tuple(_image(row, f"{where}: images[{at}]") for at, row in enumerate(rows["images"])),
+        tuple(_image(row, f"{where}: images[{at}]") for at, row in enumerate(rows.get("images", ()))),
         tuple(_box(row, f"{where}: annotations[{at}]") for at, row in enumerate(rows.get("annotations", ()))),
         tuple(_category(row, f"{where}: categories[{at}]") for at, row in enumerate(rows.get("categories", ()))),
         strings)
@@ -162,8 +177,8 @@ def _box(row: dict[str, Any], where: str) -> Box:
 
 
 def _category(row: dict[str, Any], where: str) -> Category:
-    number = _whole(row, "id", where)
-    return Category(number, _text(row, "name", where), _whole(row, "source_id", where) if "source_id" in row else number)
+    source_id = _whole(row, "source_id" if "source_id" in row else "id", where)
+    return Category(_whole(row, "id", where), _text(row, "name", where), source_id)
 
 
 def _get(row: dict[str, Any], key: str, where: str) -> Any:
@@ -181,9 +196,9 @@ def _whole(row: dict[str, Any], key: str, where: str) -> int:
 
 def _text(row: dict[str, Any], key: str, where: str) -> str:
     value = _get(row, key, where)
-    if isinstance(value, str):
+    if isinstance(value, str) and not HALF_CHARACTER.search(value):
         return value
-    raise InputError(f"{where}{_of(row)} has {key} {value!r:.60}; it must be a string.")
+    raise InputError(f"{where}{_of(row)} has {key} {value!r:.60}; it must be a string of whole characters.")
 
 
 def _number(value: Any, key: str, row: dict[str, Any], where: str) -> float:

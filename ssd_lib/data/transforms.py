@@ -9,6 +9,7 @@ import numpy as np
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for news at import
 
 import albumentations as A  # noqa: E402
+from albumentations.core.type_definitions import Targets  # noqa: E402
 
 CROP_MIN_IOUS = (1.0, 0.0, 0.1, 0.3, 0.5, 0.7, 0.9)  # 1.0: the whole image
 CROP_TRIES = 50
@@ -67,7 +68,7 @@ class MinIoUCrop(A.DualTransform):
     Source: Liu et al. 2016, arXiv 1512.02325, sec. 2.2 "Data augmentation", and the authors' batch sampler.
     """
 
-    _targets = ("image", "bboxes")
+    _targets = (Targets.IMAGE, Targets.BBOXES)
 
     def __init__(self, p: float = 1.0) -> None:
         super().__init__(p=p)
@@ -103,7 +104,7 @@ class ZoomOut(A.DualTransform):
     Source: Liu et al. 2016, arXiv 1512.02325, sec. 3.6 "Data Augmentation for Small Object Accuracy".
     """
 
-    _targets = ("image", "bboxes")
+    _targets = (Targets.IMAGE, Targets.BBOXES)
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__(p=p)

@@ -1,0 +1,73 @@
+"""Every kind of fault that `validate` finds, in one table: how much it weighs and what `fix_annotations` does about it.
+Finding them is the business of `checks` and `image_checks`."""
+
+from collections.abc import Iterable
+from typing import Any, Literal, NamedTuple
+
+FIRST = 20  # so many faults of a kind are written out; the rest are counted
+
+
+class Kind(NamedTuple):
+    """One row of the table.
+
+    Attributes:
+        of: what it is a fault of.
+        is_bad: counts against `data.max_bad_fraction`; otherwise it is a warning.
+        leaves_out: the image cannot be trained on, so that `fix_annotations` leaves it out.
+        cure: what `fix_annotations` does.
+    """
+
+    name: str
+    of: Literal["images", "boxes", "categories"]
+    is_bad: bool
+    leaves_out: bool
+    cure: str
+
+
+KINDS = {kind.name: kind for kind in (
+    Kind("missing", "images", True, True, "leaves the image and its boxes out"),
+    Kind("empty", "images", True, True, "leaves the image and its boxes out"),
+    Kind("truncated", "images", True, True, "leaves the image and its boxes out"),
+    Kind("not_an_image", "images", True, True, "leaves the image and its boxes out"),
+    Kind("too_large", "images", True, True, "leaves the image and its boxes out"),
+    Kind("size_differs", "images", True, True, "leaves the image and its boxes out: nobody knows where they lie"),
+    Kind("changed", "images", True, False, "keeps the image as it is now"),
+    Kind("duplicate_image_id", "images", True, False, "keeps the first image; the boxes of both become its own"),
+    Kind("duplicate_file_name", "images", True, False, "keeps the first entry; the boxes of both become its own"),
+    Kind("wrong_format", "images", False, False, "nothing; the image is read by its content"),
+    Kind("orphan", "images", False, False, "nothing; the image is not used"),
+    Kind("unknown_image", "boxes", True, False, "removes the box"),
+    Kind("unknown_category", "boxes", True, False, "removes the box"),
+    Kind("duplicate_box_id", "boxes", True, False, "keeps the first box"),
+    Kind("non_finite", "boxes", True, False, "removes the box"),
+    Kind("inverted", "boxes", True, False, "removes the box"),
+    Kind("zero_size", "boxes", True, False, "removes the box"),
+    Kind("outside", "boxes", True, False, "removes the box"),
+    Kind("partly_outside", "boxes", False, False, "clips the box to the image"),
+    Kind("duplicate_category_id", "categories", False, False, "keeps the first category"),
+    Kind("duplicate_category_name", "categories", False, False, "makes one class of them"),
+    Kind("empty_category_name", "categories", False, False, "removes the category and its boxes"),
+    Kind("untrained_category", "categories", False, False, "keeps it; it is never detected, so it lowers AP"),
+)}
+
+
+class Fault(NamedTuple):
+    """One fault: `subject` is what is counted once however many faults it has; `text` is for people."""
+
+    kind: str
+    subject: tuple[str, int | str]
+    text: str
+
+
+def count_bad(faults: Iterable[Fault], of: str) -> int:
+    """How many images, or boxes, have a fault that counts."""
+    return len({fault.subject for fault in faults if KINDS[fault.kind].of == of and KINDS[fault.kind].is_bad})
+
+
+def summarise(faults: Iterable[Fault]) -> list[dict[str, Any]]:
+    """The kinds that were found, in the order of the table: how many, the first of them, what will be done."""
+    texts: dict[str, list[str]] = {name: [] for name in KINDS}
+    for fault in faults:
+        texts[fault.kind].append(fault.text)
+    return [{"kind": name, "count": len(found), "bad": KINDS[name].is_bad,
+             "fix_annotations": KINDS[name].cure, "first": found[:FIRST]} for name, found in texts.items() if found]

@@ -1,0 +1,73 @@
+"""The work of the stage `fix_annotations`: read, `repair`, write data/fixed, which is all that training learns of the
+data but the pixels."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from ssd_lib.annotations.coco import Annotations, Category, read_split, write_annotations
+from ssd_lib.annotations.repair import fix, merge_categories
+from ssd_lib.errors import InputError
+from ssd_lib.files import write_json, write_text
+from ssd_lib.manifest import Manifest
+from ssd_lib.params import FixParams
+
+FIXED_FOLDER = Path("data/fixed")
+
+
+def fix_annotations(manifest: Manifest, report: dict[str, Any], params: FixParams,
+                    folder: Path = FIXED_FOLDER) -> dict[str, Annotations]:
+    """Write train.json, val.json, labels.txt and id_map.json; the same input gives the same bytes.
+
+    Args:
+        manifest: what was downloaded.
+        report: of `validate`; its `unreadable` images are left out.
+        params: the group `fix`.
+        folder: where to.
+
+    Returns:
+        The fixed annotations of "train" and "val", as written.
+
+    Raises:
+        InputError: nothing is left to train on or to validate with, or train and val disagree about their classes.
+    """
+    splits = {split: read_split(manifest, split) for split in ("train", "val")}
+    categories = merge_categories(splits["train"], splits["val"])
+    unreadable = set(report["unreadable"])
+    fixed = {split: _fix_split(annotations._replace(categories=categories), unreadable, params, manifest)
+             for split, annotations in splits.items()}
+    for split, annotations in fixed.items():
+        _refuse_nothing(split, annotations, splits[split])
+    for split, annotations in fixed.items():
+        write_annotations(folder / f"{split}.json", annotations)
+    _write_labels(folder, fixed["train"].categories)
+    return fixed
+
+
+def images_sha256(manifest: Manifest, annotations: Annotations) -> str:
+    """One hash over the names, sizes and hashes of all images: it changes when the bytes of any image do."""
+    names = sorted(image.file_name for image in annotations.images)
+    rows = [[name, *manifest.files.get(name, (0, ""))] for name in names]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def _fix_split(annotations: Annotations, unreadable: set[str], params: FixParams, manifest: Manifest) -> Annotations:
+    fixed = fix(annotations, unreadable, params.min_box_px)
+    return fixed._replace(info={"source": manifest.source, "images_sha256": images_sha256(manifest, fixed)})
+
+
+def _refuse_nothing(split: str, fixed: Annotations, before: Annotations) -> None:
+    if any(not box.is_crowd for box in fixed.boxes):
+        return
+    raise InputError(f"{split}: nothing is left of {len(before.images)} images and {len(before.boxes)} boxes but "
+                     f"{len(fixed.images)} images and no objects; at least one object is needed. See "
+                     "reports/validation.json for the faults, and fix.min_box_px.")
+
+
+def _write_labels(folder: Path, categories: tuple[Category, ...]) -> None:
+    """Line n of labels.txt, counted from 0, names label n; id_map.json leads to the original ids and back."""
+    write_text(folder / "labels.txt", "".join(f"{name}\n" for name in ("BACKGROUND", *(c.name for c in categories))))
+    write_json(folder / "id_map.json", {
+        "to_source": {str(category.id): category.source_id for category in categories},
+        "from_source": {str(category.source_id): category.id for category in categories}}, indent=1)

@@ -1,0 +1,122 @@
+"""The work of the stage `validate`: check every image and every annotation of a manifest, and write what was found.
+It changes and moves nothing."""
+
+import json
+import os
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ssd_lib.annotations.checks import check_annotations, check_between
+from ssd_lib.annotations.coco import Annotations, read_split
+from ssd_lib.annotations.faults import KINDS, Fault, count_bad, summarise
+from ssd_lib.annotations.image_checks import SUFFIXES, Photo, check_photos
+from ssd_lib.errors import InputError, StateError
+from ssd_lib.files import write_json
+from ssd_lib.manifest import HEAL, Manifest
+from ssd_lib.params import DataParams, RuntimeParams
+
+REPORT_PATH = Path("reports/validation.json")
+COUNTED = ("images", "boxes", "crowds", "images_without_boxes")
+PHOTO_SUFFIXES = set().union(*SUFFIXES.values())
+
+
+def validate(manifest: Manifest, data: DataParams, runtime: RuntimeParams, path: Path = REPORT_PATH) -> dict[str, Any]:
+    """Check all images and annotations and write the report.
+
+    The numbers at the top of the report are what `dvc metrics show` prints; its lists are for people and for
+    `fix_annotations`. The same files give the same bytes.
+
+    Returns:
+        The report, as written to `path`.
+
+    Raises:
+        InputError: an annotation file cannot be read; or, after the report was written, more than
+            `data.max_bad_fraction` of the images or of the boxes are bad.
+    """
+    splits = {split: read_split(manifest, split) for split in manifest.splits}
+    faults = list(check_photos(_photos(manifest, splits), _worker_count(runtime)))
+    faults += _orphans(manifest, splits)
+    for split, annotations in splits.items():
+        faults += check_annotations(annotations, split)
+    if "train" in splits and "val" in splits:
+        faults += check_between(splits["train"], splits["val"])
+    report = _report(splits, faults)
+    write_json(path, report, indent=1)
+    _refuse_too_many(report, data.max_bad_fraction, path)
+    return report
+
+
+def load_report(path: Path = REPORT_PATH) -> dict[str, Any]:
+    """Read the report that `validate` wrote.
+
+    Raises:
+        StateError: there is none, or it is cut short.
+    """
+    try:
+        report = json.loads(path.read_bytes())
+        return {**report, "unreadable": list(report["unreadable"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StateError(f"{path}: not a report of validate: {error}. `dvc repro --force --single-item validate` "
+                         "makes it.") from error
+
+
+def _photos(manifest: Manifest, splits: dict[str, Annotations]) -> list[Photo]:
+    """Each file that an annotation names, once for each split."""
+    return [Photo(split, name, manifest.path(name), size, manifest.files.get(name))
+            for split, annotations in splits.items()
+            for name, size in sorted({image.file_name: (image.width, image.height)
+                                      for image in reversed(annotations.images)}.items())]
+
+
+def _orphans(manifest: Manifest, splits: dict[str, Annotations]) -> list[Fault]:
+    named = {image.file_name for annotations in splits.values() for image in annotations.images}
+    return [Fault("orphan", (split, name), f"{name}: no annotation file lists it")
+            for split in splits for name in sorted(_files(manifest, split) - named)
+            if PurePosixPath(name).suffix.lower() in PHOTO_SUFFIXES]
+
+
+def _files(manifest: Manifest, split: str) -> set[str]:
+    """What lies in the folder of a split: by the manifest, and, where the folder is the split's own, on the disk."""
+    names = set(manifest.images(split))
+    folder = manifest.splits[split].images
+    if folder:
+        top = manifest.path(folder)
+        names.update(f"{folder}/{file.relative_to(top).as_posix()}" for file in top.rglob("*") if file.is_file())
+    return names
+
+
+def _report(splits: dict[str, Annotations], faults: list[Fault]) -> dict[str, Any]:
+    counts = {split: _counts(annotations) for split, annotations in splits.items()}
+    return {
+        **{key: sum(numbers[key] for numbers in counts.values()) for key in COUNTED},
+        "bad_images": count_bad(faults, "images"),
+        "bad_boxes": count_bad(faults, "boxes"),
+        "warnings": sum(not KINDS[fault.kind].is_bad for fault in faults),
+        "splits": [{"split": split, **numbers} for split, numbers in counts.items()],
+        "faults": summarise(faults),
+        "unreadable": sorted({str(fault.subject[1]) for fault in faults if KINDS[fault.kind].leaves_out}),
+    }
+
+
+def _counts(annotations: Annotations) -> dict[str, int]:
+    images, boxed = {image.id for image in annotations.images}, {box.image_id for box in annotations.boxes}
+    return {"images": len(annotations.images), "boxes": len(annotations.boxes),
+            "crowds": sum(box.is_crowd for box in annotations.boxes),
+            "images_without_boxes": len(images - boxed) if boxed else 0}
+
+
+def _refuse_too_many(report: dict[str, Any], allowed: float, path: Path) -> None:
+    for of in ("images", "boxes"):
+        bad, total = report[f"bad_{of}"], report[of]
+        if bad > allowed * total:
+            found = [fault for fault in report["faults"] if fault["bad"] and KINDS[fault["kind"]].of == of]
+            first = "\n  ".join(f"{fault['kind']} ({fault['count']}): {fault['first'][0]}" for fault in found)
+            raise InputError(f"{path}: {bad} of {total} {of} are bad ({bad / total:.1%}); data.max_bad_fraction allows "
+                             f"{allowed:.1%}. Mend the files ({HEAL}), or raise data.max_bad_fraction to go on without "
+                             f"them. By kind, with the first of each:\n  {first}")
+
+
+def _worker_count(runtime: RuntimeParams) -> int:
+    if runtime.workers != "auto":
+        return runtime.workers
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

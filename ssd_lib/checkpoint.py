@@ -1,0 +1,161 @@
+"""Combo checkpoints: all that a run needs to continue as if it had never stopped, in one file of plain values and tensors.
+
+Which checkpoint a run continues from is decided in `ssd_lib.train.resume`; here is what one is, and how it gets to the disk.
+"""
+
+import os
+import shutil
+import sys
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ssd_lib.errors import InputError, StateError
+from ssd_lib.files import atomic_write
+
+CHECKPOINT_FORMAT = "ssd-combo-1"
+LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
+
+
+@dataclass(frozen=True)
+class ComboCheckpoint:
+    """The state of a run between two steps.
+
+    Attributes:
+        fingerprint: of all that shapes the result; the same fingerprint means the same run.
+        params: the groups `data`, `fix`, `model`, `train` as plain values.
+        data_digest: SHA-256 of the bytes of data/fixed.
+        spec: `NetSpec` as plain values.
+        epoch: epochs that are complete, validation included.
+        step: steps done in the epoch after those; when it is a whole epoch's, only the validation is missing.
+        weights: state dict of the net.
+        average: state dict of the averaged net; empty where there is none.
+        optimizer, scaler: their state dicts.
+        totals: (3,) float64: this epoch's sums of the classification loss, the box loss, and the steps.
+        best: the best metric so far, higher is better; None before the first.
+        history: a row of plain values for each complete epoch.
+        versions: of the libraries that wrote it.
+    """
+
+    fingerprint: str
+    params: dict[str, Any]
+    data_digest: str
+    spec: dict[str, Any]
+    epoch: int
+    step: int
+    weights: dict[str, Tensor]
+    average: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any]
+    totals: Tensor
+    best: float | None
+    history: list[dict[str, Any]]
+    versions: dict[str, str]
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """(epoch, step): later is greater."""
+        return self.epoch, self.step
+
+
+def read_checkpoint(path: Path) -> ComboCheckpoint:
+    """Read a combo checkpoint onto the CPU, every byte checked. Nothing in it is unpickled but tensors and plain values.
+
+    Raises:
+        InputError: it is missing, torn, damaged, or no combo checkpoint.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged:
+            raise ValueError(f"its part {damaged} is damaged")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(content, dict) or content.pop("format", None) != CHECKPOINT_FORMAT:
+            raise ValueError(f"its format is not {CHECKPOINT_FORMAT!r}")
+        return ComboCheckpoint(**content)
+    except Exception as error:  # noqa: BLE001: torch raises many kinds for a file that is damaged or foreign
+        reason = "missing" if isinstance(error, FileNotFoundError) else (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path}: not a combo checkpoint of this project: {reason}.") from error
+
+
+def save_checkpoint(checkpoint: ComboCheckpoint, folder: Path, journal: Path, *, is_best: bool) -> None:
+    """Write `folder`/last.pt; the one before becomes previous.pt; the same files appear in `journal` as hard links.
+
+    Law: at every instant, whatever stops us, last.pt or previous.pt is whole, in the folder and in the journal.
+
+    Raises:
+        StateError: the disk is full or the folder cannot be written; the checkpoints that were there are untouched.
+    """
+    last = folder / LAST
+    with atomic_write(last) as file:
+        torch.save({"format": CHECKPOINT_FORMAT, **_plain(checkpoint)}, file)
+        if last.exists():
+            link_or_copy(last, folder / PREVIOUS)
+    if is_best:
+        link_or_copy(last, folder / BEST)
+    for name in (PREVIOUS, LAST, BEST):
+        if (folder / name).exists():
+            link_or_copy(folder / name, journal / name)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make `target` the same file as `source`, atomically: a hard link where the file system has them, else a copy."""
+    if target.exists() and target.samefile(source):
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        temporary.unlink(missing_ok=True)
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+        os.replace(temporary, target)
+    except OSError as error:
+        raise StateError(f"{target}: cannot be written: {error.strerror or error}. Free some disk space or mend the "
+                         "permissions, then run the same command again.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete temporary files that a killed writer left. Only for whoever holds the lock."""
+    for leftover in folder.glob(".*.tmp"):
+        leftover.unlink(missing_ok=True)
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Hold `folder` alone; the lock goes with the process, however it ends.
+
+    Raises:
+        StateError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:
+        print(f"WARNING no file locks on {sys.platform}: do not start two trainers on one run", file=sys.stderr)
+        yield
+        return
+    with (folder / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            raise StateError(f"{folder}: another trainer works on this run ({lock.read().strip() or 'unknown process'}). "
+                             "Wait for it, or stop it: it saves before it ends.") from error
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()}\n")
+        lock.flush()
+        yield
+
+
+def _plain(checkpoint: ComboCheckpoint) -> dict[str, Any]:
+    return {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}

@@ -1,0 +1,84 @@
+"""Precision and recall as a table for `dvc plots` and as a picture: curves at three IoUs, and the AP of the classes."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ssd_lib.files import atomic_write, write_text
+
+CURVES = {"IoU 0.50": slice(0, 1), "IoU 0.75": slice(5, 6), "IoU 0.50 to 0.95": slice(None)}  # along COCO's ten IoUs
+COLOURS = {"IoU 0.50": "#2a78c2", "IoU 0.75": "#e07b27", "IoU 0.50 to 0.95": "#3d9a50"}
+RECALLS = np.linspace(0, 1, 101)
+MAX_BARS = 30
+GREY = "#5f6368"
+
+
+def write_curves(path: Path, precision: np.ndarray) -> None:
+    """Write a table: recall and, for each entry of `CURVES`, precision, the mean of all classes.
+
+    Args:
+        path: a .csv file.
+        precision: (10, 101, K, areas, limits), `COCOeval.eval["precision"]`.
+    """
+    columns = [_curve(precision, ious) for ious in CURVES.values()]
+    rows = [",".join(f"{value:.4f}" for value in row) for row in zip(RECALLS, *columns, strict=True)]
+    write_text(path, "\n".join([",".join(["recall", *CURVES]), *rows]) + "\n")
+
+
+def draw_curves(path: Path, precision: np.ndarray, class_names: tuple[str, ...]) -> None:
+    """Draw the curves beside the AP of each class, best first; of many classes, the best and the worst.
+
+    Args:
+        path: a .png file; the same numbers give the same bytes.
+        precision: see `write_curves`.
+        class_names: K names.
+    """
+    bars = min(len(class_names), MAX_BARS)
+    figure = Figure(figsize=(11, max(4.4, 1.2 + 0.24 * bars)), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2, width_ratios=(1.2, 1))
+    for name, ious in CURVES.items():
+        curve = _curve(precision, ious)
+        left.plot(RECALLS, curve, color=COLOURS[name], linewidth=2, label=f"{name}: AP {curve.mean():.3f}")
+    left.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
+    left.set_title("Precision and recall, mean of all classes", loc="left")
+    left.legend(frameon=False, loc="upper right")
+    _draw_bars(right, precision, class_names)
+    for axes in (left, right):
+        _tidy(axes)
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", dpi=120, metadata={"Software": None})
+
+
+def _curve(precision: np.ndarray, ious: slice) -> np.ndarray:
+    """(101,) precision at each recall, the mean of the classes that have ground truth; 0 where none has."""
+    chosen = precision[ious, :, :, 0, -1]  # (IoUs, 101, K)
+    known = chosen[:, :, (chosen > -1).all(axis=(0, 1))]
+    return known.mean(axis=(0, 2)) if known.size else np.zeros(len(RECALLS))
+
+
+def _draw_bars(axes: Axes, precision: np.ndarray, class_names: tuple[str, ...]) -> None:
+    ap = precision[:, :, :, 0, -1].mean(axis=(0, 1))  # (K,)
+    order = [k for k in np.argsort(-ap, kind="stable") if ap[k] > -1]
+    title = "AP of each class"
+    if len(order) > MAX_BARS:
+        order = order[:MAX_BARS // 2] + order[-MAX_BARS // 2:]
+        title = f"AP of the {MAX_BARS // 2} best and the {MAX_BARS // 2} worst classes"
+    places = range(len(order))
+    axes.barh(places, ap[order], color=COLOURS["IoU 0.50 to 0.95"], height=0.7)
+    axes.set_yticks(places, [class_names[k] for k in order])
+    axes.invert_yaxis()
+    for place, k in enumerate(order):
+        axes.text(ap[k] + 0.01, place, f"{ap[k]:.2f}", va="center", color=GREY, fontsize=9)
+    axes.set(xlim=(0, 1), xlabel="AP at IoU 0.50 to 0.95")
+    axes.set_title(title, loc="left")
+
+
+def _tidy(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0)

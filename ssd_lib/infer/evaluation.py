@@ -1,0 +1,129 @@
+"""How good a net is: its detections on a split, and COCO's numbers for them.
+
+The numbers are pycocotools' own, from data/fixed as the ground truth; nothing of AP is computed here.
+"""
+
+import json
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from tqdm import tqdm
+
+from ssd_lib.data.dataset import DetectionDataset
+from ssd_lib.data.fixed_set import FixedSet
+from ssd_lib.data.loader import evaluation_batches, load_batches
+from ssd_lib.infer.postprocess import Detections, detect
+from ssd_lib.nets.ssd import SSD
+from ssd_lib.params import EvalParams
+
+SUMMARY_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+
+
+class Predictions(NamedTuple):
+    """The detections of a whole split, one row each.
+
+    Attributes:
+        images: (T,) int64, index into the split.
+        labels: (T,) int64 in 1..K.
+        scores: (T,) float32.
+        boxes: (T, 4) float32, xywh in pixels of the image as it is stored.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+    boxes: np.ndarray
+
+
+def measure(net: SSD, dataset: DetectionDataset, gt_path: Path, params: EvalParams, device: torch.device,
+            workers: int) -> dict[str, Any]:
+    """COCO's numbers of a net, as `coco_metrics` gives them; the net's mode and the random state stay as they were.
+
+    Args:
+        net: on `device`.
+        dataset: a split without augmentation.
+        gt_path: that split as fix_annotations wrote it.
+        params: thresholds and limits.
+        device: where to compute.
+        workers: loader processes.
+    """
+    predictions = predict(net, dataset, params, device, workers, progress=False)
+    return coco_metrics(run_coco(gt_path, dataset.fixed, predictions))
+
+
+def predict(net: SSD, dataset: DetectionDataset, params: EvalParams, device: torch.device, workers: int,
+            progress: bool) -> Predictions:
+    """Detect on every image of a split; see `measure`.
+
+    Raises:
+        StateError: the net gives nan or infinity, or a loader process was killed.
+        InputError: an image cannot be read; it is named.
+    """
+    batches = evaluation_batches(len(dataset), params.batch_size)
+    rows = []
+    with torch.random.fork_rng(devices=[]):  # a data loader draws a number for its workers, whether it has any or not
+        loaded = load_batches(dataset, batches, workers, pin_memory=device.type == "cuda")
+        for batch in tqdm(loaded, "evaluate", len(batches), unit="batch", disable=not progress):
+            found = detect(net, batch.images.to(device, non_blocking=True), params)
+            rows += [_in_pixels(*row, dataset.fixed) for row in zip(batch.indices.tolist(), found, strict=True)]
+    return Predictions(*(np.concatenate(column) for column in zip(*rows, strict=True)))
+
+
+def run_coco(gt_path: Path, fixed: FixedSet, predictions: Predictions) -> COCOeval:
+    """COCO's evaluation of boxes, accumulated and summarized, without its prints. There may be no predictions."""
+    with redirect_stdout(StringIO()):
+        truth = _indexed(json.loads(gt_path.read_bytes()))
+        found = [{"id": i, "image_id": int(fixed.image_ids[image]), "category_id": int(label), "score": float(score),
+                  "bbox": box.tolist(), "area": float(box[2]) * float(box[3]), "iscrowd": 0}
+                 for i, (image, label, score, box) in enumerate(zip(*predictions, strict=True), start=1)]
+        result = COCOeval(truth, _indexed({**truth.dataset, "annotations": found}), "bbox")
+        result.evaluate()
+        result.accumulate()
+        result.summarize()
+    return result
+
+
+def coco_metrics(result: COCOeval) -> dict[str, Any]:
+    """COCO's twelve numbers by `SUMMARY_NAMES`, and {"class": {name: AP}}.
+
+    What is undefined, since the ground truth has no such object, is -1 for pycocotools and None here: null in JSON,
+    which no reader takes for a number, and which `dvc metrics show` leaves out.
+    """
+    names = [category["name"] for category in result.cocoGt.loadCats(result.params.catIds)]
+    by_class = result.eval["precision"][:, :, :, 0, -1]  # (IoUs, recalls, K) of all areas and 100 detections
+    metrics: dict[str, Any] = {name: _or_none(value) for name, value in zip(SUMMARY_NAMES, result.stats, strict=True)}
+    metrics["class"] = {name: _or_none(by_class[:, :, k].mean()) for k, name in enumerate(names)}
+    return metrics
+
+
+def results_json(fixed: FixedSet, predictions: Predictions) -> list[dict[str, Any]]:
+    """COCO's results list, with the ids of the data set as it came: its own `loadRes` takes it."""
+    boxes = predictions.boxes.astype(float).round(2).tolist()
+    scores = predictions.scores.astype(float).round(5).tolist()
+    return [{"image_id": int(fixed.image_ids[image]), "category_id": fixed.source_ids[label - 1], "bbox": box,
+             "score": score}
+            for image, label, box, score in zip(predictions.images, predictions.labels, boxes, scores, strict=True)]
+
+
+def _in_pixels(index: int, found: Detections, fixed: FixedSet) -> Predictions:
+    height, width = fixed.sizes[index]
+    xyxy = found.boxes.cpu().numpy() * np.array([width, height, width, height], dtype=np.float32)
+    return Predictions(np.full(len(xyxy), index), found.labels.cpu().numpy(), found.scores.cpu().numpy(),
+                       np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1))
+
+
+def _indexed(dataset: dict[str, Any]) -> COCO:
+    coco = COCO()
+    coco.dataset = dataset
+    coco.createIndex()
+    return coco
+
+
+def _or_none(value: float) -> float | None:
+    return None if value == -1 else float(value)

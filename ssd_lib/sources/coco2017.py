@@ -1,0 +1,65 @@
+"""COCO 2017: which archives it is made of, and where its files lie. Other data in its layout (a mirror, the demo) go
+through the same table."""
+
+import re
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+from ssd_lib.manifest import Manifest, Split, raw_folder
+from ssd_lib.params import DataParams, RuntimeParams
+from ssd_lib.sources.collect import Record, Remote, collect
+
+OFFICIAL_HOST = "images.cocodataset.org"
+
+SPLITS = {
+    "train": Split(images="train2017", annotations="annotations/instances_train2017.json"),
+    "val": Split(images="val2017", annotations="annotations/instances_val2017.json"),
+    "test": Split(images="test2017", annotations="annotations/image_info_test2017.json"),
+}
+
+# Size and MD5 of what the official server sends, gathered from public sources; one size is not known.
+TRAIN_VAL = (
+    Remote("zips/train2017.zip", ("train2017",), 19336861798, "cced6f7f71b7629ddf16f17bbcfab6b2"),
+    Remote("zips/val2017.zip", ("val2017",), 815585330, "442b8da7639aecaf257c1dceb8ba8c80"),
+    Remote("annotations/annotations_trainval2017.zip", (SPLITS["train"].annotations, SPLITS["val"].annotations),
+           252907541, "f4bbac642086de4f52a3fdda2de5fa2c", growth=2.0),
+)
+TEST = (
+    Remote("zips/test2017.zip", ("test2017",), 6646970404, "77ad2c53ac5d0aea611d422c0938fb35"),
+    Remote("annotations/image_info_test2017.zip", (SPLITS["test"].annotations,),
+           None, "85da7065e5e600ebfee8af1edb634eb5", growth=8.0),
+)
+
+
+def coco2017(data: DataParams, runtime: RuntimeParams) -> Manifest:
+    """Have COCO 2017, or a mirror of it, on the disk.
+
+    Law: from the official server every archive has its published size and MD5. A mirror has its own, which the manifest
+    records, and its own folder: it never touches official data.
+
+    Raises:
+        InputError, StateError: see `collect`.
+    """
+    remotes = TRAIN_VAL + (TEST if "test" in data.splits else ())
+    if urlsplit(data.base_url).netloc != OFFICIAL_HOST:
+        remotes = tuple(replace(remote, bytes=None, md5=None) for remote in remotes)
+    root = _root_name(data.base_url)
+    records = collect(raw_folder() / root, remotes, data.base_url.rstrip("/"), runtime.downloads)
+    archives = {path: record.archive for path, record in records.items()}
+    return manifest_of("coco2017", root, records).model_copy(update={"archives": archives})
+
+
+def manifest_of(source: str, root: str, records: dict[str, Record]) -> Manifest:
+    """The manifest of files in COCO's layout; its splits are those whose annotations were unpacked."""
+    files = {name: row for record in records.values() for name, row in record.files.items()}
+    splits = {name: split for name, split in SPLITS.items() if split.annotations in files}
+    return Manifest(source=source, root=root, splits=splits, files=files)
+
+
+def _root_name(base_url: str) -> str:
+    """A folder for each server: coco2017, or coco2017@HOST_PORT for a mirror."""
+    address = urlsplit(base_url)
+    if address.netloc == OFFICIAL_HOST:
+        return "coco2017"
+    place = address.netloc.rpartition("@")[2] + address.path.rstrip("/")  # without a user's name and password
+    return "coco2017@" + re.sub(r"[^A-Za-z0-9.-]+", "_", place)

@@ -1,0 +1,281 @@
+"""Training, from data/fixed to models/ssd.pt: owns the loop over epochs, and when what is saved."""
+
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ssd_lib.checkpoint import BEST, ComboCheckpoint, only_writer, read_checkpoint, remove_leftovers, save_checkpoint
+from ssd_lib.data.dataset import Batch, DetectionDataset
+from ssd_lib.data.fixed_set import FIXED_FOLDER, FixedSet, load_fixed
+from ssd_lib.data.loader import batches_from, evaluation_batches, load_batches, steps_per_epoch, worker_count
+from ssd_lib.data.transforms import build_transform
+from ssd_lib.device import pick_device
+from ssd_lib.distributed import launch, process_count, rank_and_size, sum_over_processes
+from ssd_lib.errors import InputError, StateError, Stopped
+from ssd_lib.files import write_json
+from ssd_lib.manifest import HEAL, Manifest
+from ssd_lib.nets.model_file import MODEL_PATH, NetSpec, save_model
+from ssd_lib.nets.ssd import SSD
+from ssd_lib.params import Params
+from ssd_lib.processes import die_with_parent
+from ssd_lib.train.engine import train_epoch, validation_losses
+from ssd_lib.train.journal import StepJournal, write_history
+from ssd_lib.train.optim import learning_rate
+from ssd_lib.train.precision import pick_precision
+from ssd_lib.train.resume import choose_start, data_digest, make_fingerprint, runs_folder
+from ssd_lib.train.state import TrainState, new_state, restore, snapshot
+from ssd_lib.train.stopping import StopRequested, StopWish
+
+CHECKPOINTS = Path("models/checkpoints")
+HISTORY_PATH = Path("reports/history.csv")
+SUMMARY_PATH = Path("reports/train.json")
+STOP_CONSENSUS_STEPS = 10  # several processes agree this often on whether to stop
+
+Measure = Callable[..., Mapping[str, Any]]  # (net, data set, device=) -> metrics, "AP" among them
+Draw = Callable[..., np.ndarray]  # (net, data set, device=) -> (H, W, 3) uint8
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a training process is given.
+
+    Attributes:
+        plain: the groups data, fix, model, train of `params` as plain values.
+        measure, draw: what validation does beside the loss: AP, and a picture. Handed in, for `infer` is another room.
+    """
+
+    params: Params
+    plain: dict[str, Any]
+    spec: NetSpec
+    train_set: DetectionDataset
+    val_set: DetectionDataset
+    digest: str
+    fingerprint: str
+    start: ComboCheckpoint | None
+    measure: Measure
+    draw: Draw
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return steps_per_epoch(len(self.train_set), self.params.train.batch_size)
+
+    @property
+    def journal(self) -> Path:
+        """Where this run's checkpoints are out of DVC's reach."""
+        return runs_folder() / "resume" / self.fingerprint
+
+
+def fit(params: Params, manifest: Manifest, measure: Measure, draw: Draw) -> str:
+    """Train as params.yaml says, or continue; write the model when, and only when, all epochs are done.
+
+    Returns:
+        A line of summary.
+
+    Raises:
+        Stopped: a signal came; a checkpoint is saved.
+        InputError, StateError: the data, the parameters or the machine do not allow it.
+    """
+    die_with_parent(signal.SIGTERM)
+    MODEL_PATH.unlink(missing_ok=True)
+    processes = process_count(params.runtime.processes, params.runtime.device)
+    if params.train.batch_size % processes or params.train.batch_size < 2 * processes:
+        raise InputError(f"params.yaml: train.batch_size is {params.train.batch_size}; {processes} processes need a multiple "
+                         f"of {processes}, and at least {2 * processes}.")
+    train_set, val_set = load_fixed("train"), load_fixed("val")
+    for split in (train_set, val_set):
+        _check_images(split, manifest)
+    plain = params.model_dump(mode="json", include={"data", "fix", "model", "train"})
+    digest = data_digest(FIXED_FOLDER)
+    fingerprint = make_fingerprint(plain, digest)
+    spec = NetSpec(**params.model.model_dump(), class_names=train_set.class_names, source_ids=train_set.source_ids)
+    with only_writer(runs_folder() / "resume" / fingerprint):
+        for folder in (CHECKPOINTS, runs_folder() / "resume" / fingerprint):
+            remove_leftovers(folder)
+        start, lines = choose_start(plain, fingerprint, digest, asdict(spec), CHECKPOINTS, runs_folder() / "resume")
+        print(*lines, sep="\n", end="\n" if lines else "", flush=True)
+        seed, size = params.train.seed, params.model.image_size
+        stopped, summary = launch(_train_process, processes, Job(
+            params, plain, spec,
+            DetectionDataset(train_set, manifest.path, build_transform(params.train.augmentation, size), seed),
+            DetectionDataset(val_set, manifest.path, build_transform("none", size)),
+            digest, fingerprint, start, measure, draw))
+    if stopped is not None:
+        raise Stopped(summary, stopped)
+    return summary
+
+
+def _train_process(job: Job) -> tuple[int | None, str]:
+    """Train in one of the processes; (the signal that stopped it or None, a line of summary)."""
+    rank, size = rank_and_size()
+    device = pick_device(job.params.runtime.device if size == 1 else _own_device())
+    precision = pick_precision(job.params.train.precision, device)
+    state = new_state(job.spec, job.params.train, device, precision)
+    if job.start is not None:
+        restore(state, job.start)
+    position = state.epoch * job.steps + state.step
+    board = runs_folder() / "tb" / f"{job.spec.net}-{job.fingerprint[:8]}"
+    journal = StepJournal(job.train_set.fixed.file_name, job.params.train.batch_size, position,
+                          job.params.train.epochs * job.steps, board, show=rank == 0)
+    saver = Saver(job, state, journal)
+    wish = StopWish()
+    with wish.listen():
+        try:
+            _train_epochs(job, state, journal, saver, wish, device, precision)
+        except StopRequested:
+            saver.save()
+            name = signal.Signals(wish.signal_number or signal.SIGTERM).name
+            return wish.signal_number or signal.SIGTERM, (
+                f"stopped by {name} at epoch {state.epoch + 1}/{job.params.train.epochs}, step {state.step}/{job.steps}; "
+                f"saved in {CHECKPOINTS}. The same command continues from there.")
+        finally:
+            journal.close()
+    return None, _finish(job, state) if rank == 0 else ""
+
+
+def _train_epochs(job: Job, state: TrainState, journal: StepJournal, saver: "Saver", wish: StopWish,
+                  device: torch.device, precision: torch.dtype) -> None:
+    """The epochs from the state's position to the last."""
+    train, (rank, size) = job.params.train, rank_and_size()
+    replica: nn.Module = state.net if size == 1 else DistributedDataParallel(state.net)
+    workers = worker_count(job.params.runtime.workers, size)
+    keys = batches_from(len(job.train_set), train.batch_size, train.seed, state.epoch, state.step, train.epochs, rank, size)
+    batches = _timed(load_batches(job.train_set, keys, workers, device.type == "cuda"), journal.wait_for)
+    while state.epoch < train.epochs:
+        for result in train_epoch(state, replica, batches, job.steps, train, device, precision):
+            journal.step(result)
+            saver.save_if_due()
+            _agree_on_stop(wish, state.step, size, device)
+        journal.read()
+        with wish.at_once():
+            row, picture = _validate(job, state, journal, workers, device, precision)
+        metric = row.get("AP") if train.ap_every_epochs else -row["val_loss"]
+        is_best = metric is not None and (state.best is None or metric > state.best)
+        state.best = metric if is_best else state.best
+        state.history.append(row)
+        state.epoch, state.step = state.epoch + 1, 0
+        state.totals.zero_()
+        saver.save(is_best)
+        journal.epoch_done(row, train.epochs, picture)
+
+
+def _validate(job: Job, state: TrainState, journal: StepJournal, workers: int, device: torch.device,
+              precision: torch.dtype) -> tuple[dict[str, Any], np.ndarray | None]:
+    """The row of the epoch that is trained, and a picture; changes nothing."""
+    train, (rank, size) = job.params.train, rank_and_size()
+    classification, box, steps = state.totals.tolist()
+    pace = {"images_per_s": journal.images_per_s, "data_share": journal.data_share, "seconds": journal.seconds}
+    keys = evaluation_batches(len(job.val_set), train.batch_size, rank, size)
+    val_classification, val_box = validation_losses(
+        state.final_net, load_batches(job.val_set, keys, workers), device, precision)
+    row = {
+        "epoch": state.epoch + 1,
+        "train_loss": (classification + box) / steps,
+        "train_loss_classification": classification / steps,
+        "train_loss_box": box / steps,
+        "val_loss": val_classification + val_box,
+        "val_loss_classification": val_classification,
+        "val_loss_box": val_box,
+        "learning_rate": learning_rate((state.epoch + 1) * job.steps - 1, train.epochs * job.steps,
+                                       train.warmup_epochs * job.steps, train),
+        **pace,
+    }
+    if rank > 0:
+        return row, None
+    every, epoch = train.ap_every_epochs, state.epoch + 1
+    if every and (epoch % every == 0 or epoch == train.epochs):
+        metrics = job.measure(state.final_net, job.val_set, device=device)
+        row.update({name: metrics[name] for name in ("AP", "AP50", "AP75")})
+    return row, job.draw(state.final_net, job.val_set, device=device)
+
+
+@dataclass
+class Saver:
+    """Writes the checkpoints of a run, and remembers when it last did."""
+
+    job: Job
+    state: TrainState
+    journal: StepJournal
+    saved_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.saved_at = time.monotonic()
+
+    def save_if_due(self) -> None:
+        """Save if `train.checkpoint_minutes` have passed."""
+        if time.monotonic() - self.saved_at >= 60 * self.job.params.train.checkpoint_minutes:
+            self.save()
+
+    def save(self, is_best: bool = False) -> None:
+        """Save now; never a state whose losses were not seen to be finite."""
+        self.journal.read()
+        if rank_and_size()[0] == 0:
+            checkpoint = snapshot(self.state, self.job.spec, self.job.fingerprint, self.job.digest, self.job.plain)
+            save_checkpoint(checkpoint, CHECKPOINTS, self.job.journal, is_best=is_best)
+        self.saved_at = time.monotonic()
+
+
+def _finish(job: Job, state: TrainState) -> str:
+    """Write the model and the reports of a complete run."""
+    weights = state.final_net.state_dict()
+    if job.params.train.select == "best":
+        best = read_checkpoint(job.journal / BEST)
+        weights = _averaged(best.average) or best.weights
+    last = {key: value for key, value in state.history[-1].items() if isinstance(value, int | float)}
+    save_model(MODEL_PATH, job.spec, weights, {"fingerprint": job.fingerprint, "params": job.plain, "metrics": last})
+    write_history(HISTORY_PATH, state.history)
+    write_json(SUMMARY_PATH, {key: round(value, 6) for key, value in last.items()}, indent=2)
+    return f"train: {state.epoch} epochs of {len(job.train_set)} images, loss {last['train_loss']:.3f}, " + (
+        f"AP50 {last['AP50']:.3f}, " if "AP50" in last else "") + f"model in {MODEL_PATH}"
+
+
+def _averaged(average: Mapping[str, Any]) -> dict[str, Any]:
+    """The weights in the state dict of an AveragedModel."""
+    return {key.removeprefix("module."): value for key, value in average.items() if key.startswith("module.")}
+
+
+def _check_images(fixed: FixedSet, manifest: Manifest) -> None:
+    """Every image must be there, with the size of the manifest."""
+    def is_good(name: str) -> bool:
+        path = manifest.path(name)
+        return path.is_file() and path.stat().st_size == manifest.files[name][0]
+    names = [fixed.file_name(index) for index in range(len(fixed))]
+    bad = [name for name in names if not is_good(name)]
+    if bad:
+        raise StateError(f"{manifest.path(bad[0])}: missing or of another size than in the manifest, and {len(bad) - 1} more "
+                         f"of {len(names)}. {HEAL}.")
+
+
+def _agree_on_stop(wish: StopWish, step: int, processes: int, device: torch.device) -> None:
+    """Raise StopRequested in all processes at the same step, if one was asked to stop."""
+    if processes > 1:
+        if step % STOP_CONSENSUS_STEPS:
+            return
+        asked = sum_over_processes(torch.tensor(float(wish.signal_number is not None), device=device)).item()
+        if asked:
+            raise StopRequested
+    wish.check()
+
+
+def _own_device() -> str:
+    return f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
+
+
+def _timed(batches: Iterable[Batch], note: Callable[[float], None]) -> Iterator[Batch]:
+    """The same batches; tells how long each was waited for."""
+    iterator = iter(batches)
+    while True:
+        begin = time.perf_counter()
+        batch = next(iterator, None)
+        note(time.perf_counter() - begin)
+        if batch is None:
+            return
+        yield batch

@@ -1,0 +1,169 @@
+"""Which checkpoint a run continues from, and what becomes of the ones that it does not."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ssd_lib.checkpoint import BEST, LAST, PREVIOUS, ComboCheckpoint, link_or_copy, read_checkpoint
+from ssd_lib.errors import InputError
+from ssd_lib.files import sha256
+
+# Keys of `train` that do not shape the weights of an epoch: changing them continues a run.
+SHAPELESS = {"epochs", "checkpoint_minutes", "ap_every_epochs", "select", "resume"}
+MODES = ("auto", "never")
+
+
+def runs_folder() -> Path:
+    """runs/ of the main repository, out of reach of DVC, which rolls the workspace back before `dvc exp run`."""
+    return Path(os.environ.get("DVC_ROOT", ".")) / "runs"
+
+
+def data_digest(folder: Path) -> str:
+    """SHA-256 over the names and bytes of the files of data/fixed, which themselves hold a digest of the images."""
+    rows = [(path.relative_to(folder).as_posix(), sha256(path)) for path in sorted(folder.rglob("*")) if path.is_file()]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def make_fingerprint(params: Mapping[str, Mapping[str, Any]], digest: str) -> str:
+    """Name a run by all that shapes its result: `model`, `train` without SHAPELESS, and the data.
+
+    The groups `data` and `fix` count through the bytes of data/fixed that they lead to, so that the same images from
+    another mirror continue a run. A run that continues a given checkpoint is named by that file's content, too.
+    """
+    shaping = {"model": dict(params["model"]), "train": _shaping(params["train"]), "data": digest}
+    resume = params["train"]["resume"]
+    if resume not in MODES:
+        shaping["parent"] = sha256(_given(resume))
+    return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def choose_start(params: Mapping[str, Mapping[str, Any]], fingerprint: str, digest: str, spec: Mapping[str, Any],
+                 folder: Path, journal: Path) -> tuple[ComboCheckpoint | None, list[str]]:
+    """Find where to continue.
+
+    Of the checkpoints in `folder` and in the run's journal, the latest one that is whole and belongs to this run; else the
+    one that `train.resume` names; else none. A checkpoint of a run with more epochs is never taken for a shorter one.
+
+    Args:
+        params: the groups data, fix, model, train as plain values.
+        fingerprint, digest: of this run and of its data.
+        spec: `NetSpec` of this run as plain values.
+        folder: models/checkpoints.
+        journal: runs/resume.
+
+    Returns:
+        The checkpoint or None, and lines to tell the user.
+
+    Raises:
+        InputError: `train.resume` names a file that cannot be continued.
+    """
+    resume, epochs = params["train"]["resume"], params["train"]["epochs"]
+    found, lines = _read_all([folder / LAST, folder / PREVIOUS, journal / fingerprint / LAST, journal / fingerprint / PREVIOUS])
+    mine = [c for c in found if c.fingerprint == fingerprint]
+    fitting = [c for c in mine if c.params["train"]["epochs"] <= epochs]
+    if resume != "never" and fitting:
+        start = max(fitting, key=lambda c: c.position)
+        return start, [*lines, _continuing(start, epochs)]
+    for other in found[:1]:
+        lines += _why_not(other, params, fingerprint, digest, resume)
+    lines += _set_aside(found, folder, journal)
+    if resume in MODES:
+        return None, lines
+    start = read_checkpoint(_given(resume))
+    return _check_given(start, resume, spec, epochs, digest, params), [*lines, f"continuing from {resume}"]
+
+
+def differences(before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The keys that shape the result and differ, as "train.lr: 0.03 -> 0.01"."""
+    def flat(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        return {f"{name}.{key}": value for name, group in groups.items() for key, value in group.items()
+                if not (name == "train" and key in SHAPELESS)}
+    old, new = flat(before), flat(now)
+    return [f"{key}: {old.get(key)} -> {new.get(key)}" for key in sorted(old | new) if old.get(key) != new.get(key)]
+
+
+def _shaping(train: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in train.items() if key not in SHAPELESS}
+
+
+def _given(resume: str) -> Path:
+    path = Path(resume).expanduser()
+    if not path.is_absolute():
+        path = Path(os.environ.get("DVC_ROOT", ".")) / path
+    if not path.is_file():
+        raise InputError(f"params.yaml: train.resume is '{resume}', which is no file ({path}); allowed are auto, never, "
+                         "or the path of a combo checkpoint.")
+    return path
+
+
+def _read_all(paths: Sequence[Path]) -> tuple[list[ComboCheckpoint], list[str]]:
+    found, lines = [], []
+    for path in paths:
+        if path.exists():
+            try:
+                found.append(read_checkpoint(path))
+            except InputError as error:
+                lines.append(f"WARNING {error} It is passed over; the one before it is tried.")
+    return found, lines
+
+
+def _continuing(start: ComboCheckpoint, epochs: int) -> str:
+    before = start.params["train"]["epochs"]
+    if start.position == (epochs, 0):
+        return f"the run is complete: {epochs} epochs are in its checkpoint"
+    line = f"continuing at epoch {start.epoch + 1}/{epochs}, step {start.step}"
+    if before < epochs:
+        line += f"; extended from {before} epochs: the learning rate follows the schedule of {epochs} from here on"
+    return line
+
+
+def _why_not(other: ComboCheckpoint, params: Mapping[str, Any], fingerprint: str, digest: str, resume: str) -> list[str]:
+    before, now = other.params["train"]["epochs"], params["train"]["epochs"]
+    if other.fingerprint == fingerprint:
+        reason = f"a run of {before} epochs is not one of {now}" if before > now else f"train.resume is {resume}"
+    else:
+        keys = differences(other.params, params)
+        if other.data_digest != digest:
+            keys.append("the bytes of data/fixed")
+        reason = "these differ: " + ("; ".join(keys) or "the checkpoint it continued from")
+    return [f"not continuing the run at epoch {other.epoch}, step {other.step}: {reason}"]
+
+
+def _set_aside(found: Sequence[ComboCheckpoint], folder: Path, journal: Path) -> list[str]:
+    """Keep what a new run would overwrite under names of its own in the journal, and clear the folder."""
+    lines = []
+    for name in (LAST, PREVIOUS, BEST):
+        for path in (folder / name, *(journal / c.fingerprint / name for c in found[:1])):
+            if path.exists():
+                lines += _keep(path, journal, tell=name == LAST)
+                path.unlink()
+    return lines
+
+
+def _keep(path: Path, journal: Path, tell: bool) -> list[str]:
+    try:
+        checkpoint = read_checkpoint(path)
+    except InputError:
+        target = journal / "damaged" / f"{path.stem}-{sha256(path)[:8]}.pt"
+    else:
+        target = journal / checkpoint.fingerprint / f"kept-{path.stem}-epoch-{checkpoint.epoch}-step-{checkpoint.step}.pt"
+    link_or_copy(path, target)
+    return [f"it is kept: set train.resume to {target} to continue it"] if tell else []
+
+
+def _check_given(start: ComboCheckpoint, resume: str, spec: Mapping[str, Any], epochs: int, digest: str,
+                 params: Mapping[str, Any]) -> ComboCheckpoint:
+    """Refuse what cannot be continued, by name; a cut-up epoch of other data or other batches is begun again."""
+    faults = [f"{key} {start.spec[key]} is not {spec[key]}" for key in ("net", "image_size", "width_mult", "class_names")
+              if start.spec[key] != spec[key]]
+    if start.epoch >= epochs:
+        faults.append(f"it has {start.epoch} epochs, and train.epochs is {epochs}")
+    if faults:
+        raise InputError(f"{resume}: cannot be continued: {'; '.join(faults)}. Change params.yaml or train.resume.")
+    same_steps = start.data_digest == digest and start.params["train"]["batch_size"] == params["train"]["batch_size"]
+    if same_steps:
+        return start
+    return ComboCheckpoint(**{**vars(start), "step": 0, "totals": start.totals * 0})

@@ -1,0 +1,102 @@
+"""What changes while a net is trained, and its way into a checkpoint and back."""
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import albumentations
+import numpy as np
+import torch
+import torchvision
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ssd_lib.checkpoint import ComboCheckpoint
+from ssd_lib.nets.model_file import NetSpec
+from ssd_lib.nets.ssd import SSD
+from ssd_lib.params import TrainParams
+from ssd_lib.train.optim import make_optimizer
+
+VERSIONS = {
+    "python": platform.python_version(),
+    "torch": str(torch.__version__),
+    "torchvision": str(torchvision.__version__),
+    "albumentations": str(albumentations.__version__),
+    "numpy": np.__version__,
+}
+
+
+@dataclass
+class TrainState:
+    """The one mutable thing of a run. There is no generator in it: every step is seeded by its position.
+
+    Attributes:
+        net, average: the net, and its moving average (None where `train.ema_decay` is 0).
+        epoch, step, totals, best, history: as in ComboCheckpoint.
+    """
+
+    net: SSD
+    average: AveragedModel | None
+    optimizer: Optimizer
+    scaler: torch.amp.GradScaler
+    totals: Tensor
+    epoch: int = 0
+    step: int = 0
+    best: float | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def final_net(self) -> SSD:
+        """The net that is validated and becomes the model: the average where there is one."""
+        return self.net if self.average is None else self.average.module
+
+
+def new_state(spec: NetSpec, params: TrainParams, device: torch.device, precision: torch.dtype) -> TrainState:
+    """The state before the first step; the same `params.seed` gives the same weights."""
+    net = spec.build(params.seed).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = None
+    if params.ema_decay > 0:
+        average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(params.ema_decay), use_buffers=True)
+    return TrainState(
+        net=net,
+        average=average,
+        optimizer=make_optimizer(net, params),
+        scaler=torch.amp.GradScaler(device.type, enabled=precision == torch.float16),
+        totals=torch.zeros(3, dtype=torch.float64, device=device),
+    )
+
+
+def restore(state: TrainState, checkpoint: ComboCheckpoint) -> None:
+    """Put a checkpoint into a fresh state of the same net."""
+    state.net.load_state_dict(checkpoint.weights)
+    if state.average is not None:
+        state.average.load_state_dict(checkpoint.average)
+    state.optimizer.load_state_dict(checkpoint.optimizer)
+    state.scaler.load_state_dict(checkpoint.scaler)
+    state.totals.copy_(checkpoint.totals)
+    state.epoch, state.step = checkpoint.epoch, checkpoint.step
+    state.best, state.history = checkpoint.best, list(checkpoint.history)
+
+
+def snapshot(state: TrainState, spec: NetSpec, fingerprint: str, data_digest: str,
+             params: Mapping[str, Any]) -> ComboCheckpoint:
+    """The checkpoint of a state; its tensors are the state's own, so it must be written before the next step."""
+    return ComboCheckpoint(
+        fingerprint=fingerprint,
+        params=dict(params),
+        data_digest=data_digest,
+        spec={**asdict(spec), "mean": state.net.mean.flatten().tolist(), "std": state.net.std.flatten().tolist(),
+              "priors": len(state.net.priors)},
+        epoch=state.epoch,
+        step=state.step,
+        weights=state.net.state_dict(),
+        average={} if state.average is None else state.average.state_dict(),
+        optimizer=state.optimizer.state_dict(),
+        scaler=state.scaler.state_dict(),
+        totals=state.totals,
+        best=state.best,
+        history=state.history,
+        versions=VERSIONS,
+    )

@@ -1,0 +1,60 @@
+"""Being asked to stop: a signal becomes a wish, granted between two steps, where the state is whole."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+class StopRequested(Exception):  # noqa: N818: being stopped is no error
+    """Raised where stopping is safe."""
+
+
+class StopWish:
+    """Remembers the first stop signal since `listen`; a second Ctrl-C stops at once, as Ctrl-C does.
+
+    Attributes:
+        signal_number: the signal, or None.
+    """
+
+    def __init__(self) -> None:
+        self.signal_number: int | None = None
+        self._at_once = False
+
+    @contextmanager
+    def listen(self) -> Iterator["StopWish"]:
+        """Handle the stop signals in here."""
+        before = {number: signal.signal(number, self._handle) for number in STOP_SIGNALS}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """In here nothing changes the state, so that a signal raises StopRequested wherever it comes."""
+        self.check()
+        self._at_once = True
+        try:
+            yield
+        finally:
+            self._at_once = False
+
+    def check(self) -> None:
+        """Raise StopRequested if a signal has come."""
+        if self.signal_number is not None:
+            raise StopRequested
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.signal_number is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self.signal_number is None:
+            self.signal_number = number
+            print(f"\n{signal.Signals(number).name}: saving a checkpoint after this step...", file=sys.stderr, flush=True)
+        if self._at_once:
+            self._at_once = False
+            raise StopRequested

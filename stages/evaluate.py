@@ -1,0 +1,15 @@
+"""Measure the trained model on the validation images: numbers, curves and pictures in reports/."""
+
+from ssd_lib.infer.reports import evaluate
+from ssd_lib.params import load_params
+from stages.runner import run
+
+
+def main() -> str:
+    """Evaluate; one line of summary."""
+    params = load_params()
+    return evaluate(params.eval, params.runtime)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,15 @@
+"""Write the trained model as models/ssd.onnx, checked in ONNX Runtime, and models/labels.txt."""
+
+from ssd_lib.infer.export import export
+from ssd_lib.params import load_params
+from stages.runner import run
+
+
+def main() -> str:
+    """Export; one line of summary."""
+    params = load_params()
+    return export(params.export)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,19 @@
+"""Turn the annotations into ones that can be trained on: data/fixed, with class ids 1..K and every box in its image."""
+
+from ssd_lib.annotations.fixed import FIXED_FOLDER, fix_annotations
+from ssd_lib.annotations.validation import load_report
+from ssd_lib.manifest import load_manifest
+from ssd_lib.params import load_params
+from stages.runner import run
+
+
+def fix() -> str:
+    """Repair the annotations of train and val."""
+    params = load_params()
+    fixed = fix_annotations(load_manifest(), load_report(), params.fix)
+    counts = ", ".join(f"{split} {len(part.images)} images, {len(part.boxes)} boxes" for split, part in fixed.items())
+    return f"fix_annotations: {counts}; {len(fixed['train'].categories)} classes. See {FIXED_FOLDER}."
+
+
+if __name__ == "__main__":
+    run(fix)

@@ -1,0 +1,18 @@
+"""Decode every image and check every annotation; reports/validation.json says what was found. Nothing is changed."""
+
+from ssd_lib.annotations.validation import REPORT_PATH, validate
+from ssd_lib.manifest import load_manifest
+from ssd_lib.params import load_params
+from stages.runner import run
+
+
+def validate_data() -> str:
+    """Check the whole data set against `data.max_bad_fraction`."""
+    params = load_params()
+    report = validate(load_manifest(), params.data, params.runtime)
+    return (f"validate: {report['images']} images, {report['boxes']} boxes; bad: {report['bad_images']} images, "
+            f"{report['bad_boxes']} boxes; {report['warnings']} warnings. See {REPORT_PATH}.")
+
+
+if __name__ == "__main__":
+    run(validate_data)

@@ -1,0 +1,54 @@
+"""Real photographs in COCO's layout, with their manifest, for the tests of this folder."""
+
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from ssd_lib.files import sha256
+from ssd_lib.manifest import Manifest, Split
+
+SPLITS = {
+    "train": Split(images="train2017", annotations="annotations/instances_train2017.json"),
+    "val": Split(images="val2017", annotations="annotations/instances_val2017.json"),
+    "test": Split(images="test2017", annotations="annotations/image_info_test2017.json"),
+}
+
+
+def manifest_of(root: Path, splits: dict[str, Split]) -> Manifest:
+    """The manifest of the files as they are now."""
+    names = sorted(file.relative_to(root).as_posix() for file in root.rglob("*") if file.is_file())
+    return Manifest(source="local", root=str(root), splits=splits,
+                    files={name: (os.path.getsize(root / name), sha256(root / name)) for name in names})
+
+
+@pytest.fixture(scope="session")
+def unpacked(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small mirror of COCO, unpacked; not to be changed."""
+    folder = tmp_path_factory.mktemp("coco")
+    for archive in sorted((shared_data / "coco-mirror").glob("*/*.zip")):
+        with zipfile.ZipFile(archive) as content:
+            content.extractall(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mirror(unpacked: Path) -> Manifest:
+    """The manifest of the mirror; its files are not to be changed."""
+    return manifest_of(unpacked, SPLITS)
+
+
+@pytest.fixture
+def copy(unpacked: Path, tmp_path: Path) -> Manifest:
+    """The manifest of a copy of the mirror's train split, 80 photographs, that a test may break."""
+    for folder in ("train2017", "annotations"):
+        shutil.copytree(unpacked / folder, tmp_path / "raw" / folder)
+    return manifest_of(tmp_path / "raw", {"train": SPLITS["train"]})
+
+
+@pytest.fixture(scope="session")
+def photo_bytes(unpacked: Path) -> bytes:
+    """One JPEG photograph."""
+    return min((unpacked / "val2017").glob("*.jpg")).read_bytes()

@@ -1,0 +1,146 @@
+"""COCO files: read exactly, refused with the place, written the same every time."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ssd_lib.annotations.coco import (
+    Annotations,
+    Box,
+    Category,
+    Image,
+    format_annotations,
+    parse_annotations,
+    read_annotations,
+    read_split,
+    write_annotations,
+)
+from ssd_lib.errors import InputError
+from ssd_lib.manifest import Manifest, Split
+
+SMALL = Annotations(
+    (Image(9, "ä b.jpg", 64, 48), Image(4, "b.jpg", 10, 10)),
+    (Box(70, 9, 18, 1.5, 2.0, 30.25, 40.1, 1000.5, False), Box(8, 9, 1, 0.0, 0.0, 64.0, 48.0, 12.0, True)),
+    (Category(1, "person", 1), Category(18, "dog", 18)), {"source": "test"})
+
+BOX_ROW = {"id": 70, "image_id": 9, "category_id": 18, "bbox": [1, 2, 3, 4], "area": 12, "iscrowd": 0}
+
+
+def tree(**changes: Any) -> dict[str, Any]:
+    """A small valid file, as json.loads gives it, with some lists replaced."""
+    return {"images": [{"id": 9, "file_name": "a.jpg", "width": 64, "height": 48}],
+            "annotations": [BOX_ROW],
+            "categories": [{"id": 18, "name": "dog"}], **changes}
+
+
+def box_row(**changes: Any) -> dict[str, Any]:
+    row = {**BOX_ROW, **changes}
+    return {key: value for key, value in row.items() if value is not None}
+
+
+def parse(content: Any) -> Annotations:
+    return parse_annotations(json.dumps(content), "train.json")
+
+
+def test_written_annotations_are_read_back_equal(tmp_path: Path) -> None:
+    write_annotations(tmp_path / "a.json", SMALL)
+    assert read_annotations(tmp_path / "a.json") == SMALL
+
+
+def test_writing_what_was_read_gives_the_same_bytes(tmp_path: Path) -> None:
+    write_annotations(tmp_path / "a.json", SMALL)
+    write_annotations(tmp_path / "b.json", read_annotations(tmp_path / "a.json"))
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+
+
+def test_an_empty_set_is_valid_json() -> None:
+    text = "".join(format_annotations(Annotations((), (), (), {})))
+    assert json.loads(text) == {"info": {}, "images": [], "annotations": [], "categories": []}
+
+
+def test_segmentations_are_dropped_and_missing_options_have_defaults() -> None:
+    found = parse(tree(annotations=[box_row(segmentation=[[1, 2, 3]], iscrowd=None, area=None)])).boxes[0]
+    assert found[:8][:-1] == (70, 9, 18, 1.0, 2.0, 3.0, 4.0)
+    assert math.isnan(found.area)
+    assert found.is_crowd is False
+
+
+def test_a_source_id_is_kept() -> None:
+    assert parse(tree(categories=[{"id": 2, "name": "dog", "source_id": 18}])).categories == (Category(2, "dog", 18),)
+
+
+def test_a_byte_order_mark_is_tolerated(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(tree()), encoding="utf-8-sig")
+    assert len(read_annotations(tmp_path / "a.json").boxes) == 1
+
+
+def test_nan_and_infinity_pass_the_parser() -> None:
+    found = parse(tree(annotations=[box_row(bbox=[math.nan, math.inf, -math.inf, 4])])).boxes[0]
+    assert (math.isnan(found.x), found.y, found.width) == (True, math.inf, -math.inf)
+
+
+def test_a_list_of_images_alone_is_accepted_only_when_asked() -> None:
+    text = json.dumps({"images": tree()["images"], "categories": tree()["categories"]})
+    assert len(parse_annotations(text, "test.json", boxes=False).images) == 1
+    with pytest.raises(InputError, match=r"test\.json: no 'annotations' among images, categories"):
+        parse_annotations(text, "test.json")
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    ([box_row(score=0.9)], r"train\.json: holds a list; .* Is it a file of detection results\?"),
+    ({}, r"no 'images' among no keys"),
+    (tree(images={}), r"'images' is \{\}"),
+    (tree(images=[7]), r"images\[0\] is 7; it must be an object"),
+    (tree(images=[{"id": 9, "width": 64}]), r"images\[0\] \(id 9\) has no 'file_name'; its keys are id, width"),
+    (tree(images=[{"id": "9", "file_name": "a", "width": 1, "height": 1}]), r"has id '9'; it must be a whole number"),
+    (tree(images=[{"id": True, "file_name": "a", "width": 1, "height": 1}]), r"has id True; it must be a whole number"),
+    (tree(images=[{"id": 2**70, "file_name": "a", "width": 1, "height": 1}]), r"of at most 64 bits"),
+    (tree(images=[{"id": 9, "file_name": 3, "width": 1, "height": 1}]), r"has file_name 3; it must be a string"),
+    (tree(images=[{"id": 9, "file_name": "\ud800", "width": 1, "height": 1}]), r"must be a string of whole characters"),
+    (tree(annotations=[box_row(), box_row(bbox=[1, 2, 3])]), r"annotations\[1\] \(id 70\) has bbox \[1, 2, 3\]; it"),
+    (tree(annotations=[box_row(bbox=[1, 2, None, 4])]), r"has None in its bbox; it must be a number"),
+    (tree(annotations=[box_row(bbox=[1, 2, 10**400, 4])]), r"has 10{20,} in its bbox"),
+    (tree(annotations=[box_row(bbox=None)]), r"annotations\[0\] \(id 70\) has no 'bbox'"),
+    (tree(annotations=[{"id": 1, "image_id": 9, "caption": "a dog"}]), r"holds captions; .* Take the instances_"),
+    (tree(categories=[{"id": 18}]), r"categories\[0\] \(id 18\) has no 'name'"),
+])
+def test_another_form_is_refused_with_the_place(content: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse(content)
+
+
+def test_a_file_cut_short_is_refused_at_every_length() -> None:
+    text = json.dumps(tree())
+    for length in range(0, len(text) - 1, 7):
+        with pytest.raises(InputError, match=r"train\.json: not JSON at line 1"):
+            parse_annotations(text[:length], "train.json")
+
+
+def test_a_key_that_stands_twice_is_refused_with_the_id_of_its_object() -> None:
+    text = json.dumps(tree()).replace('"area": 12', '"bbox": [5, 6, 7, 8]')
+    with pytest.raises(InputError, match=r"key 'bbox' stands twice in one object \(of id 70\)"):
+        parse_annotations(text, "train.json")
+
+
+def test_absurd_nesting_is_refused() -> None:
+    with pytest.raises(InputError, match=r"train\.json: .*recursion"):
+        parse_annotations("[" * 200_000, "train.json")
+
+
+def test_a_missing_file_and_a_binary_one_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a\.json: cannot be read: No such file"):
+        read_annotations(tmp_path / "a.json")
+    (tmp_path / "a.json").write_bytes(b"PK\x03\x04\xff\xfe")
+    with pytest.raises(InputError, match=r"a\.json: byte 4 is not UTF-8"):
+        read_annotations(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(("folder", "name"), [("train2017", "train2017/a.jpg"), ("", "a.jpg")])
+def test_images_of_a_split_have_their_names_in_the_manifest(tmp_path: Path, folder: str, name: str) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(tree()), encoding="utf-8")
+    manifest = Manifest(source="local", root=str(tmp_path), files={},
+                        splits={"train": Split(images=folder, annotations="a.json")})
+    assert [image.file_name for image in read_split(manifest, "train").images] == [name]

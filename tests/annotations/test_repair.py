@@ -1,0 +1,153 @@
+"""The laws of repair, over any annotations, and each cure by hand."""
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ssd_lib.annotations.checks import check_annotations
+from ssd_lib.annotations.coco import Annotations, Box, Category, Image, format_annotations
+from ssd_lib.annotations.repair import fix, merge_categories
+from ssd_lib.errors import InputError
+
+COORDINATE = st.one_of(st.floats(-20, 120), st.floats(), st.sampled_from([0.0, -0.0, 1.0, 100.0, 99.99999999999999]))
+IDS = st.integers(0, 6)
+SIZE = st.integers(-1, 100)
+NAMES = st.sampled_from(["cat", "dog", " dog ", "", "a\nb"])
+ANNOTATIONS = st.builds(
+    Annotations,
+    st.lists(st.builds(Image, IDS, st.sampled_from("abcd"), SIZE, SIZE), max_size=5).map(tuple),
+    st.lists(st.builds(Box, IDS, IDS, IDS, COORDINATE, COORDINATE, COORDINATE, COORDINATE, st.floats(), st.booleans()),
+             max_size=12).map(tuple),
+    st.lists(st.builds(Category, IDS, NAMES, IDS), max_size=5).map(tuple),
+    st.just({}))
+SIDES = st.sampled_from([1e-300, 0.1, 1.0, 7.5])
+SMALL = Annotations((Image(1, "a.jpg", 100, 50), Image(2, "b.jpg", 20, 20)),
+                    (Box(10, 1, 3, 10.0, 10.0, 20.0, 20.0, 300.0, False),), (Category(3, "dog", 3),), {})
+BOX = SMALL.boxes[0]
+
+
+def fixed_boxes(*boxes: Box) -> tuple[Box, ...]:
+    return fix(SMALL._replace(boxes=boxes), (), 1.0).boxes
+
+
+@settings(max_examples=150, deadline=None)
+@given(ANNOTATIONS, st.sets(st.sampled_from("abcd"), max_size=2), SIDES)
+def test_fixing_twice_is_fixing_once_to_the_byte(annotations: Annotations, unreadable: set[str], side: float) -> None:
+    once = fix(annotations, unreadable, side)
+    assert "".join(format_annotations(fix(once, unreadable, side))) == "".join(format_annotations(once))
+
+
+@settings(max_examples=150, deadline=None)
+@given(ANNOTATIONS, SIDES)
+def test_fixed_boxes_lie_in_their_image_exactly(annotations: Annotations, side: float) -> None:
+    fixed = fix(annotations, (), side)
+    images = {image.id: image for image in fixed.images}
+    for box in fixed.boxes:
+        image = images[box.image_id]
+        assert box.x >= 0
+        assert box.y >= 0
+        assert box.x + box.width <= image.width
+        assert box.y + box.height <= image.height
+        assert min(box.width, box.height) >= side
+        assert 0 <= box.area <= box.width * box.height
+
+
+@settings(max_examples=150, deadline=None)
+@given(ANNOTATIONS)
+def test_fixed_annotations_have_no_faults_and_labels_from_one(annotations: Annotations) -> None:
+    fixed = fix(annotations, (), 1e-300)
+    assert list(check_annotations(fixed, "train")) == []
+    assert [category.id for category in fixed.categories] == list(range(1, len(fixed.categories) + 1))
+
+
+def test_labels_follow_the_order_of_the_original_ids_and_remember_them() -> None:
+    categories = (Category(90, "toothbrush", 90), Category(1, "person", 1), Category(13, "stop sign", 13))
+    fixed = fix(SMALL._replace(categories=categories, boxes=(BOX._replace(category_id=90),)), (), 1.0)
+    assert fixed.categories == (Category(1, "person", 1), Category(2, "stop sign", 13), Category(3, "toothbrush", 90))
+    assert fixed.boxes[0].category_id == 3
+
+
+def test_a_sound_box_is_kept_to_the_last_bit() -> None:
+    box = BOX._replace(x=0.1, width=0.2 + 99.7, area=3.3)
+    assert fixed_boxes(box) == (box._replace(category_id=1),)
+
+
+def test_a_box_over_the_edge_is_clipped_and_its_area_is_no_more_than_what_is_left() -> None:
+    clipped, = fixed_boxes(BOX._replace(x=-5.0, y=40.0, width=15.0, height=99.0, area=5000.0))
+    assert clipped[3:8] == (0.0, 40.0, 10.0, 10.0, 100.0)
+
+
+@pytest.mark.parametrize("area", [math.nan, math.inf, 0.0, -1.0])
+def test_an_area_that_cannot_be_is_measured_anew(area: float) -> None:
+    assert fixed_boxes(BOX._replace(area=area))[0].area == 400.0
+
+
+@pytest.mark.parametrize("change", [
+    {"width": 0.0}, {"height": -3.0}, {"x": math.nan}, {"width": math.inf}, {"x": 100.0}, {"y": -20.0}, {"x": 99.5},
+    {"width": 0.9}, {"image_id": 5}, {"category_id": 1}, {"x": 1e308}, {"x": -1e308, "width": 1e308},
+])
+def test_a_box_that_cannot_be_trained_on_is_removed(change: dict[str, Any]) -> None:
+    assert fixed_boxes(BOX._replace(**change)) == ()
+
+
+def test_of_two_boxes_with_one_id_the_first_stays() -> None:
+    assert [box.x for box in fixed_boxes(BOX, BOX._replace(x=5.0))] == [10.0]
+
+
+def test_crowds_stay_crowds_and_images_without_boxes_stay() -> None:
+    fixed = fix(SMALL._replace(boxes=(BOX._replace(is_crowd=True),)), (), 1.0)
+    assert fixed.boxes[0].is_crowd
+    assert fixed.images == SMALL.images
+
+
+def test_an_unreadable_image_leaves_with_its_boxes() -> None:
+    fixed = fix(SMALL, {"a.jpg"}, 1.0)
+    assert (fixed.images, fixed.boxes) == ((Image(2, "b.jpg", 20, 20),), ())
+
+
+def test_an_image_listed_twice_stays_once_with_the_boxes_of_both() -> None:
+    images = (*SMALL.images, Image(7, "a.jpg", 100, 50))
+    fixed = fix(SMALL._replace(images=images, boxes=(BOX, BOX._replace(id=11, image_id=7))), (), 1.0)
+    assert fixed.images == SMALL.images
+    assert [box.image_id for box in fixed.boxes] == [1, 1]
+
+
+def test_two_ids_of_one_name_become_one_class() -> None:
+    categories = (Category(3, "dog", 3), Category(8, "dog ", 8))
+    fixed = fix(SMALL._replace(categories=categories, boxes=(BOX, BOX._replace(id=11, category_id=8))), (), 1.0)
+    assert fixed.categories == (Category(1, "dog", 3),)
+    assert [box.category_id for box in fixed.boxes] == [1, 1]
+
+
+def test_images_and_boxes_are_sorted_by_id() -> None:
+    shuffled = SMALL._replace(images=SMALL.images[::-1], boxes=(BOX._replace(id=99), BOX))
+    fixed = fix(shuffled, (), 1.0)
+    assert ([image.id for image in fixed.images], [box.id for box in fixed.boxes]) == ([1, 2], [10, 99])
+
+
+def test_the_input_is_not_changed() -> None:
+    before = repr(SMALL)
+    fix(SMALL, {"a.jpg"}, 1.0)
+    assert repr(SMALL) == before
+
+
+def categories(*pairs: tuple[int, str]) -> Annotations:
+    return Annotations((), (), tuple(Category(number, name, number) for number, name in pairs), {})
+
+
+def test_classes_of_both_splits_are_merged() -> None:
+    merged = merge_categories(categories((1, "cat"), (5, "dog")), categories((5, "dog"), (3, "cow")))
+    assert [(category.id, category.name) for category in merged] == [(1, "cat"), (5, "dog"), (3, "cow")]
+
+
+def test_an_id_with_two_meanings_is_refused() -> None:
+    with pytest.raises(InputError, match="id 1 is 'cat' in train and 'dog' in val"):
+        merge_categories(categories((1, "cat")), categories((1, "dog")))
+
+
+def test_a_class_with_another_id_in_val_is_refused() -> None:
+    with pytest.raises(InputError, match="'cat' has id 1 in train and 2 in val"):
+        merge_categories(categories((1, "cat")), categories((2, "cat")))

@@ -1,0 +1,111 @@
+"""A web server on the loopback interface with the manners and the faults of real ones, for tests of transfers."""
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass
+class Fault:
+    """What goes wrong with one GET: a status instead of the file, or an end (or silence) after so many bytes of it."""
+
+    status: int = 0
+    cut_after: int | None = None
+    stall_after: int | None = None
+    body: bytes | None = None
+    content_type: str = "application/zip"
+
+
+@dataclass
+class Server:
+    """What it serves and how; and what it was asked for."""
+
+    url: str
+    files: dict[str, bytes]
+    faults: list[Fault] = field(default_factory=list)  # one for each GET, in order; then all goes well
+    knows_ranges: bool = True
+    knows_if_range: bool = True
+    states_length: bool = True
+    slow_bytes_per_s: int = 0
+    gets: list[tuple[str, int]] = field(default_factory=list)  # path, first byte asked for
+    heads: list[str] = field(default_factory=list)
+    closing: threading.Event = field(default_factory=threading.Event)
+
+
+@contextmanager
+def serve(files: dict[str, bytes], **manners: object) -> Iterator[Server]:
+    """Serve `files` (path -> content) on a free port while the context lasts."""
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server = Server(f"http://127.0.0.1:{httpd.server_port}", files, **manners)  # type: ignore[arg-type]
+    httpd.settings = server  # type: ignore[attr-defined]
+    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.closing.set()
+        httpd.shutdown()
+        thread.join()
+        httpd.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_HEAD(self) -> None:
+        server = self._server()
+        server.heads.append(self.path)
+        self._start(200 if self.path in server.files else 404, server.files.get(self.path, b""), {})
+
+    def do_GET(self) -> None:
+        server = self._server()
+        start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+        server.gets.append((self.path, start))
+        fault = server.faults.pop(0) if server.faults else Fault()
+        content = fault.body if fault.body is not None else server.files.get(self.path, b"")
+        status = fault.status or (200 if self.path in server.files else 404)
+        version = _etag(content)
+        fresh = not server.knows_if_range or self.headers.get("If-Range", version) == version
+        headers = {"ETag": version, "Content-Type": fault.content_type}
+        if status == 200 and start and server.knows_ranges and fresh:
+            status = 206 if start < len(content) else 416
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            content = content[start:]
+        self._start(status, content, headers)
+        self._send(content if status < 400 else b"", fault)
+
+    def _start(self, status: int, content: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        if self._server().states_length and status < 400:
+            headers = headers | {"Content-Length": str(len(content))}
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def _send(self, content: bytes, fault: Fault) -> None:
+        server = self._server()
+        end = next((after for after in (fault.cut_after, fault.stall_after) if after is not None), len(content))
+        step = server.slow_bytes_per_s // 20 or max(end, 1)
+        for start in range(0, end, step):
+            self.wfile.write(content[start:min(start + step, end)])
+            if server.slow_bytes_per_s and server.closing.wait(0.05):
+                return
+        if fault.stall_after is not None:
+            server.closing.wait(20)
+
+    def _server(self) -> Server:
+        return self.server.settings  # type: ignore[attr-defined, no-any-return]
+
+    def handle(self) -> None:
+        try:
+            super().handle()
+        except ConnectionError:
+            self.close_connection = True  # the client went away: many tests want just that
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+def _etag(content: bytes) -> str:
+    return f'"{hashlib.sha1(content).hexdigest()}"'
