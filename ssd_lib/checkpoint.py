@@ -8,7 +8,7 @@ import shutil
 import sys
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -121,7 +121,8 @@ def link_or_copy(source: Path, target: Path) -> None:
         raise StateError(f"{target}: cannot be written: {error.strerror or error}. Free some disk space or mend the "
                          "permissions, then run the same command again.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def remove_leftovers(folder: Path) -> None:

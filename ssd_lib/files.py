@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,7 +36,8 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         raise StateError(f"{path}: cannot be written: {error.strerror or error}; what was there is untouched. "
                          "Free some disk space or mend the permissions, then run the same command again.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # renamed by now, or its folder was never there
+            temporary.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -122,12 +122,21 @@ class Params(_Group):
     runtime: RuntimeParams
 
 
-def load_params(path: Path = PARAMS_PATH) -> Params:
-    """Read and check params.yaml.
+def load_params(*groups: str, path: Path = PARAMS_PATH) -> Params:
+    """Read and check the whole of params.yaml, and give the groups that a stage depends on, and `runtime`.
+
+    Args:
+        groups: names of groups; the result has no other attributes, so that a stage cannot use what it does not list.
+        path: the file.
 
     Raises:
         InputError: the file is missing or not YAML, or has faults; all of them are named at once.
     """
+    whole = _check(path)
+    return Params.model_construct(**{name: getattr(whole, name) for name in (*groups, "runtime")})
+
+
+def _check(path: Path) -> Params:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -137,7 +146,7 @@ def load_params(path: Path = PARAMS_PATH) -> Params:
     try:
         return Params.model_validate(tree)
     except ValidationError as error:
-        lines = [_sentence(fault) for fault in error.errors()]
+        lines = list(dict.fromkeys(_sentence(fault) for fault in error.errors()))
         head = f"{path}: 1 fault" if len(lines) == 1 else f"{path}: {len(lines)} faults"
         raise InputError("\n  ".join([f"{head}; nothing was run.", *lines])) from error
 
@@ -145,7 +154,7 @@ def load_params(path: Path = PARAMS_PATH) -> Params:
 def _sentence(fault: ErrorDetails) -> str:
     """Say one of pydantic's faults as a person would."""
     place = [str(part) for part in fault["loc"]]
-    dotted = ".".join(place)
+    dotted = ".".join(place[:2]) if "auto" in place[-1] or "constrained" in place[-1] else ".".join(place)
     if fault["type"] == "extra_forbidden":
         known = _known_keys(place[:-1])
         near = difflib.get_close_matches(place[-1], known, n=1)

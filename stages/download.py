@@ -1,4 +1,4 @@
-"""Bring the data set to data/raw and write data/manifest.json."""
+"""Bring the data set to data/raw, whole and verified; data/manifest.json says what it is made of."""
 
 import time
 
@@ -7,9 +7,9 @@ from ssd_lib.sources.download import download, summary
 from stages.runner import run
 
 
-def main() -> str:
-    """Download; one line of summary."""
-    params = load_params()
+def download_data() -> str:
+    """Have the data set of the `data` group on the disk."""
+    params = load_params("data")
     start_s = time.monotonic()
     manifest = download(params.data, params.runtime)
     manifest.save()
@@ -17,4 +17,4 @@ def main() -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(download_data)

@@ -58,7 +58,8 @@ def _rounded(metrics: dict[str, Any]) -> dict[str, Any]:
 def _check_classes(model: Model, fixed: FixedSet) -> None:
     if model.spec.class_names != fixed.class_names:
         raise InputError(f"{MODEL_PATH}: knows the classes {', '.join(model.spec.class_names)}; "
-                         f"{FIXED_FOLDER / 'val.json'} has {', '.join(fixed.class_names)}. `dvc repro train` trains for these.")
+                         f"{FIXED_FOLDER / 'val.json'} has {', '.join(fixed.class_names)}. "
+                         "`dvc repro train` trains for these.")
 
 
 def _summary(metrics: dict[str, Any], images: int, detections: int) -> str:

@@ -3,8 +3,10 @@
 import hashlib
 import os
 import random
+import sys
 import threading
 from dataclasses import dataclass
+from http.client import IncompleteRead
 from pathlib import Path
 
 import requests
@@ -59,7 +61,7 @@ def fetch(url: str, target: Path, expect_bytes: int | None, expect_md5: str | No
         target: where it goes; the folder is made if need be.
         expect_bytes: the only right size; None takes what the server has.
         expect_md5: the only right MD5, 32 hex digits; None takes what the server has.
-        progress: a bar of bytes; it also shows why a transfer waits.
+        progress: a bar of bytes; above it a line says why a transfer waits.
         stop: once set, the transfer ends at the next chunk; what is there is kept.
         patience: how often and how long to try.
 
@@ -110,7 +112,8 @@ def _transfer(job: _Job) -> None:
 def _wait(job: _Job, failures: int, reason: str) -> None:
     """Back off, a random share of the time so that many clients do not come back all at once."""
     wait_s = min(job.patience.first_wait_s * 2 ** (failures - 1), LONGEST_WAIT_S) * random.uniform(0.5, 1.0)
-    job.progress.set_postfix_str(f"{reason}; attempt {failures + 1} of {job.patience.attempts} in {wait_s:.0f} s")
+    attempt = f"attempt {failures + 1} of {job.patience.attempts}"
+    job.progress.write(f"{job.target.name}: {reason}; {attempt} in {wait_s:.0f} s", file=sys.stderr)
     job.stop.wait(wait_s)
     _obey(job.stop, job.url)
 
@@ -173,7 +176,6 @@ def _receive(job: _Job, response: requests.Response, there: Partial) -> None:
     """Append the body to the part."""
     part = part_path(job.target)
     job.progress.total, job.progress.n, job.progress.initial = there.total_bytes, there.bytes, there.bytes
-    job.progress.set_postfix_str("")
     with part.open("ab") as file:
         for chunk in response.iter_content(RECEIVE_BYTES):
             file.write(chunk)
@@ -210,4 +212,4 @@ def _reason(error: BaseException) -> str:
     """The innermost cause: what the operating system said, without the wrappings of the libraries."""
     while error.__context__ is not None:
         error = error.__context__
-    return str(error) or type(error).__name__
+    return "the connection was cut off" if isinstance(error, IncompleteRead) else str(error) or type(error).__name__

@@ -37,10 +37,11 @@ from ssd_lib.train.stopping import StopRequested, StopWish
 CHECKPOINTS = Path("models/checkpoints")
 HISTORY_PATH = Path("reports/history.csv")
 SUMMARY_PATH = Path("reports/train.json")
+PICTURES = 8  # validation images drawn for TensorBoard
 STOP_CONSENSUS_STEPS = 10  # several processes agree this often on whether to stop
 
 Measure = Callable[..., Mapping[str, Any]]  # (net, data set, device=) -> metrics, "AP" among them
-Draw = Callable[..., np.ndarray]  # (net, data set, device=) -> (H, W, 3) uint8
+Draw = Callable[..., np.ndarray]  # (net, data set, indices=, device=) -> (H, W, 3) uint8
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,7 @@ def _validate(job: Job, state: TrainState, journal: StepJournal, workers: int, d
     if every and (epoch % every == 0 or epoch == train.epochs):
         metrics = job.measure(state.final_net, job.val_set, device=device)
         row.update({name: metrics[name] for name in ("AP", "AP50", "AP75")})
-    return row, job.draw(state.final_net, job.val_set, device=device)
+    return row, job.draw(state.final_net, job.val_set, indices=range(min(PICTURES, len(job.val_set))), device=device)
 
 
 @dataclass

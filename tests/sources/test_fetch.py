@@ -59,6 +59,15 @@ def test_a_broken_transfer_continues_where_it_was(target: Path) -> None:
     assert target.read_bytes() == CONTENT
 
 
+def test_a_transfer_that_waits_says_why(target: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with serve({"/a.zip": CONTENT}, faults=[Fault(cut_after=CUT), Fault(status=503)]) as server:
+        get(server, target)
+    assert capsys.readouterr().err.splitlines() == [
+        "a.zip: the connection was cut off; attempt 2 of 3 in 0 s",
+        "a.zip: HTTP 503 Service Unavailable; attempt 3 of 3 in 0 s",
+    ]
+
+
 def test_a_stalled_transfer_continues_where_it_was(target: Path) -> None:
     with serve({"/a.zip": CONTENT}, faults=[Fault(stall_after=CUT)]) as server:
         get(server, target)

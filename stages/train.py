@@ -1,0 +1,28 @@
+"""Train the net, or continue training it; models/ssd.pt appears when all epochs are done."""
+
+from functools import partial
+
+from ssd_lib.data.fixed_set import FIXED_FOLDER
+from ssd_lib.data.loader import worker_count
+from ssd_lib.infer.drawing import validation_sheet
+from ssd_lib.infer.evaluation import measure
+from ssd_lib.manifest import load_manifest
+from ssd_lib.params import load_params
+from ssd_lib.train.fit import fit
+from stages.runner import run
+
+
+def main() -> str:
+    """Train; one line of summary. Training validates with what evaluation uses, handed in here."""
+    params = load_params("data", "fix", "model", "train", "eval")
+    workers = worker_count(params.runtime.workers)
+    return fit(
+        params,
+        load_manifest(),
+        measure=partial(measure, gt_path=FIXED_FOLDER / "val.json", params=params.eval, workers=workers),
+        draw=partial(validation_sheet, params=params.eval),
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,146 @@
+import contextlib
+import io
+import json
+import random
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from ssd_lib.data.dataset import DetectionDataset
+from ssd_lib.data.fixed_set import FIXED_FOLDER, FixedSet, load_fixed
+from ssd_lib.infer.evaluation import (
+    SUMMARY_NAMES,
+    Predictions,
+    coco_metrics,
+    measure,
+    predict,
+    results_json,
+    run_coco,
+)
+from ssd_lib.nets.model_file import load_model
+from ssd_lib.params import EvalParams
+
+GT_PATH = FIXED_FOLDER / "val.json"
+CPU = torch.device("cpu")
+NOTHING = Predictions(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32), np.empty((0, 4), np.float32))
+
+
+def ground_truth_as_predictions(fixed: FixedSet) -> Predictions:
+    """A perfect detector's predictions, crowds left out."""
+    real = ~fixed.is_crowd
+    images = np.repeat(np.arange(len(fixed)), np.diff(fixed.first))[real]
+    xywh = np.concatenate([fixed.boxes[:, :2], fixed.boxes[:, 2:] - fixed.boxes[:, :2]], axis=1)[real]
+    return Predictions(images, fixed.labels[real], np.linspace(0.9, 0.5, real.sum()).astype(np.float32), xywh)
+
+
+def by_hand(annotations: Path, results: list[dict], tmp_path: Path) -> list[float]:
+    """The twelve numbers by pycocotools from files, as anyone would get them."""
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(annotations))
+        run = COCOeval(truth, truth.loadRes(str(tmp_path / "results.json")), "bbox")
+        run.evaluate()
+        run.accumulate()
+        run.summarize()
+    return run.stats.tolist()
+
+
+def test_the_ground_truth_itself_has_ap_1(fixed: FixedSet) -> None:
+    metrics = coco_metrics(run_coco(GT_PATH, fixed, ground_truth_as_predictions(fixed)))
+    assert metrics["AP"] == pytest.approx(1)
+    assert metrics["class"] == {"dog": pytest.approx(1), "kite": pytest.approx(1)}
+
+
+def test_a_missed_object_costs_its_class_alone(fixed: FixedSet) -> None:
+    found = ground_truth_as_predictions(fixed)
+    kept = np.array([True, True, False])  # one of two dogs is missed
+    metrics = coco_metrics(run_coco(GT_PATH, fixed, Predictions(*(column[kept] for column in found))))
+    assert metrics["class"]["dog"] == pytest.approx(51 / 101)  # precision 1 at the recalls 0, 0.01 ... 0.50
+    assert metrics["class"]["kite"] == pytest.approx(1)
+
+
+def test_a_detection_in_a_crowd_is_not_counted_against(fixed: FixedSet) -> None:
+    found = ground_truth_as_predictions(fixed)
+    crowd = Predictions(np.array([1]), np.array([1]), np.array([0.99], np.float32), np.array([[0, 66, 30, 14]], np.float32))
+    joined = Predictions(*(np.concatenate(pair) for pair in zip(found, crowd, strict=True)))
+    assert coco_metrics(run_coco(GT_PATH, fixed, joined))["AP"] == pytest.approx(1)
+
+
+def test_no_predictions_are_ap_0_and_an_empty_result(fixed: FixedSet) -> None:
+    metrics = coco_metrics(run_coco(GT_PATH, fixed, NOTHING))
+    assert (metrics["AP"], metrics["AR100"]) == (0, 0)
+    assert results_json(fixed, NOTHING) == []
+
+
+def test_what_is_undefined_is_none(fixed: FixedSet) -> None:
+    metrics = coco_metrics(run_coco(GT_PATH, fixed, ground_truth_as_predictions(fixed)))
+    assert metrics["APl"] is None  # no object of 96 x 96 pixels
+    assert list(metrics) == [*SUMMARY_NAMES, "class"]
+
+
+def test_evaluation_prints_nothing(fixed: FixedSet, capsys: pytest.CaptureFixture[str]) -> None:
+    run_coco(GT_PATH, fixed, NOTHING)
+    assert capsys.readouterr().out == ""
+
+
+def test_predictions_are_in_pixels_of_the_stored_image(dataset: DetectionDataset, params: EvalParams, project: Path) -> None:
+    found = predict(load_model().net, dataset, params, CPU, workers=0, progress=False)
+    corners = found.boxes[:, :2] + found.boxes[:, 2:]
+    sizes = dataset.fixed.sizes[found.images]
+    assert sorted(set(found.images.tolist())) == [0, 1, 2]
+    assert (corners <= sizes[:, ::-1] + 1e-3).all()
+    assert corners[found.images == 0, 0].max() > 64  # the first is 96 wide, the net's input 64
+    assert found.labels.min() >= 1
+
+
+def test_measuring_leaves_mode_and_dice_alone(dataset: DetectionDataset, params: EvalParams, project: Path) -> None:
+    net = load_model().net.train()
+    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
+    metrics = measure(net, dataset, GT_PATH, params, CPU, workers=0)
+    after = torch.get_rng_state(), np.random.get_state()[1], random.getstate()  # noqa: NPY002
+    assert set(metrics) == {*SUMMARY_NAMES, "class"}
+    assert net.training
+    assert torch.equal(before[0], after[0])
+    assert (before[1] == after[1]).all()
+    assert before[2] == after[2]
+
+
+def test_workers_change_nothing(dataset: DetectionDataset, params: EvalParams, project: Path) -> None:
+    net = load_model().net
+    one, two = (predict(net, dataset, params, CPU, workers=n, progress=False) for n in (0, 2))
+    assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def test_results_of_real_photos_give_the_same_numbers_against_the_original_annotations(
+        shared_data: Path, tmp_path: Path) -> None:
+    original = tmp_path / "original.json"
+    with zipfile.ZipFile(shared_data / "coco-mirror/annotations/annotations_trainval2017.zip") as archive:
+        original.write_bytes(archive.read("annotations/instances_val2017.json"))
+    tree = json.loads(original.read_text())
+    labels = {category["id"]: i for i, category in enumerate(tree["categories"], start=1)}
+    (tmp_path / "val.json").write_text(json.dumps({
+        "images": tree["images"],
+        "annotations": [{**row, "category_id": labels[row["category_id"]]} for row in tree["annotations"]],
+        "categories": [{"id": labels[row["id"]], "name": row["name"], "source_id": row["id"]} for row in tree["categories"]],
+    }))
+    fixed = load_fixed("val", tmp_path)
+    found = noisy(ground_truth_as_predictions(fixed), len(labels))
+    metrics = coco_metrics(run_coco(tmp_path / "val.json", fixed, found))
+    expected = by_hand(original, results_json(fixed, found), tmp_path)
+    assert 0.1 < expected[0] < 0.9
+    assert [metrics[name] for name in SUMMARY_NAMES] == pytest.approx(expected, abs=1e-4)  # results.json is rounded
+    assert metrics["class"]["person"] > 0
+
+
+def noisy(found: Predictions, classes: int) -> Predictions:
+    """Misplaced, misnamed and mistaken predictions."""
+    dice = np.random.default_rng(5)
+    count = len(found.images)
+    boxes = found.boxes + found.boxes[:, [2, 3, 2, 3]] * dice.normal(0, 0.08, (count, 4)).astype(np.float32)
+    labels = np.where(dice.random(count) < 0.1, dice.integers(1, classes + 1, count), found.labels)
+    return Predictions(found.images, labels, dice.random(count).astype(np.float32), boxes)

@@ -1,0 +1,87 @@
+import pytest
+import torch
+from torch import Tensor
+from torchvision.ops import nms
+
+from ssd_lib.errors import StateError
+from ssd_lib.infer.postprocess import Detections, detect, select_detections
+from ssd_lib.nets.zoo import build_net
+from ssd_lib.params import EvalParams
+
+
+def random_boxes(batch: int, priors: int, seed: int, side: float) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    corner = torch.rand(batch, priors, 2, generator=generator) * (1 - 2 * side)
+    return torch.cat([corner, corner + side * (0.5 + torch.rand(batch, priors, 2, generator=generator))], dim=2)
+
+
+def one_class_at_a_time(scores: Tensor, boxes: Tensor, params: EvalParams) -> Detections:
+    """What select_detections does for one image, as slowly and plainly as it can be said."""
+    rows = []
+    for k in range(scores.shape[1]):
+        order = scores[:, k].argsort(descending=True)[:params.top_k_per_class]
+        order = order[scores[order, k] >= params.score_threshold]
+        for i in order[nms(boxes[order].double(), scores[order, k].double(), params.nms_iou)].tolist():
+            rows.append((scores[i, k].item(), k + 1, i))
+    rows = sorted(rows, reverse=True)[:params.max_detections]
+    return Detections(boxes[[i for _, _, i in rows]], torch.tensor([k for _, k, _ in rows]), torch.tensor([s for s, _, _ in rows]))
+
+
+@pytest.mark.parametrize(("top_k", "threshold"), [(200, 0.6), (15, 0.01), (40, 0.9), (500, 0.0)])
+@pytest.mark.parametrize(("classes", "side"), [(3, 0.2), (80, 0.003)])
+def test_a_batch_gives_what_one_class_at_a_time_gives(params: EvalParams, top_k: int, threshold: float, classes: int,
+                                                      side: float) -> None:
+    params = params.model_copy(update={"top_k_per_class": top_k, "score_threshold": threshold})
+    scores = torch.rand(3, 300, classes, generator=torch.Generator().manual_seed(classes))
+    boxes = random_boxes(3, 300, seed=classes, side=side)
+    boxes[:, 150:] = boxes[:, :150] + side / 4  # every box has one that overlaps it
+    for found, image_scores, image_boxes in zip(select_detections(scores, boxes, params), scores, boxes, strict=True):
+        expected = one_class_at_a_time(image_scores, image_boxes, params)
+        assert torch.equal(found.boxes, expected.boxes)
+        assert torch.equal(found.labels, expected.labels)
+        assert torch.equal(found.scores, expected.scores)
+
+
+def test_overlapping_boxes_of_different_classes_both_stay(params: EvalParams) -> None:
+    boxes = torch.tensor([[[0.1, 0.1, 0.5, 0.5], [0.1, 0.1, 0.5, 0.52]]])
+    scores = torch.tensor([[[0.9, 0.0], [0.8, 0.7]]])
+    [found] = select_detections(scores, boxes, params)
+    assert found.labels.tolist() == [1, 2]
+    assert found.scores.tolist() == pytest.approx([0.9, 0.7])
+
+
+def test_boxes_without_area_are_not_detections(params: EvalParams) -> None:
+    boxes = torch.tensor([[[1.0, 0.2, 1.0, 0.4], [0.1, 0.1, 0.5, 0.5]]])
+    [found] = select_detections(torch.tensor([[[0.9], [0.5]]]), boxes, params.model_copy(update={"score_threshold": 0.0}))
+    assert found.scores.tolist() == [0.5]
+
+
+def test_an_image_without_detections_has_empty_ones(params: EvalParams) -> None:
+    first, second = select_detections(torch.tensor([[[0.0]], [[0.5]]]), torch.tensor([[[0.0, 0.0, 1.0, 1.0]]] * 2), params)
+    assert first.boxes.shape == (0, 4)
+    assert second.boxes.tolist() == [[0, 0, 1, 1]]
+
+
+def test_a_net_detects_without_leaving_its_mode_and_inside_the_image(params: EvalParams) -> None:
+    net = build_net("mb2-ssd-lite", classes=3, image_size=64, width_mult=0.1).train()
+    net.backbone.eval()  # a frozen part stays frozen
+    modes = [module.training for module in net.modules()]
+    before = net.state_dict()["extras.0.conv.0.1.running_mean"].clone()
+    images = torch.randint(0, 255, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    found = detect(net, images, params)
+    assert [module.training for module in net.modules()] == modes
+    assert torch.equal(net.state_dict()["extras.0.conv.0.1.running_mean"], before)
+    assert len(found) == 2
+    for one in found:
+        assert len(one.boxes) == params.max_detections
+        assert one.boxes.min() >= 0
+        assert one.boxes.max() <= 1
+        assert (one.scores.diff() <= 0).all()
+
+
+def test_a_diverged_net_is_called_so(params: EvalParams) -> None:
+    net = build_net("mb2-ssd-lite", classes=3, image_size=64, width_mult=0.1)
+    with torch.no_grad():
+        net.box_heads[0][-1].bias.fill_(torch.nan)
+    with pytest.raises(StateError, match="nan or infinite.*diverged"):
+        detect(net, torch.zeros(1, 3, 64, 64, dtype=torch.uint8), params)

@@ -1,0 +1,87 @@
+"""The nets: upstream's figures, any size, and a net that learns."""
+
+import json
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ssd_lib.boxes.coder import decode, encode
+from ssd_lib.boxes.loss import multibox_loss
+from ssd_lib.boxes.matching import match_priors
+from ssd_lib.nets.zoo import NETS, build_net
+
+
+def _weight(name: str, shape: list[int]) -> Tensor:
+    """The golden figures' weights, made from an entry's name (their README says how)."""
+    if name.endswith("num_batches_tracked"):
+        return torch.zeros(shape, dtype=torch.int64)
+    x = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(math.prod(shape)).reshape(shape)
+    if name.endswith("running_var"):
+        x = 1 + 0.1 * abs(x)
+    elif len(shape) == 4:
+        x = x * math.sqrt(2 / math.prod(shape[1:])) * (0.1 if "headers" in name else 1)
+    else:
+        x = 0.1 * x + (1 if name.endswith("weight") else 0)
+    return torch.from_numpy(x.astype(np.float32))
+
+
+@pytest.mark.parametrize("name", list(NETS))
+def test_net_computes_what_upstream_s_does(name: str, shared_data: Path) -> None:
+    golden = json.loads((shared_data / "upstream" / f"{name}.json").read_text())
+    net = build_net(name, classes=20, image_size=300, width_mult=1.0).eval()
+    weights = {key: _weight(*entry) for key, entry in zip(net.state_dict(), golden["entries"], strict=True)}
+    net.load_state_dict(weights)
+    assert sum(p.numel() for p in net.parameters()) == golden["parameters"]
+    assert len(net.priors) == golden["priors"]
+
+    normalised = torch.from_numpy(np.random.default_rng(300).uniform(-1, 1, (1, 3, 300, 300)).astype(np.float32))
+    with torch.no_grad():
+        logits, offsets = net(normalised * net.std + net.mean)
+    rows = golden["sampled_priors"]
+    torch.testing.assert_close(logits.softmax(-1)[0, rows], torch.tensor(golden["scores"]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(decode(offsets, net.priors)[0, rows], torch.tensor(golden["boxes"]), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", list(NETS))
+@pytest.mark.parametrize("size", [64, 160, 320])
+def test_priors_follow_the_maps_at_any_size(name: str, size: int) -> None:
+    net = build_net(name, classes=3, image_size=size, width_mult=0.5).eval()
+    with torch.no_grad():
+        logits, offsets = net(torch.zeros(2, 3, size, size, dtype=torch.uint8))
+    assert logits.shape == (2, len(net.priors), 4)
+    assert offsets.shape == (2, len(net.priors), 4)
+
+
+def test_the_seed_alone_makes_the_weights() -> None:
+    before = torch.random.get_rng_state()
+    one, same, other = (build_net("mb2-ssd-lite", 3, 64, 0.25, seed).state_dict() for seed in (5, 5, 6))
+    assert all(torch.equal(one[key], same[key]) for key in one)
+    assert not torch.equal(one["class_heads.0.0.weight"], other["class_heads.0.0.weight"])
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_small_net_overfits_four_images() -> None:
+    net = build_net("mb2-ssd-lite", classes=2, image_size=64, width_mult=0.25, seed=1).train()
+    images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    boxes = torch.tensor([[[0.1, 0.1, 0.5, 0.6]], [[0.4, 0.3, 0.9, 0.8]], [[0.0, 0.5, 0.4, 1.0]], [[0.2, 0.2, 0.9, 0.9]]])
+    labels = torch.tensor([[1], [2], [1], [2]])
+    optimizer = torch.optim.Adam(net.parameters(), lr=5e-3)
+    for _ in range(60):
+        logits, offsets = net(images)
+        matched, targets = match_priors(boxes, labels, torch.zeros(4, 0, 4), net.priors_xyxy)
+        sums = multibox_loss(logits, offsets, targets, encode(matched, net.priors))
+        loss = (sums.classification + sums.box) / sums.positives
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    scores = logits.softmax(-1)
+    best = scores[..., 1:].amax(-1).argmax(1)
+    found = decode(offsets, net.priors)[range(4), best]
+    assert loss < 0.5
+    assert (scores[range(4), best, 1:].argmax(-1) + 1).tolist() == [1, 2, 1, 2]
+    assert (found - boxes[:, 0]).abs().max() < 0.1

@@ -1,0 +1,18 @@
+import pytest
+import torch
+
+from ssd_lib.device import pick_device
+from ssd_lib.errors import StateError
+
+
+def test_auto_takes_what_there_is() -> None:
+    assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_cpu_is_always_there() -> None:
+    assert pick_device("cpu") == torch.device("cpu")
+
+
+def test_a_device_that_is_not_there_is_named() -> None:
+    with pytest.raises(StateError, match=r"runtime.device: 'cuda:99' is not there.*Set runtime.device: auto"):
+        pick_device("cuda:99")
