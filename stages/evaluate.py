@@ -7,7 +7,7 @@ from stages.runner import run
 
 def main() -> str:
     """Evaluate; one line of summary."""
-    params = load_params()
+    params = load_params("eval")
     return evaluate(params.eval, params.runtime)
 
 

@@ -7,7 +7,7 @@ from stages.runner import run
 
 def main() -> str:
     """Export; one line of summary."""
-    params = load_params()
+    params = load_params("export")
     return export(params.export)
 
 

@@ -9,7 +9,7 @@ from stages.runner import run
 
 def fix() -> str:
     """Repair the annotations of train and val."""
-    params = load_params()
+    params = load_params("fix")
     fixed = fix_annotations(load_manifest(), load_report(), params.fix)
     counts = ", ".join(f"{split} {len(part.images)} images, {len(part.boxes)} boxes" for split, part in fixed.items())
     return f"fix_annotations: {counts}; {len(fixed['train'].categories)} classes. See {FIXED_FOLDER}."

@@ -8,7 +8,7 @@ from stages.runner import run
 
 def validate_data() -> str:
     """Check the whole data set against `data.max_bad_fraction`."""
-    params = load_params()
+    params = load_params("data")
     report = validate(load_manifest(), params.data, params.runtime)
     return (f"validate: {report['images']} images, {report['boxes']} boxes; bad: {report['bad_images']} images, "
             f"{report['bad_boxes']} boxes; {report['warnings']} warnings. See {REPORT_PATH}.")

@@ -94,7 +94,4 @@ def _clip_side(start: float, length: float, size: int) -> tuple[float, float]:
     if start >= 0 and start + length <= size:
         return start, length  # untouched to the last bit, so that a second time changes nothing
     begin, end = max(start, 0.0), min(start + length, float(size))
-    length = end - begin
-    while length > 0 and begin + length > size:  # rounding may pass the edge by one bit
-        length = math.nextafter(length, 0.0)
-    return begin, length
+    return begin, end - begin  # begin is 0, or end the whole number `size`: their sum cannot round to above the edge

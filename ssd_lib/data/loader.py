@@ -11,6 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from torch.utils.data import DataLoader
 
 from ssd_lib.data.dataset import Batch, DetectionDataset, collate
@@ -70,7 +71,7 @@ def load_batches(dataset: DetectionDataset, keys: Any, workers: int, pin_memory:
         StateError: a worker was killed, most often for memory.
     """
     loader = DataLoader(dataset, batch_sampler=keys, num_workers=workers, collate_fn=collate, pin_memory=pin_memory,
-                        worker_init_fn=_start_worker)
+                        worker_init_fn=_start_worker, generator=torch.Generator())
     try:
         yield from loader
     except InputError as error:

@@ -23,16 +23,17 @@ from ssd_lib.nets.ssd import SSD
 from ssd_lib.params import EvalParams
 
 SUMMARY_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+BOX_DIGITS, SCORE_DIGITS = 3, 6  # a thousandth of a pixel, a millionth of a score
 
 
 class Predictions(NamedTuple):
-    """The detections of a whole split, one row each.
+    """The detections of a whole split, one row each, rounded: what is measured is what results.json holds, to the bit.
 
     Attributes:
         images: (T,) int64, index into the split.
         labels: (T,) int64 in 1..K.
-        scores: (T,) float32.
-        boxes: (T, 4) float32, xywh in pixels of the image as it is stored.
+        scores: (T,) float64, SCORE_DIGITS decimals.
+        boxes: (T, 4) float64, xywh in pixels of the image as it is stored, BOX_DIGITS decimals.
     """
 
     images: np.ndarray
@@ -104,18 +105,17 @@ def coco_metrics(result: COCOeval) -> dict[str, Any]:
 
 def results_json(fixed: FixedSet, predictions: Predictions) -> list[dict[str, Any]]:
     """COCO's results list, with the ids of the data set as it came: its own `loadRes` takes it."""
-    boxes = predictions.boxes.astype(float).round(2).tolist()
-    scores = predictions.scores.astype(float).round(5).tolist()
-    return [{"image_id": int(fixed.image_ids[image]), "category_id": fixed.source_ids[label - 1], "bbox": box,
-             "score": score}
-            for image, label, box, score in zip(predictions.images, predictions.labels, boxes, scores, strict=True)]
+    return [{"image_id": int(fixed.image_ids[image]), "category_id": fixed.source_ids[label - 1], "bbox": box.tolist(),
+             "score": float(score)}
+            for image, label, score, box in zip(*predictions, strict=True)]
 
 
 def _in_pixels(index: int, found: Detections, fixed: FixedSet) -> Predictions:
     height, width = fixed.sizes[index]
-    xyxy = found.boxes.cpu().numpy() * np.array([width, height, width, height], dtype=np.float32)
-    return Predictions(np.full(len(xyxy), index), found.labels.cpu().numpy(), found.scores.cpu().numpy(),
-                       np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1))
+    xyxy = found.boxes.double().cpu().numpy() * (width, height, width, height)
+    xywh = np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1)
+    return Predictions(np.full(len(xyxy), index), found.labels.cpu().numpy(),
+                       found.scores.double().cpu().numpy().round(SCORE_DIGITS), xywh.round(BOX_DIGITS))
 
 
 def _indexed(dataset: dict[str, Any]) -> COCO:

@@ -33,6 +33,7 @@ def test_sound_annotations_have_no_faults() -> None:
     (BOX._replace(width=0.0), "zero_size", "annotation 10 of 'a.jpg': width 0.0"),
     (BOX._replace(height=-2.0), "inverted", "annotation 10 of 'a.jpg': height -2.0"),
     (BOX._replace(x=100.0), "outside", f"{OF_A}: bbox [100.0, 0.0, 100.0, 50.0] in an image of 100x50"),
+    (BOX._replace(x=-100.0), "outside", f"{OF_A}: bbox [-100.0, 0.0, 100.0, 50.0] in an image of 100x50"),
     (BOX._replace(y=-50.0), "outside", f"{OF_A}: bbox [0.0, -50.0, 100.0, 50.0] in an image of 100x50"),
     (BOX._replace(x=-1.1), "partly_outside", f"{OF_A}: bbox [-1.1, 0.0, 100.0, 50.0] in an image of 100x50"),
     (BOX._replace(height=51.1), "partly_outside", f"{OF_A}: bbox [0.0, 0.0, 100.0, 51.1] in an image of 100x50"),

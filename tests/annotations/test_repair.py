@@ -80,6 +80,13 @@ def test_a_box_over_the_edge_is_clipped_and_its_area_is_no_more_than_what_is_lef
     assert clipped[3:8] == (0.0, 40.0, 10.0, 10.0, 100.0)
 
 
+@pytest.mark.parametrize("x", [-0.5, -1e-300, 99.0 - 1e-14])
+def test_a_box_over_the_edge_by_a_fraction_is_clipped_too(x: float) -> None:
+    box, = fixed_boxes(BOX._replace(x=x, width=80.0))
+    assert box.x == max(x, 0.0)
+    assert box.x + box.width == min(x + 80.0, 100.0)
+
+
 @pytest.mark.parametrize("area", [math.nan, math.inf, 0.0, -1.0])
 def test_an_area_that_cannot_be_is_measured_anew(area: float) -> None:
     assert fixed_boxes(BOX._replace(area=area))[0].area == 400.0

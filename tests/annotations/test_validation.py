@@ -84,6 +84,17 @@ def test_broken_annotations_are_found_by_id(copy: Manifest, tmp_path: Path) -> N
         assert f"train: annotation {number} of 'train2017/" in found[kind][0]
 
 
+def test_of_an_image_listed_twice_the_first_size_holds(copy: Manifest, tmp_path: Path) -> None:
+    path = copy.path(copy.splits["train"].annotations)
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    tree["images"].append({**tree["images"][0], "id": 1, "width": 9})
+    path.write_text(json.dumps(tree), encoding="utf-8")
+    report = validate(copy, data_params(1), runtime(0), tmp_path / "report.json")
+    assert by_kind(report) == {
+        "duplicate_file_name": [f"train2017/{tree['images'][0]['file_name']}: listed twice, with ids "
+                                f"{tree['images'][0]['id']} and 1"]}
+
+
 def test_too_many_bad_images_fail_after_the_report_is_written(copy: Manifest, tmp_path: Path) -> None:
     name, = first_images(copy, 1)
     copy.path(name).write_bytes(b"")

@@ -1,0 +1,49 @@
+"""The order: a function of seed and position, whatever the workers and processes."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ssd_lib.data.loader import batches_from, epoch_batches, evaluation_batches, steps_per_epoch
+
+sizes = st.integers(1, 60)
+batch_sizes = st.integers(2, 16)
+
+
+@given(sizes, batch_sizes, st.integers(0, 9))
+def test_every_image_is_seen_in_every_epoch_and_no_batch_is_short(images: int, batch_size: int, epoch: int) -> None:
+    batches = epoch_batches(images, batch_size, seed=1, epoch=epoch)
+    assert batches.shape == (steps_per_epoch(images, batch_size), batch_size)
+    assert set(batches.flatten()) == set(range(images))
+
+
+def test_epochs_and_seeds_have_orders_of_their_own() -> None:
+    first, second, other_seed = epoch_batches(100, 10, 1, 0), epoch_batches(100, 10, 1, 1), epoch_batches(100, 10, 2, 0)
+    assert (first != second).any()
+    assert (first != other_seed).any()
+    assert (first == epoch_batches(100, 10, 1, 0)).all()
+
+
+@given(sizes, batch_sizes, st.data())
+def test_to_resume_is_to_start_at_another_position(images: int, batch_size: int, data: st.DataObject) -> None:
+    steps = steps_per_epoch(images, batch_size)
+    epoch, step = data.draw(st.integers(0, 2)), data.draw(st.integers(0, steps))
+    whole = list(batches_from(images, batch_size, 7, 0, 0, epochs=3))
+    assert list(batches_from(images, batch_size, 7, epoch, step, epochs=3)) == whole[epoch * steps + step:]
+
+
+@given(sizes, st.sampled_from([1, 2, 4]))
+def test_processes_share_the_batches_of_one(images: int, processes: int) -> None:
+    alone = list(batches_from(images, 8, 3, 0, 0, epochs=2))
+    shares = [list(batches_from(images, 8, 3, 0, 0, 2, rank, processes)) for rank in range(processes)]
+    assert [[key for part in parts for key in part] for parts in zip(*shares, strict=True)] == alone
+
+
+@given(sizes, batch_sizes, st.sampled_from([1, 2, 3]))
+def test_evaluation_sees_every_image_once(images: int, batch_size: int, processes: int) -> None:
+    keys = [key for rank in range(processes) for batch in evaluation_batches(images, batch_size, rank, processes) for key in batch]
+    assert sorted(keys) == [(0, index) for index in range(images)]
+
+
+def test_a_set_smaller_than_a_batch_fills_it() -> None:
+    assert np.bincount(epoch_batches(3, 8, 0, 0)[0]).sum() == 8

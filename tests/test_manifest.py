@@ -1,0 +1,52 @@
+"""The manifest: what comes back, what is refused, where images are looked up."""
+
+from pathlib import Path
+
+import pytest
+
+from ssd_lib.errors import InputError, StateError
+from ssd_lib.manifest import Manifest, Split, load_manifest
+
+MANIFEST = Manifest(
+    source="local", root="set",
+    splits={"train": Split(images="train2017", annotations="a.json"), "val": Split(images="", annotations="b.json")},
+    files={"train2017/2.jpg": (2, "bb"), "train2017/1.jpg": (1, "aa"), "a.json": (3, "cc"), "b.json": (4, "dd"),
+           "3.jpg": (5, "ee")},
+)
+
+
+def test_a_saved_manifest_comes_back(tmp_path: Path) -> None:
+    MANIFEST.save(tmp_path / "m.json")
+    assert load_manifest(tmp_path / "m.json") == MANIFEST
+
+
+def test_the_order_of_the_files_does_not_change_the_bytes(tmp_path: Path) -> None:
+    MANIFEST.save(tmp_path / "a")
+    MANIFEST.model_copy(update={"files": dict(reversed(MANIFEST.files.items()))}).save(tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_images_are_looked_up_in_the_main_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_ROOT", "/main")
+    assert MANIFEST.path("3.jpg") == Path("/main/data/raw/set/3.jpg")
+    monkeypatch.delenv("DVC_ROOT")
+    assert MANIFEST.path("3.jpg") == Path("data/raw/set/3.jpg")
+
+
+def test_a_local_root_is_absolute() -> None:
+    assert MANIFEST.model_copy(update={"root": "/my/data"}).path("3.jpg") == Path("/my/data/3.jpg")
+
+
+def test_images_of_a_split_leave_its_annotations_out() -> None:
+    assert list(MANIFEST.images("train")) == ["train2017/2.jpg", "train2017/1.jpg"]
+
+
+def test_a_missing_manifest_names_the_stage_that_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(StateError, match="dvc repro download"):
+        load_manifest(tmp_path / "m.json")
+
+
+def test_what_is_no_manifest_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "m.json").write_text("{}")
+    with pytest.raises(InputError, match="not a manifest"):
+        load_manifest(tmp_path / "m.json")

@@ -1,0 +1,106 @@
+"""params.yaml: what is accepted, and how faults are told."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from project import ROOT
+
+from ssd_lib.errors import InputError
+from ssd_lib.params import Params, load_params
+
+GROUPS = ("data", "fix", "model", "train", "eval", "export")
+
+
+def _write(path: Path, **changes: Any) -> Path:
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for dotted, value in changes.items():
+        group, key = dotted.split("__")
+        tree[group][key] = value
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
+@pytest.mark.parametrize("path", [ROOT / "params.yaml", *sorted((ROOT / "recipes").glob("*.yaml"))], ids=lambda p: p.name)
+def test_the_files_that_are_shipped_are_whole(path: Path) -> None:
+    assert load_params(*GROUPS, path=path).runtime.device == "auto"
+
+
+@pytest.mark.parametrize("path", [ROOT / "params.yaml", *sorted((ROOT / "recipes").glob("*.yaml"))], ids=lambda p: p.name)
+def test_every_key_is_explained(path: Path) -> None:
+    for line in path.read_text().splitlines():
+        if line.startswith("  ") and ":" in line and not line.lstrip().startswith("#"):
+            assert "# " in line or len(line) > 40, f"{line} has no comment"
+
+
+def test_a_stage_gets_only_the_groups_it_asks_for() -> None:
+    params = load_params("data", path=ROOT / "params.yaml")
+    assert params.data.source == "demo"
+    assert params.runtime.device == "auto"
+    with pytest.raises(AttributeError):
+        _ = params.train
+
+
+def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
+    path = _write(tmp_path / "params.yaml", train__lr="abc", train__epochs=0, model__image_size=9, runtime__workers=-1)
+    with pytest.raises(InputError) as caught:
+        load_params(path=path)
+    text = str(caught.value)
+    assert "4 faults" in text or "5 faults" in text
+    for place in ("train.lr", "train.epochs", "model.image_size", "runtime.workers"):
+        assert place in text
+    assert "'abc'" in text
+
+
+def test_unknown_key_names_the_nearest_one(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"unknown key 'train\.bach_size'; did you mean 'batch_size'\?"):
+        load_params(path=_write(tmp_path / "params.yaml", train__bach_size=8))
+
+
+def test_a_missing_key_says_where_to_find_it(tmp_path: Path) -> None:
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    del tree["train"]["lr"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
+    with pytest.raises(InputError, match=r"missing key 'train\.lr'"):
+        load_params(path=tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("text", ["train: [", "\t- x", "just words"])
+def test_a_file_that_is_not_a_tree_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"params\.yaml"):
+        load_params(path=tmp_path / "params.yaml")
+
+
+def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="git checkout"):
+        load_params(path=tmp_path / "params.yaml")
+
+
+def test_numbers_as_yaml_writes_them_are_numbers(tmp_path: Path) -> None:
+    """PyYAML reads 1e-3 as a string."""
+    path = tmp_path / "params.yaml"
+    path.write_text((ROOT / "params.yaml").read_text().replace("weight_decay: 4e-5", "weight_decay: 1e-3"))
+    assert load_params("train", path=path).train.weight_decay == pytest.approx(1e-3)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_rate_that_is_not_finite_is_refused(tmp_path: Path, value: float) -> None:
+    with pytest.raises(InputError, match=r"train\.lr"):
+        load_params(path=_write(tmp_path / "params.yaml", train__lr=value))
+
+
+def test_a_local_set_needs_a_path(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="paths has 0 entries"):
+        load_params(path=_write(tmp_path / "params.yaml", data__source="local"))
+
+
+def test_params_are_frozen() -> None:
+    params = load_params("train", path=ROOT / "params.yaml")
+    with pytest.raises(ValueError, match="frozen"):
+        params.train.lr = 1.0  # type: ignore[misc]
+
+
+def test_every_group_is_named_in_the_model() -> None:
+    assert (*GROUPS, "runtime") == tuple(Params.model_fields)

@@ -1,0 +1,150 @@
+"""The promise: kill it anywhere, run it again, and the final weights are those of a run that was never stopped."""
+
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_run import assert_same_weights, make_workspace, run_stage, set_params
+
+from ssd_lib.checkpoint import BEST, LAST, PREVIOUS, only_writer, read_checkpoint
+from ssd_lib.errors import StateError
+from ssd_lib.train.resume import differences
+
+CHECKPOINTS = Path("models/checkpoints")
+
+
+@pytest.fixture(scope="module")
+def never_stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two epochs of three steps that nothing disturbs."""
+    folder = make_workspace(tmp_path_factory.mktemp("never_stopped"))
+    assert run_stage(folder).returncode == 0
+    return folder
+
+
+@pytest.mark.parametrize("point", ["after-step-2:SIGKILL", "after-step-5:SIGKILL", "while-saving-2:SIGKILL",
+                                   "in-validation-2:SIGKILL"])
+def test_a_killed_run_continues_bit_for_bit(workspace: Path, never_stopped: Path, point: str) -> None:
+    set_params(workspace, checkpoint_minutes=1e-9)  # after every step
+    assert run_stage(workspace, kill_at=point).returncode == -signal.SIGKILL
+    assert not (workspace / "models" / "ssd.pt").exists()
+    again = run_stage(workspace)
+    assert again.returncode == 0, again.stderr
+    assert_same_weights(workspace, never_stopped)
+    assert not list(workspace.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("point", ["after-step-4:SIGTERM", "in-validation-1:SIGINT"])
+def test_a_signal_saves_and_says_how_to_continue(workspace: Path, never_stopped: Path, point: str) -> None:
+    stopped = run_stage(workspace, kill_at=point)
+    assert stopped.returncode == 128 + signal.Signals[point.split(":")[1]]
+    assert "The same command continues from there" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    checkpoint = read_checkpoint(workspace / CHECKPOINTS / LAST)
+    assert checkpoint.position == ((1, 1) if "step" in point else (0, 3))
+    set_workers(workspace, 2)
+    assert run_stage(workspace).returncode == 0
+    assert_same_weights(workspace, never_stopped)
+
+
+def set_workers(folder: Path, workers: int) -> None:
+    """Change runtime.workers, which may change between a stop and the next start."""
+    path = folder / "params.yaml"
+    path.write_text(path.read_text().replace("workers: 1", f"workers: {workers}"))
+
+
+def test_the_journal_brings_back_what_dvc_rolled_back(workspace: Path, never_stopped: Path) -> None:
+    """`dvc exp run` removes models/checkpoints before the stage starts."""
+    run_stage(workspace, kill_at="after-step-4:SIGTERM")
+    shutil.rmtree(workspace / "models")
+    again = run_stage(workspace)
+    assert "continuing at epoch 2/2, step 1" in again.stdout
+    assert_same_weights(workspace, never_stopped)
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(workspace: Path, never_stopped: Path) -> None:
+    set_params(workspace, checkpoint_minutes=1e-9)
+    run_stage(workspace, kill_at="after-step-4:SIGTERM")
+    last = workspace / CHECKPOINTS / LAST
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    last.write_bytes(content)  # the journal's hard link is the same file, so it is damaged, too
+    again = run_stage(workspace)
+    assert "WARNING" in again.stdout
+    assert "is damaged" in again.stdout
+    assert "continuing at epoch 2/2, step 0" in again.stdout
+    assert_same_weights(workspace, never_stopped)
+
+
+def test_more_epochs_continue_a_finished_run(workspace: Path, never_stopped: Path) -> None:
+    shutil.copytree(never_stopped, workspace, dirs_exist_ok=True)
+    set_params(workspace, epochs=3)
+    longer = run_stage(workspace)
+    assert "continuing at epoch 3/3, step 0; extended from 2 epochs" in longer.stdout
+    assert read_checkpoint(workspace / CHECKPOINTS / LAST).position == (3, 0)
+    assert len((workspace / "reports" / "history.csv").read_text().splitlines()) == 4
+
+
+def test_fewer_epochs_never_report_the_longer_model(workspace: Path, never_stopped: Path) -> None:
+    shutil.copytree(never_stopped, workspace, dirs_exist_ok=True)
+    set_params(workspace, epochs=1)
+    shorter = run_stage(workspace)
+    assert "a run of 2 epochs is not one of 1" in shorter.stdout
+    assert read_checkpoint(workspace / CHECKPOINTS / LAST).position == (1, 0)
+    kept = list((workspace / "runs" / "resume").glob("*/kept-last-epoch-2-step-0.pt"))
+    assert len(kept) == 1
+    assert read_checkpoint(kept[0]).epoch == 2
+
+
+def test_a_changed_rate_starts_afresh_and_keeps_what_was(workspace: Path) -> None:
+    run_stage(workspace, kill_at="after-step-4:SIGTERM")
+    set_params(workspace, lr=0.02, epochs=1)
+    other = run_stage(workspace)
+    assert "train.lr: 0.01 -> 0.02" in other.stdout
+    kept = next((workspace / "runs" / "resume").glob("*/kept-last-epoch-1-step-1.pt"))
+    assert str(kept.relative_to(workspace)) in other.stdout
+    set_params(workspace, resume=str(kept))
+    assert "continuing from" in run_stage(workspace).stdout
+    assert read_checkpoint(workspace / CHECKPOINTS / LAST).position == (2, 0)
+
+
+def test_a_checkpoint_of_another_net_is_refused_by_name(workspace: Path, never_stopped: Path) -> None:
+    set_params(workspace, resume=str(never_stopped / CHECKPOINTS / LAST), epochs=5)
+    path = workspace / "params.yaml"
+    path.write_text(path.read_text().replace("image_size: 64", "image_size: 96"))
+    refused = run_stage(workspace)
+    assert refused.returncode == 1
+    assert "image_size 64 is not 96" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_second_trainer_on_the_same_run_refuses(tmp_path: Path) -> None:
+    with only_writer(tmp_path), pytest.raises(StateError, match="another trainer works on this run"), only_writer(tmp_path):
+        pass
+    with only_writer(tmp_path):  # the lock went with its holder
+        pass
+
+
+def test_kept_are_last_previous_and_best(never_stopped: Path) -> None:
+    names = {path.name for path in (never_stopped / CHECKPOINTS).iterdir()}
+    assert names == {LAST, PREVIOUS, BEST}
+    journal = next((never_stopped / "runs" / "resume").iterdir())
+    assert (journal / LAST).samefile(never_stopped / CHECKPOINTS / LAST)
+
+
+def test_differences_leave_out_what_does_not_shape_the_result() -> None:
+    def params(**train: Any) -> dict[str, dict[str, Any]]:
+        return {"data": {}, "fix": {}, "model": {}, "train": train}
+    assert differences(params(lr=1, epochs=2, resume="auto"), params(lr=2, epochs=3, resume="never")) == ["train.lr: 1 -> 2"]
+
+
+def test_nothing_in_a_checkpoint_is_unpickled(tmp_path: Path) -> None:
+    class Malice:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "executed",))
+    torch.save({"format": "ssd-combo-1", "weights": Malice()}, tmp_path / "bad.pt")
+    with pytest.raises(ValueError, match="not a combo checkpoint"):
+        read_checkpoint(tmp_path / "bad.pt")
+    assert not (tmp_path / "executed").exists()
