@@ -143,6 +143,8 @@ def _check(path: Path) -> Params:
         raise InputError(f"{path}: missing. Run from the root of the project, or `git checkout {path}`.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise InputError(f"{path}: not a tree of groups, but {type(tree).__name__}. `git show HEAD:params.yaml` shows how it looks.")
     try:
         return Params.model_validate(tree)
     except ValidationError as error:

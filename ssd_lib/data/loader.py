@@ -19,6 +19,7 @@ from ssd_lib.errors import InputError, StateError
 from ssd_lib.processes import die_with_parent
 
 MAX_AUTO_WORKERS = 8
+GRACE_S = 20  # after SIGTERM, which mostly went to the whole group, the trainer has this long to finish its step
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:
@@ -72,8 +73,9 @@ def load_batches(dataset: DetectionDataset, keys: Any, workers: int, pin_memory:
     """
     loader = DataLoader(dataset, batch_sampler=keys, num_workers=workers, collate_fn=collate, pin_memory=pin_memory,
                         worker_init_fn=_start_worker, generator=torch.Generator())
+    iterator = iter(loader)
     try:
-        yield from loader
+        yield from iterator
     except InputError as error:
         raise InputError(str(error).rsplit("InputError: ", 1)[-1].strip()) from None  # without the worker's traceback
     except RuntimeError as error:
@@ -81,11 +83,15 @@ def load_batches(dataset: DetectionDataset, keys: Any, workers: int, pin_memory:
             raise
         raise StateError(f"a loader process was killed ({str(error).splitlines()[0]}); most often memory ran out. "
                          "Set runtime.workers lower, then run the same command again.") from error
+    finally:
+        if workers:
+            iterator._shutdown_workers()  # now, and not when the last traceback that holds it is forgotten
 
 
 def _start_worker(worker: int) -> None:
-    """A loader process leaves Ctrl-C and SIGTERM to the trainer, which stops it, and never outlives it."""
+    """A loader process leaves Ctrl-C and, for a while, SIGTERM to the trainer, which stops it; it never outlives it."""
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_S))
     die_with_parent(signal.SIGKILL if os.name == "posix" else signal.SIGTERM)

@@ -1,6 +1,7 @@
 """Precision and recall as a table for `dvc plots` and as a picture: curves at three IoUs, and the AP of the classes."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -37,7 +38,7 @@ def draw_curves(path: Path, precision: np.ndarray, class_names: tuple[str, ...])
         class_names: K names.
     """
     bars = min(len(class_names), MAX_BARS)
-    figure = Figure(figsize=(11, max(4.4, 1.2 + 0.24 * bars)), layout="constrained")
+    figure = Figure(figsize=(11, max(5.2, 1.2 + 0.2 * bars)), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, width_ratios=(1.2, 1))
     for name, ious in CURVES.items():
@@ -45,10 +46,12 @@ def draw_curves(path: Path, precision: np.ndarray, class_names: tuple[str, ...])
         left.plot(RECALLS, curve, color=COLOURS[name], linewidth=2, label=f"{name}: AP {curve.mean():.3f}")
     left.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
     left.set_title("Precision and recall, mean of all classes", loc="left")
+    left.set_box_aspect(1)
+    left.set_anchor("N")
     left.legend(frameon=False, loc="upper right")
     _draw_bars(right, precision, class_names)
-    for axes in (left, right):
-        _tidy(axes)
+    _tidy(left, "both")
+    _tidy(right, "x")
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=120, metadata={"Software": None})
 
@@ -70,15 +73,15 @@ def _draw_bars(axes: Axes, precision: np.ndarray, class_names: tuple[str, ...]) 
     places = range(len(order))
     axes.barh(places, ap[order], color=COLOURS["IoU 0.50 to 0.95"], height=0.7)
     axes.set_yticks(places, [class_names[k] for k in order])
-    axes.invert_yaxis()
+    axes.set_ylim(len(order) - 0.5, -0.5)
     for place, k in enumerate(order):
         axes.text(ap[k] + 0.01, place, f"{ap[k]:.2f}", va="center", color=GREY, fontsize=9)
     axes.set(xlim=(0, 1), xlabel="AP at IoU 0.50 to 0.95")
     axes.set_title(title, loc="left")
 
 
-def _tidy(axes: Axes) -> None:
+def _tidy(axes: Axes, grid: Literal["both", "x"]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
+    axes.grid(axis=grid, alpha=0.25)
     axes.set_axisbelow(True)
     axes.tick_params(length=0)

@@ -18,7 +18,7 @@ from ssd_lib.params import EvalParams
 SHOWN_SCORE = 0.3  # in pictures; a lower score is for AP to count, not for people to look at
 Colour = tuple[int, int, int]  # RGB
 CROWD_COLOUR = (150, 150, 150)
-PAPER, INK = (255, 255, 255), (60, 64, 67)
+PAPER, INK, EDGE = (255, 255, 255), (60, 64, 67), (30, 30, 30)
 TILE_PX, GAP_PX, HEAD_PX = 320, 8, 26
 GOLDEN = 0.618034  # steps of this share of the colour circle keep neighbouring labels far apart
 SATURATIONS, VALUES = (0.85, 0.6), (0.95, 0.75)
@@ -28,7 +28,8 @@ FONT_PX = 30  # height of a line of text at scale 1
 
 def draw_boxes(picture: np.ndarray, boxes: np.ndarray, names: Sequence[str],
                colours: Sequence[Colour]) -> np.ndarray:
-    """Give a copy of `picture` with boxes and their names; the first box is on top.
+    """Give a copy of `picture` with boxes and their names; the first box is on top. A name without a free place is left
+    out: its box still has its colour.
 
     Args:
         picture: (H, W, 3) uint8, RGB.
@@ -37,13 +38,14 @@ def draw_boxes(picture: np.ndarray, boxes: np.ndarray, names: Sequence[str],
         colours: N RGB colours, e.g. of `class_colour`.
     """
     result = np.ascontiguousarray(picture).copy()
-    line = max(1, round(min(picture.shape[:2]) / 220))
-    rows = [(*row[0].round().astype(int).tolist(), *row[1:]) for row in zip(boxes, names, colours, strict=True)][::-1]
-    for x1, y1, x2, y2, _, colour in rows:
-        cv2.rectangle(result, (x1, y1), (x2, y2), _text_colour(colour), line + 2)  # an edge, for any background
+    line = max(2, round(min(picture.shape[:2]) / 200))
+    corners = boxes.round().astype(int).tolist()
+    for (x1, y1, x2, y2), colour in list(zip(corners, colours, strict=True))[::-1]:
+        cv2.rectangle(result, (x1, y1), (x2, y2), EDGE, line + 2)  # shows the line on a background of its colour
         cv2.rectangle(result, (x1, y1), (x2, y2), colour, line)
-    for x1, y1, _, _, name, colour in rows:
-        _draw_tag(result, name, (x1, y1), colour)
+    taken = np.zeros(picture.shape[:2], dtype=bool)
+    for box, name, colour in zip(corners, names, colours, strict=True):
+        _draw_tag(result, taken, name, box, colour)
     return result
 
 
@@ -127,16 +129,21 @@ def _head(text: str) -> np.ndarray:
     return cv2.putText(strip, text, (2, HEAD_PX - 8), FONT, 0.5, INK, 1, cv2.LINE_AA)
 
 
-def _draw_tag(picture: np.ndarray, text: str, corner: tuple[int, int], colour: Colour) -> None:
-    """A name on a patch of colour, on the box's upper edge or, where that is outside, within the picture."""
+def _draw_tag(picture: np.ndarray, taken: np.ndarray, text: str, box: Sequence[int], colour: Colour) -> None:
+    """Write a name on a patch of colour, at the first place of the box, within the picture, where no other name is."""
     scale = float(np.clip(min(picture.shape[:2]) / 26, 11, 48)) / FONT_PX
     (width, height), below = cv2.getTextSize(text, FONT, scale, 1)
     pad = max(2, height // 4)
-    tall = height + below + pad
-    left = int(np.clip(corner[0], 0, max(0, picture.shape[1] - width - 2 * pad)))
-    top = int(np.clip(corner[1] - tall, 0, max(0, picture.shape[0] - tall)))
-    cv2.rectangle(picture, (left, top), (left + width + 2 * pad, top + tall), colour, cv2.FILLED)
-    cv2.putText(picture, text, (left + pad, top + height + pad // 2), FONT, scale, _text_colour(colour), 1, cv2.LINE_AA)
+    wide, tall = width + 2 * pad, height + below + pad
+    left = int(np.clip(box[0], 0, max(0, picture.shape[1] - wide)))
+    for edge in (box[1] - tall, box[1], box[3] - tall, box[3]):  # above, inside at the top and at the bottom, below
+        top = int(np.clip(edge, 0, max(0, picture.shape[0] - tall)))
+        if not taken[top:top + tall, left:left + wide].any():
+            taken[top:top + tall, left:left + wide] = True
+            cv2.rectangle(picture, (left, top), (left + wide - 1, top + tall - 1), colour, cv2.FILLED)
+            start = (left + pad, top + height + pad // 2)
+            cv2.putText(picture, text, start, FONT, scale, _text_colour(colour), 1, cv2.LINE_AA)
+            return
 
 
 def _text_colour(colour: Colour) -> Colour:

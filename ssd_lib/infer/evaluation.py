@@ -68,11 +68,10 @@ def predict(net: SSD, dataset: DetectionDataset, params: EvalParams, device: tor
     """
     batches = evaluation_batches(len(dataset), params.batch_size)
     rows = []
-    with torch.random.fork_rng(devices=[]):  # a data loader draws a number for its workers, whether it has any or not
-        loaded = load_batches(dataset, batches, workers, pin_memory=device.type == "cuda")
-        for batch in tqdm(loaded, "evaluate", len(batches), unit="batch", disable=not progress):
-            found = detect(net, batch.images.to(device, non_blocking=True), params)
-            rows += [_in_pixels(*row, dataset.fixed) for row in zip(batch.indices.tolist(), found, strict=True)]
+    loaded = load_batches(dataset, batches, workers, pin_memory=device.type == "cuda")
+    for batch in tqdm(loaded, "evaluate", len(batches), unit="batch", disable=not progress):
+        found = detect(net, batch.images.to(device, non_blocking=True), params)
+        rows += [_in_pixels(*row, dataset.fixed) for row in zip(batch.indices.tolist(), found, strict=True)]
     return Predictions(*(np.concatenate(column) for column in zip(*rows, strict=True)))
 
 

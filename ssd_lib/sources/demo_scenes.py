@@ -15,15 +15,17 @@ from ssd_lib.sources.demo_shapes import CLASSES, CLASSLESS, Painter
 
 # The knobs of the demo's difficulty. Sizes are diameters as fractions of the picture's short side.
 SIDES_PX = (224, 360)
-OBJECTS = (0.2, 0.32, 0.26, 0.14, 0.08)  # how often a picture holds 1, 2, ... objects
-SIZE = (0.24, 0.6)
-SMALL_SIZE, SMALL_SHARE = (0.15, 0.24), 0.12  # this share of the objects is small
+OBJECTS = (0.22, 0.36, 0.26, 0.11, 0.05)  # how often a picture holds 1, 2, ... objects
+SIZE = (0.32, 0.66)
+SMALL_SIZE, SMALL_SHARE = (0.18, 0.32), 0.1  # this share of the objects is small
+HUES = {"ball": 0, "star": 50, "dice": 110, "ring": 165, "mug": 215, "butterfly": 285}  # a class's favourite, degrees
+HUE_SPREAD, HUE_SHARE = 25, 0.7  # this share of the objects has about its class's hue, the others have any
 LEAN_DEGREES = {"mug": 30.0, "butterfly": 60.0}  # how far a class turns from upright; the others turn any way
 SQUEEZE = (0.8, 1.0)  # an object's width to its height, beyond what its painter varies
 CUT, CUT_SHARE = 0.25, 0.12  # this share of the objects may lie this part of its diameter outside the picture
 CROWDING = 0.68  # centres keep this fraction of the sum of two radii apart
-DISTRACTORS = (0.5, 0.35, 0.15)  # how often a picture holds 0, 1, ... shapes of no class, below the objects
-STRIP_SHARE = 0.25  # of the pictures have a narrow strip on top of everything
+DISTRACTORS = (0.6, 0.3, 0.1)  # how often a picture holds 0, 1, ... shapes of no class, below the objects
+STRIP_SHARE = 0.2  # of the pictures have a narrow strip on top of everything
 CROWD_OBJECTS, CROWD_SIZE = (6, 10), (0.1, 0.16)
 VISIBLE_SHARE = 0.3  # an object of which less is visible has no annotation
 SHADOW = (0.35, 0.6)
@@ -126,7 +128,8 @@ def _lay_thing(stack: Stack, name: str, painter: Painter, place: Place, rng: np.
     lean = math.radians(LEAN_DEGREES.get(name, 180))
     angle = rng.uniform(-lean, lean)
     light = np.append(rotation_2d(-angle) @ stack.light[:2], stack.light[2]).astype(np.float32)
-    sprite = painter(math.ceil(place.diameter * OVERSAMPLING), Look(*_two_colours(rng), light, rng))
+    look = Look(*_two_colours(_any_hue(name, rng), rng), light, rng)
+    sprite = painter(math.ceil(place.diameter * OVERSAMPLING), look)
     patch, corner = project(sprite, place, angle, rng.uniform(*SQUEEZE))
     lay(stack, patch, corner, name, rng.uniform(*SHADOW))
 
@@ -151,14 +154,20 @@ def _lay_strip(stack: Stack, rng: np.random.Generator) -> None:
     y, x = np.ogrid[:height, :width]
     across = ((x - middle_x) * math.sin(angle) - (y - middle_y) * math.cos(angle)).astype(np.float32)
     bend = np.sqrt(np.clip(1 - (across / (half + 1)) ** 2, 0.1, 1))[..., None]
-    bar = Sprite(_two_colours(rng)[0] * bend, np.clip(0.5 + half - np.abs(across), 0, 1))
+    bar = Sprite(_two_colours(_any_hue("", rng), rng)[0] * bend, np.clip(0.5 + half - np.abs(across), 0, 1))
     lay(stack, bar, Corner(0, 0), "", rng.uniform(*SHADOW))
 
 
-def _two_colours(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Two BGR colours, float32, that differ in hue, and in brightness by so much that a pattern of them shows."""
-    hue = rng.uniform(0, 360)
-    bright = (hue, rng.uniform(0.3, 0.95), rng.uniform(0.8, 1.0))
-    dark = ((hue + rng.uniform(60, 300)) % 360, rng.uniform(0.1, 0.8), rng.uniform(0.2, 0.5))
+def _any_hue(name: str, rng: np.random.Generator) -> float:
+    """A hue in degrees: often about the favourite of the class."""
+    if name in HUES and rng.random() < HUE_SHARE:
+        return (HUES[name] + rng.uniform(-HUE_SPREAD, HUE_SPREAD)) % 360
+    return rng.uniform(0, 360)
+
+
+def _two_colours(hue: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A bright colour and one of another hue, so much darker that a pattern of them shows; BGR, float32."""
+    bright = (hue, rng.uniform(0.5, 0.95), rng.uniform(0.8, 1.0))
+    dark = ((hue + rng.uniform(60, 300)) % 360, rng.uniform(0.1, 0.8), rng.uniform(0.15, 0.45))
     first, second = cv2.cvtColor(np.array([[bright, dark]], np.float32), cv2.COLOR_HSV2BGR)[0]
-    return (first, second) if rng.random() < 0.6 else (second, first)
+    return first, second

@@ -1,7 +1,7 @@
 """The things that demo pictures show, painted one at a time: six classes and two shapes of no class. Where they lie in
 a picture is decided in demo_scenes.py.
 
-What tells the classes apart is form, shading and pattern: the colours come from outside and say nothing.
+What tells the classes apart is form, shading and pattern; colours come from outside and are a hint at most.
 """
 
 import math

@@ -41,7 +41,7 @@ def train_epoch(state: TrainState, replica: nn.Module, batches: Iterable[Batch],
     """
     state.net.train()
     rank, _ = rank_and_size()
-    for batch, step in zip(batches, range(state.step, steps), strict=False):
+    for step, batch in zip(range(state.step, steps), batches, strict=False):  # range first: zip would eat a batch too many
         position = state.epoch * steps + step
         torch.manual_seed(_step_seed(params.seed, position, rank))  # for dropout, if a net has it
         rate = learning_rate(position, params.epochs * steps, params.warmup_epochs * steps, params)

@@ -3,6 +3,7 @@
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -149,23 +150,29 @@ def _train_epochs(job: Job, state: TrainState, journal: StepJournal, saver: "Sav
     replica: nn.Module = state.net if size == 1 else DistributedDataParallel(state.net)
     workers = worker_count(job.params.runtime.workers, size)
     keys = batches_from(len(job.train_set), train.batch_size, train.seed, state.epoch, state.step, train.epochs, rank, size)
-    batches = _timed(load_batches(job.train_set, keys, workers, device.type == "cuda"), journal.wait_for)
-    while state.epoch < train.epochs:
-        for result in train_epoch(state, replica, batches, job.steps, train, device, precision):
-            journal.step(result)
-            saver.save_if_due()
-            _agree_on_stop(wish, state.step, size, device)
-        journal.read()
-        with wish.at_once():
-            row, picture = _validate(job, state, journal, workers, device, precision)
-        metric = row.get("AP") if train.ap_every_epochs else -row["val_loss"]
-        is_best = metric is not None and (state.best is None or metric > state.best)
-        state.best = metric if is_best else state.best
-        state.history.append(row)
-        state.epoch, state.step = state.epoch + 1, 0
-        state.totals.zero_()
-        saver.save(is_best)
-        journal.epoch_done(row, train.epochs, picture)
+    with closing(load_batches(job.train_set, keys, workers, device.type == "cuda")) as loaded:
+        batches = _timed(loaded, journal.wait_for)
+        while state.epoch < train.epochs:
+            for result in train_epoch(state, replica, batches, job.steps, train, device, precision):
+                journal.step(result)
+                saver.save_if_due()
+                _agree_on_stop(wish, state.step, size, device)
+            journal.read()
+            with wish.at_once():
+                row, picture = _validate(job, state, journal, workers, device, precision)
+            saver.save(_close_epoch(state, row, by_ap=train.ap_every_epochs > 0))
+            journal.epoch_done(row, train.epochs, picture)
+
+
+def _close_epoch(state: TrainState, row: dict[str, Any], by_ap: bool) -> bool:
+    """Move to the next epoch; whether the one that ends is the best so far."""
+    metric = row.get("AP") if by_ap else -row["val_loss"]
+    is_best = metric is not None and (state.best is None or metric > state.best)
+    state.best = metric if is_best else state.best
+    state.history.append(row)
+    state.epoch, state.step = state.epoch + 1, 0
+    state.totals.zero_()
+    return is_best
 
 
 def _validate(job: Job, state: TrainState, journal: StepJournal, workers: int, device: torch.device,

@@ -1,6 +1,7 @@
 """A tiny trained-looking world: three pictures, their fixed annotations, and a small net."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -30,23 +31,50 @@ TREE = {
 }
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Tensors this small are only slowed down by threads."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture
 def params() -> EvalParams:
-    return EvalParams(batch_size=2, score_threshold=0.01, nms_iou=0.45, top_k_per_class=200, max_detections=100, pictures=2)
+    return EvalParams(batch_size=2, score_threshold=0.01, nms_iou=0.45, top_k_per_class=200, max_detections=100,
+                      pictures=2)
+
+
+@pytest.fixture(scope="session")
+def weights() -> dict[str, torch.Tensor]:
+    """Weights of a net that has seen pictures, so that its outputs differ from prior to prior."""
+    net = SPEC.build(seed=3).train()
+    pixels = torch.rand(8, 3, SPEC.image_size, SPEC.image_size, generator=torch.Generator().manual_seed(0)) * 255
+    with torch.no_grad():
+        for _ in range(20):
+            net(pixels)
+    return net.state_dict()
+
+
+@pytest.fixture(scope="session")
+def finished_training(tmp_path_factory: pytest.TempPathFactory, weights: dict[str, torch.Tensor]) -> Path:
+    """The folder of a project after its train stage."""
+    root = tmp_path_factory.mktemp("project")
+    for i, (height, width) in enumerate(SIZES):
+        noise = np.random.default_rng(i).integers(0, 255, (height, width, 3)).astype(np.uint8)
+        write_picture(root / f"data/raw/tiny/val/{i}.png", noise)
+    (root / FIXED_FOLDER).mkdir(parents=True)
+    (root / FIXED_FOLDER / "val.json").write_text(json.dumps(TREE))
+    splits = {"val": Split(images="val", annotations="val.json")}
+    Manifest(source="local", root="tiny", splits=splits, files={}).save(root / MANIFEST_PATH)
+    save_model(root / MODEL_PATH, SPEC, weights, {"fingerprint": "f00d"})
+    return root
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder: a project after its train stage."""
+def project(finished_training: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder: a project of its own for each test, after its train stage."""
+    shutil.copytree(finished_training, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    for i, (height, width) in enumerate(SIZES):
-        noise = np.random.default_rng(i).integers(0, 255, (height, width, 3)).astype(np.uint8)
-        write_picture(Path(f"data/raw/tiny/val/{i}.png"), noise)
-    FIXED_FOLDER.mkdir(parents=True)
-    (FIXED_FOLDER / "val.json").write_text(json.dumps(TREE))
-    Manifest(source="local", root="tiny", splits={"val": Split(images="val", annotations="val.json")}, files={}).save(MANIFEST_PATH)
-    save_model(MODEL_PATH, SPEC, settled_weights(), {"fingerprint": "f00d"})
     return tmp_path
 
 
@@ -58,13 +86,3 @@ def fixed(project: Path) -> FixedSet:
 @pytest.fixture
 def dataset(fixed: FixedSet) -> DetectionDataset:
     return DetectionDataset(fixed, lambda name: Path("data/raw/tiny") / name, build_transform("none", SPEC.image_size))
-
-
-def settled_weights() -> dict[str, torch.Tensor]:
-    """Weights of a net that has seen pictures, so that its outputs differ from prior to prior."""
-    net = SPEC.build(seed=3).train()
-    pixels = torch.rand(8, 3, SPEC.image_size, SPEC.image_size, generator=torch.Generator().manual_seed(0)) * 255
-    with torch.no_grad():
-        for _ in range(20):
-            net(pixels)
-    return net.state_dict()

@@ -25,7 +25,8 @@ def test_paths_arrays_and_lists_give_the_same_objects(project: Path) -> None:
     assert detector([]) == []
 
 
-def test_a_detector_finds_what_evaluation_measures(project: Path, dataset: DetectionDataset, params: EvalParams) -> None:
+def test_a_detector_finds_what_evaluation_measures(project: Path, dataset: DetectionDataset,
+                                                   params: EvalParams) -> None:
     detector = Detector(threshold=params.score_threshold)
     measured = predict(detector.net, dataset, params, torch.device("cpu"), workers=0, progress=False)
     for i in range(len(dataset)):
@@ -41,10 +42,10 @@ def test_the_threshold_holds(project: Path) -> None:
     assert Detector(threshold=middle)(PHOTO).scores.min() >= middle
 
 
-@pytest.mark.parametrize("picture", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8)])
-def test_an_array_that_is_no_picture_is_refused(project: Path, picture: np.ndarray) -> None:
+@pytest.mark.parametrize(("shape", "dtype"), [((4, 4), "uint8"), ((4, 4, 3), "float32"), ((0, 4, 3), "uint8")])
+def test_an_array_that_is_no_picture_is_refused(project: Path, shape: tuple[int, ...], dtype: str) -> None:
     with pytest.raises(InputError, match=r"a picture is .* of shape .*; it must be uint8"):
-        Detector()(picture)
+        Detector()(np.zeros(shape, dtype))
 
 
 def test_a_missing_model_names_the_command_that_makes_it(tmp_path: Path) -> None:

@@ -27,7 +27,16 @@ def test_a_name_is_inside_the_picture_wherever_the_box_is(box: list[int]) -> Non
     result = draw_boxes(GREY, np.array([box]), ["giraffe"], [(0, 0, 200)])
     empty = draw_boxes(GREY, np.array([box]), [""], [(0, 0, 200)])
     patch = (result != empty).any(axis=2) & (result == (0, 0, 200)).all(axis=2)
-    assert patch.sum() > 300  # of a patch of some 50 x 14 pixels, less its letters
+    assert patch.sum() > 200  # of a patch of some 40 x 14 pixels, less its letters and the box's line
+
+
+def test_a_name_without_a_free_place_is_left_out_and_the_best_one_stays() -> None:
+    boxes, red, blue = np.array([[40, 40, 60, 52]] * 9), (200, 0, 0), (0, 0, 200)
+    result = draw_boxes(GREY, boxes, ["kite"] * 9, [red] + [blue] * 8)
+    first = draw_boxes(GREY, boxes[:1], ["kite"], [red])
+    above = slice(20, 38)
+    assert np.array_equal(result[above], first[above])
+    assert (result[70:] == GREY[70:]).all()
 
 
 def test_labels_side_by_side_have_colours_that_differ() -> None:

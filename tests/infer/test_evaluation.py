@@ -35,7 +35,8 @@ def ground_truth_as_predictions(fixed: FixedSet) -> Predictions:
     real = ~fixed.is_crowd
     images = np.repeat(np.arange(len(fixed)), np.diff(fixed.first))[real]
     xywh = np.concatenate([fixed.boxes[:, :2], fixed.boxes[:, 2:] - fixed.boxes[:, :2]], axis=1)[real]
-    return Predictions(images, fixed.labels[real], np.linspace(0.9, 0.5, real.sum()).round(6), xywh.astype(float).round(3))
+    scores = np.linspace(0.9, 0.5, real.sum()).round(6)
+    return Predictions(images, fixed.labels[real], scores, xywh.astype(float).round(3))
 
 
 def by_hand(annotations: Path, results: list[dict], tmp_path: Path) -> list[float]:
@@ -77,6 +78,12 @@ def test_no_predictions_are_ap_0_and_an_empty_result(fixed: FixedSet) -> None:
     assert results_json(fixed, NOTHING) == []
 
 
+def test_results_have_the_ids_of_the_data_set_as_it_came(fixed: FixedSet) -> None:
+    rows = results_json(fixed, ground_truth_as_predictions(fixed))
+    assert [(row["image_id"], row["category_id"]) for row in rows] == [(900, 18), (900, 38), (901, 18)]
+    assert rows[0]["bbox"] == [10, 10, 40, 30]
+
+
 def test_what_is_undefined_is_none(fixed: FixedSet) -> None:
     metrics = coco_metrics(run_coco(GT_PATH, fixed, ground_truth_as_predictions(fixed)))
     assert metrics["APl"] is None  # no object of 96 x 96 pixels
@@ -88,7 +95,7 @@ def test_evaluation_prints_nothing(fixed: FixedSet, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out == ""
 
 
-def test_predictions_are_in_pixels_of_the_stored_image(dataset: DetectionDataset, params: EvalParams, project: Path) -> None:
+def test_predictions_are_in_pixels_of_the_stored_image(dataset: DetectionDataset, params: EvalParams) -> None:
     found = predict(load_model().net, dataset, params, CPU, workers=0, progress=False)
     corners = found.boxes[:, :2] + found.boxes[:, 2:]
     sizes = dataset.fixed.sizes[found.images]
@@ -100,9 +107,9 @@ def test_predictions_are_in_pixels_of_the_stored_image(dataset: DetectionDataset
 
 def test_measuring_leaves_mode_and_dice_alone(dataset: DetectionDataset, params: EvalParams, project: Path) -> None:
     net = load_model().net.train()
-    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
+    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
     metrics = measure(net, dataset, GT_PATH, params, CPU, workers=0)
-    after = torch.get_rng_state(), np.random.get_state()[1], random.getstate()  # noqa: NPY002
+    after = torch.get_rng_state(), np.random.get_state()[1], random.getstate()
     assert set(metrics) == {*SUMMARY_NAMES, "class"}
     assert net.training
     assert torch.equal(before[0], after[0])
@@ -126,7 +133,8 @@ def test_results_of_real_photos_give_the_same_numbers_against_the_original_annot
     (tmp_path / "val.json").write_text(json.dumps({
         "images": tree["images"],
         "annotations": [{**row, "category_id": labels[row["category_id"]]} for row in tree["annotations"]],
-        "categories": [{"id": labels[row["id"]], "name": row["name"], "source_id": row["id"]} for row in tree["categories"]],
+        "categories": [{"id": labels[row["id"]], "name": row["name"], "source_id": row["id"]}
+                       for row in tree["categories"]],
     }))
     fixed = load_fixed("val", tmp_path)
     found = noisy(ground_truth_as_predictions(fixed), len(labels))

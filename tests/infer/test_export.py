@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -6,38 +7,50 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ssd_lib.errors import StateError
 from ssd_lib.infer import export as export_module
-from ssd_lib.infer.export import LABELS_PATH, ONNX_PATH, JetsonNet, check_onnx, export, to_onnx
-from ssd_lib.nets.model_file import Model, load_model
+from ssd_lib.infer.export import LABELS_PATH, ONNX_PATH, check_onnx, export
+from ssd_lib.nets.model_file import MODEL_PATH, load_model, save_model
 from ssd_lib.params import ExportParams
 
-
-@pytest.fixture
-def exported(project: Path) -> str:
-    return export(ExportParams(opset=18))
+OPSET = ExportParams(opset=18)
+ENGINE = Path("models/ssd.onnx.1.1.8602.GPU.FP16.engine")
 
 
-def test_the_file_is_what_the_jetson_wants(exported: str, project: Path) -> None:
-    model = load_model()
-    session = onnxruntime.InferenceSession(ONNX_PATH)
+@pytest.fixture(scope="module")
+def exported(finished_training: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """The summary of an export, and the folder of its project; an old engine lay there."""
+    root = tmp_path_factory.mktemp("exported")
+    shutil.copytree(finished_training, root, dirs_exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        ENGINE.write_bytes(b"")
+        return export(OPSET), root
+
+
+def test_the_file_is_what_the_jetson_wants(exported: tuple[str, Path]) -> None:
+    summary, root = exported
+    model = load_model(root / MODEL_PATH)
+    session = onnxruntime.InferenceSession(root / ONNX_PATH)
     priors = len(model.net.priors)
     assert [(value.name, value.type, value.shape) for value in [*session.get_inputs(), *session.get_outputs()]] == [
         ("input_0", "tensor(float)", [1, 3, 64, 64]),
         ("scores", "tensor(float)", [1, priors, 3]),
         ("boxes", "tensor(float)", [1, priors, 4]),
     ]
-    assert LABELS_PATH.read_text() == "BACKGROUND\ndog\nkite\n"
-    assert sorted(path.name for path in Path("models").iterdir()) == ["labels.txt", "ssd.onnx", "ssd.pt"]
-    assert "opset 18" in exported
+    assert (root / LABELS_PATH).read_text() == "BACKGROUND\ndog\nkite\n"
+    assert {path.name for path in (root / "models").iterdir()} == {"labels.txt", "ssd.onnx", ENGINE.name, "ssd.pt"}
+    assert "opset 18" in summary
 
 
-def test_scores_and_boxes_are_those_of_the_net(exported: str, project: Path) -> None:
-    net = load_model().net
+def test_scores_and_boxes_are_those_of_the_net(exported: tuple[str, Path]) -> None:
+    _, root = exported
+    net = load_model(root / MODEL_PATH).net
     pixels = np.random.default_rng(1).integers(0, 256, (1, 3, 64, 64)).astype(np.float32)
-    scores, boxes = onnxruntime.InferenceSession(ONNX_PATH).run(None, {"input_0": ((pixels / 255 - 0.5) / 0.5).astype(np.float32)})
+    session = onnxruntime.InferenceSession(root / ONNX_PATH)
+    scores, boxes = session.run(None, {"input_0": (pixels / 255 - 0.5) / 0.5})
     with torch.inference_mode():
         logits, _ = net(torch.from_numpy(pixels))
     assert scores == pytest.approx(logits.softmax(dim=2).numpy(), abs=1e-4)
@@ -46,8 +59,8 @@ def test_scores_and_boxes_are_those_of_the_net(exported: str, project: Path) -> 
     assert (boxes.min(), boxes.max()) == (pytest.approx(0, abs=0.1), pytest.approx(1, abs=0.1))
 
 
-def test_the_file_says_what_it_is(exported: str) -> None:
-    graph = onnx.load(ONNX_PATH)
+def test_the_file_says_what_it_is(exported: tuple[str, Path]) -> None:
+    graph = onnx.load(exported[1] / ONNX_PATH)
     about = {entry.key: entry.value for entry in graph.metadata_props}
     assert json.loads(about["classes"]) == ["BACKGROUND", "dog", "kite"]
     assert (about["net"], about["image_size"], about["fingerprint"]) == ("mb2-ssd-lite", "64", "f00d")
@@ -55,38 +68,29 @@ def test_the_file_says_what_it_is(exported: str) -> None:
     assert not any(node.op_type == "NonMaxSuppression" for node in graph.graph.node)
 
 
-def test_a_stale_engine_is_named(project: Path) -> None:
-    engine = Path("models/ssd.onnx.1.1.8602.GPU.FP16.engine")
-    engine.write_bytes(b"")
-    assert f"WARNING {engine}" in export(ExportParams(opset=18))
+def test_a_stale_engine_is_named(exported: tuple[str, Path]) -> None:
+    assert f"WARNING {ENGINE}: an earlier model" in exported[0]
 
 
-class _Shifted(JetsonNet):
-    """An exporter's fault."""
-
-    def forward(self, input_0: Tensor) -> tuple[Tensor, Tensor]:
-        scores, boxes = super().forward(input_0)
-        return scores + 0.01, boxes
-
-
-def test_nothing_is_written_when_the_graph_differs(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_written_when_the_graph_is_of_another_net(exported: tuple[str, Path], project: Path,
+                                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = (exported[1] / ONNX_PATH).read_bytes()
     model = load_model()
-    with monkeypatch.context() as patch:
-        patch.setattr(export_module, "JetsonNet", _Shifted)
-        wrong = to_onnx(model, 18)
-    monkeypatch.setattr(export_module, "to_onnx", lambda *_: wrong)
-    with pytest.raises(StateError, match=r"differs from PyTorch by 1.0e-02; 0.0001 is allowed"):
-        export(ExportParams(opset=18))
+    model.net.class_heads[0][-1].bias.data[0] += 0.5
+    save_model(MODEL_PATH, model.spec, model.net.state_dict(), {})
+    monkeypatch.setattr(export_module, "to_onnx", lambda *_: graph)
+    with pytest.raises(StateError, match=r"differs from PyTorch by .*; 0.0001 is allowed. Nothing was written"):
+        export(OPSET)
     assert [path.name for path in Path("models").iterdir()] == ["ssd.pt"]
 
 
-def test_another_opset_than_asked_for_is_refused(exported: str) -> None:
+def test_another_opset_than_asked_for_is_refused(exported: tuple[str, Path], project: Path) -> None:
     with pytest.raises(StateError, match=r"opset 18; export.opset is 19.*Set export.opset: 18"):
-        check_onnx(ONNX_PATH.read_bytes(), load_model(), 19)
+        check_onnx((exported[1] / ONNX_PATH).read_bytes(), load_model(), 19)
 
 
-def test_a_net_of_nan_is_refused(project: Path) -> None:
+def test_a_net_of_nan_is_refused(exported: tuple[str, Path], project: Path) -> None:
     model = load_model()
     nn.init.constant_(model.net.box_heads[0][-1].bias, torch.nan)
     with pytest.raises(StateError, match="differs from PyTorch by nan"):
-        check_onnx(to_onnx(model, 18), Model(model.net, model.spec, {}), 18)
+        check_onnx((exported[1] / ONNX_PATH).read_bytes(), model, 18)

@@ -24,7 +24,8 @@ def one_class_at_a_time(scores: Tensor, boxes: Tensor, params: EvalParams) -> De
         for i in order[nms(boxes[order].double(), scores[order, k].double(), params.nms_iou)].tolist():
             rows.append((scores[i, k].item(), k + 1, i))
     rows = sorted(rows, reverse=True)[:params.max_detections]
-    return Detections(boxes[[i for _, _, i in rows]], torch.tensor([k for _, k, _ in rows]), torch.tensor([s for s, _, _ in rows]))
+    best, labels, indices = zip(*rows, strict=True)
+    return Detections(boxes[list(indices)], torch.tensor(labels), torch.tensor(best))
 
 
 @pytest.mark.parametrize(("top_k", "threshold"), [(200, 0.6), (15, 0.01), (40, 0.9), (500, 0.0)])
@@ -42,6 +43,17 @@ def test_a_batch_gives_what_one_class_at_a_time_gives(params: EvalParams, top_k:
         assert torch.equal(found.scores, expected.scores)
 
 
+def test_small_boxes_of_the_last_class_are_told_apart_as_well_as_large_ones(params: EvalParams) -> None:
+    first = random_boxes(1, 150, seed=0, side=0.003)
+    shift = (first[..., 2] - first[..., 0]) * (0.548 / 1.452)  # gives an IoU of 0.452
+    boxes = torch.cat([first, first + torch.stack([shift, 0 * shift, shift, 0 * shift], dim=2)], dim=1)
+    scores = torch.zeros(1, 300, 90)
+    scores[0, :, 89] = torch.linspace(0.9, 0.5, 300)
+    params = params.model_copy(update={"max_detections": 300, "top_k_per_class": 300})
+    [found] = select_detections(scores, boxes, params)
+    assert len(found.boxes) <= 150
+
+
 def test_overlapping_boxes_of_different_classes_both_stay(params: EvalParams) -> None:
     boxes = torch.tensor([[[0.1, 0.1, 0.5, 0.5], [0.1, 0.1, 0.5, 0.52]]])
     scores = torch.tensor([[[0.9, 0.0], [0.8, 0.7]]])
@@ -52,12 +64,14 @@ def test_overlapping_boxes_of_different_classes_both_stay(params: EvalParams) ->
 
 def test_boxes_without_area_are_not_detections(params: EvalParams) -> None:
     boxes = torch.tensor([[[1.0, 0.2, 1.0, 0.4], [0.1, 0.1, 0.5, 0.5]]])
-    [found] = select_detections(torch.tensor([[[0.9], [0.5]]]), boxes, params.model_copy(update={"score_threshold": 0.0}))
+    params = params.model_copy(update={"score_threshold": 0.0})
+    [found] = select_detections(torch.tensor([[[0.9], [0.5]]]), boxes, params)
     assert found.scores.tolist() == [0.5]
 
 
 def test_an_image_without_detections_has_empty_ones(params: EvalParams) -> None:
-    first, second = select_detections(torch.tensor([[[0.0]], [[0.5]]]), torch.tensor([[[0.0, 0.0, 1.0, 1.0]]] * 2), params)
+    boxes = torch.tensor([[[0.0, 0.0, 1.0, 1.0]]] * 2)
+    first, second = select_detections(torch.tensor([[[0.0]], [[0.5]]]), boxes, params)
     assert first.boxes.shape == (0, 4)
     assert second.boxes.tolist() == [[0, 0, 1, 1]]
 
@@ -83,5 +97,5 @@ def test_a_diverged_net_is_called_so(params: EvalParams) -> None:
     net = build_net("mb2-ssd-lite", classes=3, image_size=64, width_mult=0.1)
     with torch.no_grad():
         net.box_heads[0][-1].bias.fill_(torch.nan)
-    with pytest.raises(StateError, match="nan or infinite.*diverged"):
+    with pytest.raises(StateError, match=r"nan or infinite.*diverged"):
         detect(net, torch.zeros(1, 3, 64, 64, dtype=torch.uint8), params)

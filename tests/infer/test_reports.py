@@ -19,7 +19,8 @@ def test_the_reports_hold_numbers_results_curves_and_pictures(project: Path, par
     assert list(numbers) == [*SUMMARY_NAMES, "class"]
     assert list(numbers["class"]) == ["dog", "kite"]
     assert {row["category_id"] for row in json.loads(Path("reports/results.json").read_text())} <= {18, 38}
-    assert len(list(csv.DictReader(Path("reports/pr_curve.csv").open()))) == 101
+    rows = list(csv.DictReader(Path("reports/pr_curve.csv").read_text().splitlines()))
+    assert [row["recall"] for row in rows[:2]] == ["0.0000", "0.0100"]
     assert Path("reports/detections.png").stat().st_size > 1000
     assert Path("reports/pr_curve.png").stat().st_size > 1000
     assert summary.startswith(f"evaluate: AP {numbers['AP']:.3f}")

@@ -5,7 +5,7 @@ import pytest
 
 from ssd_lib.sources import demo_scenes
 from ssd_lib.sources.demo_brush import Look
-from ssd_lib.sources.demo_scenes import SIDES_PX, Kind, Scene, make_scene
+from ssd_lib.sources.demo_scenes import HUE_SPREAD, HUES, SIDES_PX, Kind, Scene, _any_hue, make_scene
 from ssd_lib.sources.demo_shapes import CLASSES, CLASSLESS, Painter
 
 LIGHT_GRAY = np.full(3, 0.8, np.float32)
@@ -28,6 +28,14 @@ def test_every_picture_of_objects_holds_one_to_five() -> None:
     assert min(counts) >= 1
     assert 3 <= max(counts) <= 5
     assert not any(scene.crowd for scene in scenes("objects", 3))
+
+
+def test_a_hue_is_a_hint_and_no_proof_of_the_class() -> None:
+    rng = np.random.default_rng(0)
+    for name, favourite in HUES.items():
+        hues = np.array([_any_hue(name, rng) for _ in range(400)])
+        is_near = np.abs((hues - favourite + 180) % 360 - 180) <= HUE_SPREAD
+        assert 0.5 < is_near.mean() < 0.9
 
 
 def test_an_empty_picture_holds_no_class() -> None:

@@ -65,7 +65,6 @@ def test_the_journal_brings_back_what_dvc_rolled_back(workspace: Path, never_sto
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(workspace: Path, never_stopped: Path) -> None:
-    set_params(workspace, checkpoint_minutes=1e-9)
     run_stage(workspace, kill_at="after-step-4:SIGTERM")
     last = workspace / CHECKPOINTS / LAST
     content = bytearray(last.read_bytes())
