@@ -79,7 +79,7 @@ def read_checkpoint(path: Path) -> ComboCheckpoint:
         if not isinstance(content, dict) or content.pop("format", None) != CHECKPOINT_FORMAT:
             raise ValueError(f"its format is not {CHECKPOINT_FORMAT!r}")
         return ComboCheckpoint(**content)
-    except Exception as error:  # noqa: BLE001: torch raises many kinds for a file that is damaged or foreign
+    except Exception as error:
         reason = "missing" if isinstance(error, FileNotFoundError) else (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path}: not a combo checkpoint of this project: {reason}.") from error
 

@@ -12,7 +12,7 @@ class StateError(RuntimeError):
     """The world is not as it must be: a full disk, a server that is away, a lock that another process holds."""
 
 
-class Stopped(Exception):  # noqa: N818: being stopped is no error
+class Stopped(Exception):  # noqa: N818 - being stopped is no error
     """A signal asked us to stop; all is saved. The exit code is 128 + `signal_number`, as the shell does it."""
 
     def __init__(self, message: str, signal_number: int) -> None:

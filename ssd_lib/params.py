@@ -144,7 +144,8 @@ def _check(path: Path) -> Params:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
-        raise InputError(f"{path}: not a tree of groups, but {type(tree).__name__}. `git show HEAD:params.yaml` shows how it looks.")
+        raise InputError(f"{path}: not a tree of groups, but {type(tree).__name__}. "
+                         "`git show HEAD:params.yaml` shows how it looks.")
     try:
         return Params.model_validate(tree)
     except ValidationError as error:

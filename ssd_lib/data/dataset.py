@@ -16,12 +16,12 @@ from ssd_lib.images import read_image
 
 
 class Sample(NamedTuple):
-    """One image: (S, S, 3) uint8, (M, 4) float32 boxes in [0, 1], (M,) int64 labels, -1 for a crowd, and its index."""
+    """One image: (S, S, 3) uint8, (M, 4) float32 boxes in [0, 1], (M,) int64 labels, -1 for a crowd, its place in the set."""
 
     image: np.ndarray
     boxes: np.ndarray
     labels: np.ndarray
-    index: int
+    place: int
 
 
 class Batch(NamedTuple):
@@ -80,7 +80,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         boxes=_pad([s.boxes[is_object] for s, is_object in zip(samples, objects, strict=True)]),
         labels=_pad([s.labels[is_object] for s, is_object in zip(samples, objects, strict=True)]),
         crowd_boxes=_pad([s.boxes[~is_object] for s, is_object in zip(samples, objects, strict=True)]),
-        indices=torch.tensor([sample.index for sample in samples]),
+        indices=torch.tensor([sample.place for sample in samples]),
     )
 
 

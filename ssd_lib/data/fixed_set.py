@@ -58,7 +58,8 @@ def load_fixed(split: str, folder: Path = FIXED_FOLDER) -> FixedSet:
     except FileNotFoundError as error:
         raise StateError(f"{path}: missing. `dvc repro fix_annotations` makes it.") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not what fix_annotations writes ({error}). Run `dvc repro --force fix_annotations`.") from error
+        raise InputError(f"{path}: not what fix_annotations writes ({error}). "
+                         "Run `dvc repro --force fix_annotations`.") from error
 
 
 def _flatten(tree: dict) -> FixedSet:

@@ -6,7 +6,7 @@ workers there are, nor from what was loaded before. To resume is to start at ano
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import cv2
@@ -64,7 +64,7 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def load_batches(dataset: DetectionDataset, keys: Any, workers: int, pin_memory: bool = False) -> Iterator[Batch]:
+def load_batches(dataset: DetectionDataset, keys: Any, workers: int, pin_memory: bool = False) -> Generator[Batch, None, None]:
     """Load the batches of `keys`, an iterable of lists of (epoch, index), in order.
 
     Raises:
@@ -85,7 +85,7 @@ def load_batches(dataset: DetectionDataset, keys: Any, workers: int, pin_memory:
                          "Set runtime.workers lower, then run the same command again.") from error
     finally:
         if workers:
-            iterator._shutdown_workers()  # now, and not when the last traceback that holds it is forgotten
+            iterator._shutdown_workers()  # type: ignore[attr-defined]  # now, and not when the last traceback that holds it is forgotten
 
 
 def _start_worker(worker: int) -> None:

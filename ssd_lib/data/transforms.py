@@ -8,8 +8,8 @@ import numpy as np
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for news at import
 
-import albumentations as A  # noqa: E402
-from albumentations.core.type_definitions import Targets  # noqa: E402
+import albumentations as A
+from albumentations.core.type_definitions import Targets
 
 CROP_MIN_IOUS = (1.0, 0.0, 0.1, 0.3, 0.5, 0.7, 0.9)  # 1.0: the whole image
 CROP_TRIES = 50
@@ -81,9 +81,8 @@ class MinIoUCrop(A.DualTransform):
         if min_iou == 1.0 or len(boxes) == 0:
             return {"crop": whole}
         crops = _random_crops(self.random_generator, params["shape"][:2])
-        good = np.flatnonzero(_crop_iou(crops, boxes).max(axis=1) >= min_iou)
-        good = [i for i in good if _centre_inside(boxes, crops[i]).any()][:1]
-        return {"crop": crops[good[0]] if good else whole}
+        honest = crops[_crop_iou(crops, boxes).max(axis=1) >= min_iou]
+        return {"crop": next((crop for crop in honest if _centre_inside(boxes, crop).any()), whole)}
 
     def apply(self, img: np.ndarray, crop: np.ndarray, **params: Any) -> np.ndarray:
         """Cut the pixels out."""

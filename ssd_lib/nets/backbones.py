@@ -1,4 +1,4 @@
-"""Backbones: an image becomes the feature maps that detection starts from. Built on torchvision's, so that its weights serve."""
+"""Backbones: from an image to the feature maps that detection uses. Built on torchvision's, so that its weights serve."""
 
 from torch import Tensor, nn
 from torchvision.models import mobilenet_v2

@@ -10,7 +10,7 @@ def inverted_residual_extras(in_channels: int, rows: Sequence[tuple[int, float]]
     """Blocks that halve the map each: a row is (channels, expand ratio)."""
     extras = nn.ModuleList()
     for channels, expand_ratio in rows:
-        extras.append(InvertedResidual(in_channels, channels, stride=2, expand_ratio=expand_ratio))  # type: ignore[arg-type]
+        extras.append(InvertedResidual(in_channels, channels, stride=2, expand_ratio=expand_ratio))
         in_channels = channels
     return extras
 

@@ -80,7 +80,7 @@ def load_model(path: Path = MODEL_PATH, device: torch.device | str = "cpu") -> M
         net.load_state_dict(content["weights"])
     except FileNotFoundError as error:
         raise StateError(f"{path}: missing. `dvc repro train` makes it when training is complete.") from error
-    except Exception as error:  # noqa: BLE001: torch raises many kinds for a file that is damaged or foreign
+    except Exception as error:
         raise InputError(f"{path}: not a model file of this project ({type(error).__name__}: {_first_line(error)}). "
                          "`dvc repro train` makes one.") from error
     return Model(net.to(device).eval(), spec, content["about"])

@@ -24,7 +24,6 @@ from ssd_lib.errors import InputError, StateError, Stopped
 from ssd_lib.files import write_json
 from ssd_lib.manifest import HEAL, Manifest
 from ssd_lib.nets.model_file import MODEL_PATH, NetSpec, save_model
-from ssd_lib.nets.ssd import SSD
 from ssd_lib.params import Params
 from ssd_lib.processes import die_with_parent
 from ssd_lib.train.engine import train_epoch, validation_losses

@@ -1,4 +1,4 @@
-"""The optimizer and its learning rate, which is a pure function of the step: there is no scheduler whose state could be lost."""
+"""The optimizer and its learning rate, a pure function of the step: there is no scheduler whose state could be lost."""
 
 import math
 

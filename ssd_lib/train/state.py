@@ -3,7 +3,7 @@
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import albumentations
 import numpy as np
@@ -50,7 +50,7 @@ class TrainState:
     @property
     def final_net(self) -> SSD:
         """The net that is validated and becomes the model: the average where there is one."""
-        return self.net if self.average is None else self.average.module
+        return self.net if self.average is None else cast(SSD, self.average.module)
 
 
 def new_state(spec: NetSpec, params: TrainParams, device: torch.device, precision: torch.dtype) -> TrainState:

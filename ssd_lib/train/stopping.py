@@ -9,7 +9,7 @@ from types import FrameType
 STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
-class StopRequested(Exception):  # noqa: N818: being stopped is no error
+class StopRequested(Exception):  # noqa: N818 - being stopped is no error
     """Raised where stopping is safe."""
 
 

@@ -41,7 +41,8 @@ def test_processes_share_the_batches_of_one(images: int, processes: int) -> None
 
 @given(sizes, batch_sizes, st.sampled_from([1, 2, 3]))
 def test_evaluation_sees_every_image_once(images: int, batch_size: int, processes: int) -> None:
-    keys = [key for rank in range(processes) for batch in evaluation_batches(images, batch_size, rank, processes) for key in batch]
+    shares = [evaluation_batches(images, batch_size, rank, processes) for rank in range(processes)]
+    keys = [key for batches in shares for batch in batches for key in batch]
     assert sorted(keys) == [(0, index) for index in range(images)]
 
 
