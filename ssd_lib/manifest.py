@@ -10,6 +10,7 @@ from ssd_lib.errors import InputError, StateError
 from ssd_lib.files import write_text
 
 MANIFEST_PATH = Path("data/manifest.json")
+FIXED_FOLDER = Path("data/fixed")  # what fix_annotations makes of it
 HEAL = "`dvc repro --force --single-item download` fetches what is missing"
 
 

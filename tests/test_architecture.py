@@ -118,6 +118,13 @@ def test_no_code_exits_below_the_stages() -> None:
         assert "sys.exit" not in path.read_text(), path
 
 
+def test_nothing_needs_a_module_that_only_posix_has() -> None:
+    for path in LIBRARY:
+        heads = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
+        names = {alias.name for node in heads for alias in node.names} | {getattr(node, "module", None) for node in heads}
+        assert not names & {"fcntl", "resource", "pwd", "grp", "termios", "pty"}, path
+
+
 def test_the_readme_s_tree_names_every_file() -> None:
     tracked = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True,
                              text=True, check=True).stdout.split()

@@ -10,10 +10,8 @@ from ssd_lib.annotations.coco import Annotations, Category, read_split, write_an
 from ssd_lib.annotations.repair import fix, merge_categories
 from ssd_lib.errors import InputError
 from ssd_lib.files import write_json, write_text
-from ssd_lib.manifest import Manifest
+from ssd_lib.manifest import FIXED_FOLDER, Manifest
 from ssd_lib.params import FixParams
-
-FIXED_FOLDER = Path("data/fixed")
 
 
 def fix_annotations(manifest: Manifest, report: dict[str, Any], params: FixParams,

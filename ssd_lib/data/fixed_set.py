@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ssd_lib.errors import InputError, StateError
-
-FIXED_FOLDER = Path("data/fixed")
+from ssd_lib.manifest import FIXED_FOLDER
 
 
 @dataclass(frozen=True)

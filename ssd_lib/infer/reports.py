@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ssd_lib.data.dataset import DetectionDataset
-from ssd_lib.data.fixed_set import FIXED_FOLDER, FixedSet, load_fixed
+from ssd_lib.data.fixed_set import FixedSet, load_fixed
 from ssd_lib.data.loader import worker_count
 from ssd_lib.data.transforms import build_transform
 from ssd_lib.device import pick_device
@@ -15,7 +15,7 @@ from ssd_lib.files import write_json
 from ssd_lib.infer.curves import draw_curves, write_curves
 from ssd_lib.infer.drawing import validation_sheet, write_picture
 from ssd_lib.infer.evaluation import coco_metrics, predict, results_json, run_coco
-from ssd_lib.manifest import load_manifest
+from ssd_lib.manifest import FIXED_FOLDER, load_manifest
 from ssd_lib.nets.model_file import MODEL_PATH, Model, load_model
 from ssd_lib.params import EvalParams, RuntimeParams
 

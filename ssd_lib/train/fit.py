@@ -15,17 +15,18 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ssd_lib.checkpoint import BEST, ComboCheckpoint, only_writer, read_checkpoint, remove_leftovers, save_checkpoint
 from ssd_lib.data.dataset import Batch, DetectionDataset
-from ssd_lib.data.fixed_set import FIXED_FOLDER, FixedSet, load_fixed
+from ssd_lib.data.fixed_set import FixedSet, load_fixed
 from ssd_lib.data.loader import batches_from, evaluation_batches, load_batches, steps_per_epoch, worker_count
 from ssd_lib.data.transforms import build_transform
 from ssd_lib.device import pick_device
 from ssd_lib.distributed import launch, process_count, rank_and_size, sum_over_processes
 from ssd_lib.errors import InputError, StateError, Stopped
 from ssd_lib.files import write_json
-from ssd_lib.manifest import HEAL, Manifest
+from ssd_lib.manifest import FIXED_FOLDER, HEAL, Manifest
 from ssd_lib.nets.model_file import MODEL_PATH, NetSpec, save_model
 from ssd_lib.params import Params
 from ssd_lib.processes import die_with_parent
+from ssd_lib.train.curves import draw_history
 from ssd_lib.train.engine import train_epoch, validation_losses
 from ssd_lib.train.journal import StepJournal, write_history
 from ssd_lib.train.optim import learning_rate
@@ -36,6 +37,7 @@ from ssd_lib.train.stopping import StopRequested, StopWish
 
 CHECKPOINTS = Path("models/checkpoints")
 HISTORY_PATH = Path("reports/history.csv")
+CURVES_PATH = Path("reports/history.png")
 SUMMARY_PATH = Path("reports/train.json")
 PICTURES = 8  # validation images drawn for TensorBoard
 STOP_CONSENSUS_STEPS = 10  # several processes agree this often on whether to stop
@@ -239,6 +241,7 @@ def _finish(job: Job, state: TrainState) -> str:
     last = {key: value for key, value in state.history[-1].items() if isinstance(value, int | float)}
     save_model(MODEL_PATH, job.spec, weights, {"fingerprint": job.fingerprint, "params": job.plain, "metrics": last})
     write_history(HISTORY_PATH, state.history)
+    draw_history(CURVES_PATH, state.history)
     write_json(SUMMARY_PATH, {key: round(value, 6) for key, value in last.items()}, indent=2)
     return f"train: {state.epoch} epochs of {len(job.train_set)} images, loss {last['train_loss']:.3f}, " + (
         f"AP50 {last['AP50']:.3f}, " if "AP50" in last else "") + f"model in {MODEL_PATH}"

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from ssd_lib.data.dataset import DetectionDataset
-from ssd_lib.data.fixed_set import FIXED_FOLDER, FixedSet, load_fixed
+from ssd_lib.data.fixed_set import FixedSet, load_fixed
 from ssd_lib.data.transforms import build_transform
 from ssd_lib.infer.drawing import write_picture
-from ssd_lib.manifest import MANIFEST_PATH, Manifest, Split
+from ssd_lib.manifest import FIXED_FOLDER, MANIFEST_PATH, Manifest, Split
 from ssd_lib.nets.model_file import MODEL_PATH, NetSpec, save_model
 from ssd_lib.params import EvalParams
 

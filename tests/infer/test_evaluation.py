@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ssd_lib.data.dataset import DetectionDataset
-from ssd_lib.data.fixed_set import FIXED_FOLDER, FixedSet, load_fixed
+from ssd_lib.data.fixed_set import FixedSet, load_fixed
 from ssd_lib.infer.evaluation import (
     SUMMARY_NAMES,
     Predictions,
@@ -22,6 +22,7 @@ from ssd_lib.infer.evaluation import (
     results_json,
     run_coco,
 )
+from ssd_lib.manifest import FIXED_FOLDER
 from ssd_lib.nets.model_file import load_model
 from ssd_lib.params import EvalParams
 
