@@ -39,6 +39,7 @@ CHECKPOINTS = Path("models/checkpoints")
 HISTORY_PATH = Path("reports/history.csv")
 CURVES_PATH = Path("reports/history.png")
 SUMMARY_PATH = Path("reports/train.json")
+SUMMARY_KEYS = ("epoch", "train_loss", "val_loss", "images_per_s")  # what `dvc metrics show` says of training
 PICTURES = 8  # validation images drawn for TensorBoard
 STOP_CONSENSUS_STEPS = 10  # several processes agree this often on whether to stop
 
@@ -238,13 +239,13 @@ def _finish(job: Job, state: TrainState) -> str:
     if job.params.train.select == "best":
         best = read_checkpoint(job.journal / BEST)
         weights = _averaged(best.average) or best.weights
-    last = {key: value for key, value in state.history[-1].items() if isinstance(value, int | float)}
-    save_model(MODEL_PATH, job.spec, weights, {"fingerprint": job.fingerprint, "params": job.plain, "metrics": last})
+    last = state.history[-1]
+    save_model(MODEL_PATH, job.spec, weights, {"fingerprint": job.fingerprint, "params": job.plain, "metrics": dict(last)})
     write_history(HISTORY_PATH, state.history)
     draw_history(CURVES_PATH, state.history)
-    write_json(SUMMARY_PATH, {key: round(value, 6) for key, value in last.items()}, indent=2)
+    write_json(SUMMARY_PATH, {key: round(last[key], 4) for key in SUMMARY_KEYS}, indent=2)
     return f"train: {state.epoch} epochs of {len(job.train_set)} images, loss {last['train_loss']:.3f}, " + (
-        f"AP50 {last['AP50']:.3f}, " if "AP50" in last else "") + f"model in {MODEL_PATH}"
+        f"AP50 {last['AP50']:.3f}, " if last.get("AP50") is not None else "") + f"model in {MODEL_PATH}"
 
 
 def _averaged(average: Mapping[str, Any]) -> dict[str, Any]:
