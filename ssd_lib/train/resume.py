@@ -67,13 +67,11 @@ def choose_start(params: Mapping[str, Mapping[str, Any]], fingerprint: str, dige
     if resume != "never" and fitting:
         start = max(fitting, key=lambda c: c.position)
         return start, [*lines, _continuing(start, epochs)]
+    given = None if resume in MODES else _check_given(read_checkpoint(_given(resume)), resume, spec, epochs, digest, params)
     for other in found[:1]:
-        lines += _why_not(other, params, fingerprint, digest, resume)
-    lines += _set_aside(found, folder, journal)
-    if resume in MODES:
-        return None, lines
-    start = read_checkpoint(_given(resume))
-    return _check_given(start, resume, spec, epochs, digest, params), [*lines, f"continuing from {resume}"]
+        lines.append(_why_not(other, params, fingerprint, digest, resume))
+        lines += _set_aside(fingerprint, folder, journal)
+    return given, [*lines, *([] if given is None else [f"continuing from {resume}"])]
 
 
 def differences(before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -120,7 +118,7 @@ def _continuing(start: ComboCheckpoint, epochs: int) -> str:
     return line
 
 
-def _why_not(other: ComboCheckpoint, params: Mapping[str, Any], fingerprint: str, digest: str, resume: str) -> list[str]:
+def _why_not(other: ComboCheckpoint, params: Mapping[str, Any], fingerprint: str, digest: str, resume: str) -> str:
     before, now = other.params["train"]["epochs"], params["train"]["epochs"]
     if other.fingerprint == fingerprint:
         reason = f"a run of {before} epochs is not one of {now}" if before > now else f"train.resume is {resume}"
@@ -129,29 +127,47 @@ def _why_not(other: ComboCheckpoint, params: Mapping[str, Any], fingerprint: str
         if other.data_digest != digest:
             keys.append("the bytes of data/fixed")
         reason = "these differ: " + ("; ".join(keys) or "the checkpoint it continued from")
-    return [f"not continuing the run at epoch {other.epoch}, step {other.step}: {reason}"]
+    return f"not continuing the run at epoch {other.epoch}, step {other.step}: {reason}"
 
 
-def _set_aside(found: Sequence[ComboCheckpoint], folder: Path, journal: Path) -> list[str]:
-    """Keep what a new run would overwrite under names of its own in the journal, and clear the folder."""
+def _set_aside(fingerprint: str, folder: Path, journal: Path) -> list[str]:
+    """Keep in the journal what a new run will overwrite, so that nothing is lost.
+
+    A run of another fingerprint stays under its own, where its parameters find it again. What has the fingerprint of the
+    new run gets a name of its own. `folder`/last.pt lies where it is until the new run's first checkpoint replaces it.
+    """
     lines = []
-    for name in (LAST, PREVIOUS, BEST):
-        for path in (folder / name, *(journal / c.fingerprint / name for c in found[:1])):
-            if path.exists():
-                lines += _keep(path, journal, tell=name == LAST)
+    for path in [place / name for place in (folder, journal / fingerprint) for name in (LAST, PREVIOUS, BEST)]:
+        if path.exists():
+            target = _place_in_journal(path, fingerprint, journal)
+            if not target.exists():
+                link_or_copy(path, target)
+            if path.name == LAST:
+                lines.append(f"it is kept in {target}")
+            else:
                 path.unlink()
-    return lines
+    return list(dict.fromkeys(lines))
 
 
-def _keep(path: Path, journal: Path, tell: bool) -> list[str]:
+def _place_in_journal(path: Path, fingerprint: str, journal: Path) -> Path:
     try:
         checkpoint = read_checkpoint(path)
     except InputError:
-        target = journal / "damaged" / f"{path.stem}-{sha256(path)[:8]}.pt"
-    else:
-        target = journal / checkpoint.fingerprint / f"kept-{path.stem}-epoch-{checkpoint.epoch}-step-{checkpoint.step}.pt"
-    link_or_copy(path, target)
-    return [f"it is kept: set train.resume to {target} to continue it"] if tell else []
+        return journal / "damaged" / f"{path.stem}-{sha256(path)[:8]}.pt"
+    name = f"kept-{path.stem}-epoch-{checkpoint.epoch}-step-{checkpoint.step}.pt"
+    if checkpoint.fingerprint != fingerprint and not _holds_another(checkpoint, journal / checkpoint.fingerprint / path.name):
+        name = path.name
+    return journal / checkpoint.fingerprint / name
+
+
+def _holds_another(checkpoint: ComboCheckpoint, path: Path) -> bool:
+    """Whether `path` is there and holds another state of the run than `checkpoint`."""
+    if not path.exists():
+        return False
+    try:
+        return read_checkpoint(path).position != checkpoint.position
+    except InputError:
+        return True
 
 
 def _check_given(start: ComboCheckpoint, resume: str, spec: Mapping[str, Any], epochs: int, digest: str,

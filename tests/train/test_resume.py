@@ -97,16 +97,25 @@ def test_fewer_epochs_never_report_the_longer_model(workspace: Path, never_stopp
     assert read_checkpoint(kept[0]).epoch == 2
 
 
-def test_a_changed_rate_starts_afresh_and_keeps_what_was(workspace: Path) -> None:
+def test_a_changed_rate_starts_afresh_and_the_old_one_continues(workspace: Path, never_stopped: Path) -> None:
     run_stage(workspace, kill_at="after-step-4:SIGTERM")
     set_params(workspace, lr=0.02, epochs=1)
     other = run_stage(workspace)
     assert "train.lr: 0.01 -> 0.02" in other.stdout
-    kept = next((workspace / "runs" / "resume").glob("*/kept-last-epoch-1-step-1.pt"))
-    assert str(kept.relative_to(workspace)) in other.stdout
-    set_params(workspace, resume=str(kept))
-    assert "continuing from" in run_stage(workspace).stdout
+    kept = next(path for path in (workspace / "runs" / "resume").glob("*/last.pt") if read_checkpoint(path).position == (1, 1))
+    assert f"it is kept in {kept.relative_to(workspace)}" in other.stdout
+    set_params(workspace)
+    assert "continuing at epoch 2/2, step 1" in run_stage(workspace).stdout
+    assert_same_weights(workspace, never_stopped)
+
+
+def test_a_given_checkpoint_continues_with_edited_parameters(workspace: Path) -> None:
+    run_stage(workspace, kill_at="after-step-4:SIGTERM")
+    set_params(workspace, lr=0.02, resume=str(CHECKPOINTS / LAST))
+    edited = run_stage(workspace)
+    assert f"continuing from {CHECKPOINTS / LAST}" in edited.stdout
     assert read_checkpoint(workspace / CHECKPOINTS / LAST).position == (2, 0)
+    assert len((workspace / "reports" / "history.csv").read_text().splitlines()) == 3
 
 
 def test_a_checkpoint_of_another_net_is_refused_by_name(workspace: Path, never_stopped: Path) -> None:
