@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -138,24 +138,35 @@ def only_writer(folder: Path) -> Iterator[None]:
     Raises:
         StateError: another process holds it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    is_taken = False
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("a+")
+        with suppress(BlockingIOError):
+            _take(lock)
+            lock.truncate(0)
+            lock.write(f"process {os.getpid()}\n")
+            lock.flush()
+            is_taken = True
+    except OSError as error:
+        raise StateError(f"{folder / 'lock'}: cannot be locked: {error.strerror or error}. Free some disk space or mend the "
+                         "permissions, then run the same command again.") from error
+    with lock:
+        lock.seek(0)
+        if not is_taken:
+            raise StateError(f"{folder}: another trainer works on this run ({lock.read().strip() or 'unknown process'}). "
+                             "Wait for it, or stop it: it saves before it ends.")
+        yield
+
+
+def _take(lock: IO[str]) -> None:
+    """Lock an open file, or raise BlockingIOError."""
     try:
         import fcntl
     except ImportError:
         print(f"WARNING no file locks on {sys.platform}: do not start two trainers on one run", file=sys.stderr)
-        yield
-        return
-    with (folder / "lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.seek(0)
-            raise StateError(f"{folder}: another trainer works on this run ({lock.read().strip() or 'unknown process'}). "
-                             "Wait for it, or stop it: it saves before it ends.") from error
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()}\n")
-        lock.flush()
-        yield
+    else:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _plain(checkpoint: ComboCheckpoint) -> dict[str, Any]:

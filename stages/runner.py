@@ -3,6 +3,7 @@
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 from ssd_lib.errors import InputError, StateError, Stopped
 
@@ -22,5 +23,6 @@ def run(stage: Callable[[], str]) -> None:
 
 
 def _leave(message: str, signal_number: int) -> None:
-    print(f"\n{message}", file=sys.stderr)
+    with suppress(OSError):  # the terminal may be gone
+        print(f"\n{message}", file=sys.stderr)
     sys.exit(128 + signal_number)

@@ -84,9 +84,11 @@ def test_git_sees_nothing_new_but_the_lock(reproduced: Path) -> None:
 
 
 def test_metrics_show_names_the_coco_numbers(reproduced: Path) -> None:
-    shown = _dvc(reproduced, "metrics", "show").stdout
-    for name in ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"):
-        assert name in shown.split(), shown
+    names = {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"}
+    numbers = json.loads((reproduced / "reports" / "eval.json").read_text())
+    assert names <= set(numbers)
+    shown = set(_dvc(reproduced, "metrics", "show").stdout.split())
+    assert {name for name in names if numbers[name] is not None} <= shown, "so few pictures may have no small objects"
 
 
 def test_a_second_repro_does_nothing(reproduced: Path) -> None:

@@ -44,12 +44,13 @@ def match_priors(gt_boxes: Tensor, gt_labels: Tensor, crowd_boxes: Tensor, prior
 def _give_each_object_a_prior(iou: Tensor, owner: Tensor) -> Tensor:
     """Overwrite `owner` (B, P) by bipartite matching. Only an object's M best priors can matter: others take M - 1 at most."""
     batch, objects, _ = iou.shape
-    candidate_iou, candidate = iou.topk(objects, dim=2)  # (B, M, M)
+    count = min(objects, iou.shape[2])
+    candidate_iou, candidate = iou.topk(count, dim=2)  # (B, M, count)
     owner, rows = owner.clone(), torch.arange(batch, device=iou.device)
     for _ in range(objects):
         value, flat = candidate_iou.flatten(1).max(dim=1)  # (B,): the best pair left in each image
         prior = candidate.flatten(1)[rows, flat]
-        winner = flat // objects
+        winner = flat // count
         owner[rows, prior] = torch.where(value >= 0, winner, owner[rows, prior])
         candidate_iou[rows, winner] = -1.0
         candidate_iou = candidate_iou.masked_fill(candidate == prior[:, None, None], -1.0)

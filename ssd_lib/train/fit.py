@@ -2,81 +2,39 @@
 
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ssd_lib.checkpoint import BEST, ComboCheckpoint, only_writer, read_checkpoint, remove_leftovers, save_checkpoint
+from ssd_lib.checkpoint import only_writer, remove_leftovers
 from ssd_lib.data.dataset import Batch, DetectionDataset
 from ssd_lib.data.fixed_set import FixedSet, load_fixed
-from ssd_lib.data.loader import batches_from, evaluation_batches, load_batches, steps_per_epoch, worker_count
+from ssd_lib.data.loader import batches_from, evaluation_batches, load_batches, worker_count
 from ssd_lib.data.transforms import build_transform
 from ssd_lib.device import pick_device
-from ssd_lib.distributed import launch, process_count, rank_and_size, sum_over_processes
-from ssd_lib.errors import InputError, StateError, Stopped
-from ssd_lib.files import write_json
+from ssd_lib.distributed import launch, process_count, rank_and_size, share_buffers, sum_over_processes
+from ssd_lib.errors import StateError, Stopped
 from ssd_lib.manifest import FIXED_FOLDER, HEAL, Manifest
-from ssd_lib.nets.model_file import MODEL_PATH, NetSpec, save_model
+from ssd_lib.nets.model_file import MODEL_PATH, NetSpec
 from ssd_lib.params import Params
 from ssd_lib.processes import die_with_parent
-from ssd_lib.train.curves import draw_history
 from ssd_lib.train.engine import train_epoch, validation_losses
-from ssd_lib.train.journal import StepJournal, write_history
+from ssd_lib.train.journal import StepJournal
 from ssd_lib.train.optim import learning_rate
 from ssd_lib.train.precision import pick_precision
-from ssd_lib.train.resume import choose_start, data_digest, make_fingerprint, runs_folder
-from ssd_lib.train.state import TrainState, new_state, restore, snapshot
+from ssd_lib.train.resume import CHECKPOINTS, choose_start, data_digest, make_fingerprint, runs_folder
+from ssd_lib.train.saving import Draw, Job, Measure, Saver, finish
+from ssd_lib.train.state import TrainState, new_state, restore
 from ssd_lib.train.stopping import StopRequested, StopWish
 
-CHECKPOINTS = Path("models/checkpoints")
-HISTORY_PATH = Path("reports/history.csv")
-CURVES_PATH = Path("reports/history.png")
-SUMMARY_PATH = Path("reports/train.json")
-SUMMARY_KEYS = ("epoch", "train_loss", "val_loss", "images_per_s")  # what `dvc metrics show` says of training
 PICTURES = 8  # validation images drawn for TensorBoard
-STOP_CONSENSUS_STEPS = 10  # several processes agree this often on whether to stop
-
-Measure = Callable[..., Mapping[str, Any]]  # (net, data set, device=) -> metrics, "AP" among them
-Draw = Callable[..., np.ndarray]  # (net, data set, indices=, device=) -> (H, W, 3) uint8
-
-
-@dataclass(frozen=True)
-class Job:
-    """All that a training process is given.
-
-    Attributes:
-        plain: the groups data, fix, model, train of `params` as plain values.
-        measure, draw: what validation does beside the loss: AP, and a picture. Handed in, for `infer` is another room.
-    """
-
-    params: Params
-    plain: dict[str, Any]
-    spec: NetSpec
-    train_set: DetectionDataset
-    val_set: DetectionDataset
-    digest: str
-    fingerprint: str
-    start: ComboCheckpoint | None
-    measure: Measure
-    draw: Draw
-
-    @property
-    def steps(self) -> int:
-        """Steps of an epoch."""
-        return steps_per_epoch(len(self.train_set), self.params.train.batch_size)
-
-    @property
-    def journal(self) -> Path:
-        """Where this run's checkpoints are out of DVC's reach."""
-        return runs_folder() / "resume" / self.fingerprint
-
 
 def fit(params: Params, manifest: Manifest, measure: Measure, draw: Draw) -> str:
     """Train as params.yaml says, or continue; write the model when, and only when, all epochs are done.
@@ -89,11 +47,7 @@ def fit(params: Params, manifest: Manifest, measure: Measure, draw: Draw) -> str
         InputError, StateError: the data, the parameters or the machine do not allow it.
     """
     die_with_parent(signal.SIGTERM)
-    MODEL_PATH.unlink(missing_ok=True)
-    processes = process_count(params.runtime.processes, params.runtime.device)
-    if params.train.batch_size % processes or params.train.batch_size < 2 * processes:
-        raise InputError(f"params.yaml: train.batch_size is {params.train.batch_size}; {processes} processes need a multiple "
-                         f"of {processes}, and at least {2 * processes}.")
+    processes = process_count(params.runtime.processes, params.runtime.device, params.train.batch_size)
     train_set, val_set = load_fixed("train"), load_fixed("val")
     for split in (train_set, val_set):
         _check_images(split, manifest)
@@ -101,13 +55,15 @@ def fit(params: Params, manifest: Manifest, measure: Measure, draw: Draw) -> str
     digest = data_digest(FIXED_FOLDER)
     fingerprint = make_fingerprint(plain, digest)
     spec = NetSpec(**params.model.model_dump(), class_names=train_set.class_names, source_ids=train_set.source_ids)
-    with only_writer(runs_folder() / "resume" / fingerprint):
+    with only_writer(CHECKPOINTS.parent), only_writer(runs_folder() / "resume" / fingerprint):
+        MODEL_PATH.unlink(missing_ok=True)
         for folder in (CHECKPOINTS, runs_folder() / "resume" / fingerprint):
             remove_leftovers(folder)
         start, lines = choose_start(plain, fingerprint, digest, asdict(spec), CHECKPOINTS, runs_folder() / "resume")
         print(*lines, sep="\n", end="\n" if lines else "", flush=True)
         seed, size = params.train.seed, params.model.image_size
-        stopped, summary = launch(_train_process, processes, Job(
+        on_gpu = params.runtime.device != "cpu" and torch.cuda.is_available()
+        stopped, summary = launch(_train_process, processes, on_gpu, Job(
             params, plain, spec,
             DetectionDataset(train_set, manifest.path, build_transform(params.train.augmentation, size), seed),
             DetectionDataset(val_set, manifest.path, build_transform("none", size)),
@@ -120,7 +76,7 @@ def fit(params: Params, manifest: Manifest, measure: Measure, draw: Draw) -> str
 def _train_process(job: Job) -> tuple[int | None, str]:
     """Train in one of the processes; (the signal that stopped it or None, a line of summary)."""
     rank, size = rank_and_size()
-    device = pick_device(job.params.runtime.device if size == 1 else _own_device())
+    device = pick_device(_own_device() if size > 1 else job.params.runtime.device)
     precision = pick_precision(job.params.train.precision, device)
     state = new_state(job.spec, job.params.train, device, precision)
     if job.start is not None:
@@ -130,22 +86,23 @@ def _train_process(job: Job) -> tuple[int | None, str]:
     journal = StepJournal(job.train_set.fixed.file_name, job.params.train.batch_size, position,
                           job.params.train.epochs * job.steps, board, show=rank == 0)
     saver = Saver(job, state, journal)
-    wish = StopWish()
+    wish = StopWish(second_interrupts=size == 1)
     with wish.listen():
         try:
             _train_epochs(job, state, journal, saver, wish, device, precision)
+            wish.check()
         except StopRequested:
             saver.save()
-            name = signal.Signals(wish.signal_number or signal.SIGTERM).name
+            name, epochs = signal.Signals(wish.signal_number or signal.SIGTERM).name, job.params.train.epochs
             return wish.signal_number or signal.SIGTERM, (
-                f"stopped by {name} at epoch {state.epoch + 1}/{job.params.train.epochs}, step {state.step}/{job.steps}; "
+                f"stopped by {name} at epoch {min(state.epoch + 1, epochs)}/{epochs}, step {state.step}/{job.steps}; "
                 f"saved in {CHECKPOINTS}. The same command continues from there.")
         finally:
             journal.close()
-    return None, _finish(job, state) if rank == 0 else ""
+    return None, finish(job, state) if rank == 0 else ""
 
 
-def _train_epochs(job: Job, state: TrainState, journal: StepJournal, saver: "Saver", wish: StopWish,
+def _train_epochs(job: Job, state: TrainState, journal: StepJournal, saver: Saver, wish: StopWish,
                   device: torch.device, precision: torch.dtype) -> None:
     """The epochs from the state's position to the last."""
     train, (rank, size) = job.params.train, rank_and_size()
@@ -158,7 +115,7 @@ def _train_epochs(job: Job, state: TrainState, journal: StepJournal, saver: "Sav
             for result in train_epoch(state, replica, batches, job.steps, train, device, precision):
                 journal.step(result)
                 saver.save_if_due()
-                _agree_on_stop(wish, state.step, size, device)
+                _agree_on_stop(wish, size, device)
             journal.read()
             with wish.at_once():
                 row, picture = _validate(job, state, journal, workers, device, precision)
@@ -183,6 +140,8 @@ def _validate(job: Job, state: TrainState, journal: StepJournal, workers: int, d
     train, (rank, size) = job.params.train, rank_and_size()
     classification, box, steps = state.totals.tolist()
     pace = {"images_per_s": journal.images_per_s, "data_share": journal.data_share, "seconds": journal.seconds}
+    share_buffers(state.net)
+    share_buffers(state.final_net)
     keys = evaluation_batches(len(job.val_set), train.batch_size, rank, size)
     val_classification, val_box = validation_losses(
         state.final_net, load_batches(job.val_set, keys, workers), device, precision)
@@ -207,57 +166,11 @@ def _validate(job: Job, state: TrainState, journal: StepJournal, workers: int, d
     return row, job.draw(state.final_net, job.val_set, indices=range(min(PICTURES, len(job.val_set))), device=device)
 
 
-@dataclass
-class Saver:
-    """Writes the checkpoints of a run, and remembers when it last did."""
-
-    job: Job
-    state: TrainState
-    journal: StepJournal
-    saved_at: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.saved_at = time.monotonic()
-
-    def save_if_due(self) -> None:
-        """Save if `train.checkpoint_minutes` have passed."""
-        if time.monotonic() - self.saved_at >= 60 * self.job.params.train.checkpoint_minutes:
-            self.save()
-
-    def save(self, is_best: bool = False) -> None:
-        """Save now; never a state whose losses were not seen to be finite."""
-        self.journal.read()
-        if rank_and_size()[0] == 0:
-            checkpoint = snapshot(self.state, self.job.spec, self.job.fingerprint, self.job.digest, self.job.plain)
-            save_checkpoint(checkpoint, CHECKPOINTS, self.job.journal, is_best=is_best)
-        self.saved_at = time.monotonic()
-
-
-def _finish(job: Job, state: TrainState) -> str:
-    """Write the model and the reports of a complete run."""
-    weights = state.final_net.state_dict()
-    if job.params.train.select == "best":
-        best = read_checkpoint(job.journal / BEST)
-        weights = _averaged(best.average) or best.weights
-    last = state.history[-1]
-    save_model(MODEL_PATH, job.spec, weights, {"fingerprint": job.fingerprint, "params": job.plain, "metrics": dict(last)})
-    write_history(HISTORY_PATH, state.history)
-    draw_history(CURVES_PATH, state.history)
-    write_json(SUMMARY_PATH, {key: round(last[key], 4) for key in SUMMARY_KEYS}, indent=2)
-    return f"train: {state.epoch} epochs of {len(job.train_set)} images, loss {last['train_loss']:.3f}, " + (
-        f"AP50 {last['AP50']:.3f}, " if last.get("AP50") is not None else "") + f"model in {MODEL_PATH}"
-
-
-def _averaged(average: Mapping[str, Any]) -> dict[str, Any]:
-    """The weights in the state dict of an AveragedModel."""
-    return {key.removeprefix("module."): value for key, value in average.items() if key.startswith("module.")}
-
-
 def _check_images(fixed: FixedSet, manifest: Manifest) -> None:
     """Every image must be there, with the size of the manifest."""
     def is_good(name: str) -> bool:
         path = manifest.path(name)
-        return path.is_file() and path.stat().st_size == manifest.files[name][0]
+        return name in manifest.files and path.is_file() and path.stat().st_size == manifest.files[name][0]
     names = [fixed.file_name(index) for index in range(len(fixed))]
     bad = [name for name in names if not is_good(name)]
     if bad:
@@ -265,19 +178,19 @@ def _check_images(fixed: FixedSet, manifest: Manifest) -> None:
                          f"of {len(names)}. {HEAL}.")
 
 
-def _agree_on_stop(wish: StopWish, step: int, processes: int, device: torch.device) -> None:
-    """Raise StopRequested in all processes at the same step, if one was asked to stop."""
+def _agree_on_stop(wish: StopWish, processes: int, device: torch.device) -> None:
+    """Raise StopRequested in all processes after the same step, if one was asked to stop."""
     if processes > 1:
-        if step % STOP_CONSENSUS_STEPS:
-            return
         asked = sum_over_processes(torch.tensor(float(wish.signal_number is not None), device=device)).item()
         if asked:
             raise StopRequested
-    wish.check()
+    else:
+        wish.check()
 
 
 def _own_device() -> str:
-    return f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
+    """The device of one of several processes."""
+    return f"cuda:{torch.cuda.current_device()}" if dist.get_backend() == "nccl" else "cpu"
 
 
 def _timed(batches: Iterable[Batch], note: Callable[[float], None]) -> Iterator[Batch]:

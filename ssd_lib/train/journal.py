@@ -99,8 +99,12 @@ class StepJournal:
     def scalars(self, values: Mapping[str, float]) -> None:
         """Write to TensorBoard."""
         if self.board is not None:
-            for name, value in values.items():
-                self.board.add_scalar(name, value, self.position)
+            try:
+                for name, value in values.items():
+                    self.board.add_scalar(name, value, self.position)
+            except OSError as error:  # a full disk must not cost the run what came after its last checkpoint
+                self.bar.write(f"WARNING TensorBoard's files cannot be written ({error}); training goes on without them")
+                self.board = None
 
     def close(self) -> None:
         """End the bar and the event file."""

@@ -14,6 +14,7 @@ from ssd_lib.files import sha256
 # Keys of `train` that do not shape the weights of an epoch: changing them continues a run.
 SHAPELESS = {"epochs", "checkpoint_minutes", "ap_every_epochs", "select", "resume"}
 MODES = ("auto", "never")
+CHECKPOINTS = Path("models/checkpoints")
 
 
 def runs_folder() -> Path:
@@ -60,18 +61,25 @@ def choose_start(params: Mapping[str, Mapping[str, Any]], fingerprint: str, dige
     Raises:
         InputError: `train.resume` names a file that cannot be continued.
     """
-    resume, epochs = params["train"]["resume"], params["train"]["epochs"]
-    found, lines = _read_all([folder / LAST, folder / PREVIOUS, journal / fingerprint / LAST, journal / fingerprint / PREVIOUS])
-    mine = [c for c in found if c.fingerprint == fingerprint]
-    fitting = [c for c in mine if c.params["train"]["epochs"] <= epochs]
-    if resume != "never" and fitting:
-        start = max(fitting, key=lambda c: c.position)
-        return start, [*lines, _continuing(start, epochs)]
-    given = None if resume in MODES else _check_given(read_checkpoint(_given(resume)), resume, spec, epochs, digest, params)
-    for other in found[:1]:
-        lines.append(_why_not(other, params, fingerprint, digest, resume))
-        lines += _set_aside(fingerprint, folder, journal)
-    return given, [*lines, *([] if given is None else [f"continuing from {resume}"])]
+    resume, epochs, own = params["train"]["resume"], params["train"]["epochs"], journal / fingerprint
+    found, lines = _read_all([place / name for place in (folder, own) for name in (LAST, PREVIOUS, BEST)])
+    mine = {path: c for path, c in found.items() if c is not None and resume != "never"
+            and c.fingerprint == fingerprint and c.params["train"]["epochs"] <= epochs}
+    start = max((c for path, c in mine.items() if path.name != BEST), key=lambda c: c.position, default=None)
+    given = None
+    if start is not None:
+        lines.append(_continuing(start, epochs))
+    elif resume not in MODES:
+        given = _check_given(read_checkpoint(_given(resume)), resume, spec, epochs, digest, params)
+        lines.append(f"continuing from {resume}")
+    for path in found.keys() - mine.keys():
+        _set_aside(path, found[path], fingerprint, journal)
+    other = found.get(folder / LAST) or found.get(own / LAST)
+    if other is not None and start is None:
+        lines += [_why_not(other, params, fingerprint, digest, resume), f"it is kept in {journal / other.fingerprint}"]
+    if start is not None:
+        _share(mine, start, folder, own)
+    return start or given, lines
 
 
 def differences(before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -91,20 +99,26 @@ def _given(resume: str) -> Path:
     path = Path(resume).expanduser()
     if not path.is_absolute():
         path = Path(os.environ.get("DVC_ROOT", ".")) / path
+    if path.parent.resolve() == CHECKPOINTS.resolve():
+        raise InputError(f"params.yaml: train.resume is '{resume}', which the run itself would overwrite; a file in another "
+                         f"folder is needed. Copy it: cp {resume} my.pt")
     if not path.is_file():
         raise InputError(f"params.yaml: train.resume is '{resume}', which is no file ({path}); allowed are auto, never, "
                          "or the path of a combo checkpoint.")
     return path
 
 
-def _read_all(paths: Sequence[Path]) -> tuple[list[ComboCheckpoint], list[str]]:
-    found, lines = [], []
+def _read_all(paths: Sequence[Path]) -> tuple[dict[Path, ComboCheckpoint | None], list[str]]:
+    """The checkpoints of those paths that exist, None where one is damaged, and a line for each of those."""
+    found: dict[Path, ComboCheckpoint | None] = {}
+    lines = []
     for path in paths:
         if path.exists():
             try:
-                found.append(read_checkpoint(path))
+                found[path] = read_checkpoint(path)
             except InputError as error:
-                lines.append(f"WARNING {error} It is passed over; the one before it is tried.")
+                found[path] = None
+                lines.append(f"WARNING {error} It is passed over and kept.")
     return found, lines
 
 
@@ -130,44 +144,39 @@ def _why_not(other: ComboCheckpoint, params: Mapping[str, Any], fingerprint: str
     return f"not continuing the run at epoch {other.epoch}, step {other.step}: {reason}"
 
 
-def _set_aside(fingerprint: str, folder: Path, journal: Path) -> list[str]:
-    """Keep in the journal what a new run will overwrite, so that nothing is lost.
+def _set_aside(path: Path, checkpoint: ComboCheckpoint | None, fingerprint: str, journal: Path) -> None:
+    """Move a checkpoint that this run does not continue out of its way, into the journal.
 
-    A run of another fingerprint stays under its own, where its parameters find it again. What has the fingerprint of the
-    new run gets a name of its own. `folder`/last.pt lies where it is until the new run's first checkpoint replaces it.
+    A run of another fingerprint stays under its own, where its parameters find it again, unless another state of it is
+    there. What has the fingerprint of the new run gets a name of its own, and so does what cannot be read.
     """
-    lines = []
-    for path in [place / name for place in (folder, journal / fingerprint) for name in (LAST, PREVIOUS, BEST)]:
-        if path.exists():
-            target = _place_in_journal(path, fingerprint, journal)
-            if not target.exists():
-                link_or_copy(path, target)
-            if path.name == LAST:
-                lines.append(f"it is kept in {target}")
-            else:
-                path.unlink()
-    return list(dict.fromkeys(lines))
+    if checkpoint is None:
+        target = journal / "damaged" / f"{path.stem}-{sha256(path)[:8]}.pt"
+    else:
+        target = journal / checkpoint.fingerprint / path.name
+        if checkpoint.fingerprint == fingerprint or not _holds(target, checkpoint):
+            target = target.with_name(f"kept-{path.stem}-epoch-{checkpoint.epoch}-step-{checkpoint.step}.pt")
+    if not target.exists():
+        link_or_copy(path, target)
+    path.unlink()
 
 
-def _place_in_journal(path: Path, fingerprint: str, journal: Path) -> Path:
+def _holds(path: Path, checkpoint: ComboCheckpoint) -> bool:
+    """Whether `path` is free for `checkpoint`, or has it."""
     try:
-        checkpoint = read_checkpoint(path)
+        return not path.exists() or read_checkpoint(path).position == checkpoint.position
     except InputError:
-        return journal / "damaged" / f"{path.stem}-{sha256(path)[:8]}.pt"
-    name = f"kept-{path.stem}-epoch-{checkpoint.epoch}-step-{checkpoint.step}.pt"
-    if checkpoint.fingerprint != fingerprint and not _holds_another(checkpoint, journal / checkpoint.fingerprint / path.name):
-        name = path.name
-    return journal / checkpoint.fingerprint / name
-
-
-def _holds_another(checkpoint: ComboCheckpoint, path: Path) -> bool:
-    """Whether `path` is there and holds another state of the run than `checkpoint`."""
-    if not path.exists():
         return False
-    try:
-        return read_checkpoint(path).position != checkpoint.position
-    except InputError:
-        return True
+
+
+def _share(mine: Mapping[Path, ComboCheckpoint], start: ComboCheckpoint, folder: Path, own: Path) -> None:
+    """Let the folder and the run's journal hold the same: the start as last, and the latest previous and best."""
+    for name in (LAST, PREVIOUS, BEST):
+        paths = [path for path in mine if path.name == name or (name == LAST and mine[path] is start)]
+        if paths:
+            latest = max(paths, key=lambda path: mine[path].position)
+            for place in (folder, own):
+                link_or_copy(latest, place / name)
 
 
 def _check_given(start: ComboCheckpoint, resume: str, spec: Mapping[str, Any], epochs: int, digest: str,
@@ -175,6 +184,8 @@ def _check_given(start: ComboCheckpoint, resume: str, spec: Mapping[str, Any], e
     """Refuse what cannot be continued, by name; a cut-up epoch of other data or other batches is begun again."""
     faults = [f"{key} {start.spec[key]} is not {spec[key]}" for key in ("net", "image_size", "width_mult", "class_names")
               if start.spec[key] != spec[key]]
+    if start.params["train"]["optimizer"] != params["train"]["optimizer"]:
+        faults.append(f"optimizer {start.params['train']['optimizer']} is not {params['train']['optimizer']}")
     if start.epoch >= epochs:
         faults.append(f"it has {start.epoch} epochs, and train.epochs is {epochs}")
     if faults:

@@ -69,12 +69,18 @@ def new_state(spec: NetSpec, params: TrainParams, device: torch.device, precisio
 
 
 def restore(state: TrainState, checkpoint: ComboCheckpoint) -> None:
-    """Put a checkpoint into a fresh state of the same net."""
+    """Put a checkpoint into a fresh state of the same net; weight decay and momentum stay as the state has them."""
     state.net.load_state_dict(checkpoint.weights)
-    if state.average is not None:
+    if state.average is not None and checkpoint.average:
         state.average.load_state_dict(checkpoint.average)
+    elif state.average is not None:
+        state.average.module.load_state_dict(checkpoint.weights)
+    settings = [{key: value for key, value in group.items() if key != "params"} for group in state.optimizer.param_groups]
     state.optimizer.load_state_dict(checkpoint.optimizer)
-    state.scaler.load_state_dict(checkpoint.scaler)
+    for group, setting in zip(state.optimizer.param_groups, settings, strict=True):
+        group.update(setting)
+    if checkpoint.scaler:
+        state.scaler.load_state_dict(checkpoint.scaler)
     state.totals.copy_(checkpoint.totals)
     state.epoch, state.step = checkpoint.epoch, checkpoint.step
     state.best, state.history = checkpoint.best, list(checkpoint.history)

@@ -1,11 +1,12 @@
 """Being asked to stop: a signal becomes a wish, granted between two steps, where the state is whole."""
 
+import os
 import signal
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
+SIGHUP = getattr(signal, "SIGHUP", None)  # Windows has none
 STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
@@ -16,18 +17,23 @@ class StopRequested(Exception):  # noqa: N818 - being stopped is no error
 class StopWish:
     """Remembers the first stop signal since `listen`; a second Ctrl-C stops at once, as Ctrl-C does.
 
+    Args:
+        second_interrupts: whether a second Ctrl-C stops at once; not where an agent passes each one on again.
+
     Attributes:
         signal_number: the signal, or None.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, second_interrupts: bool = True) -> None:
         self.signal_number: int | None = None
+        self._second_interrupts = second_interrupts
         self._at_once = False
 
     @contextmanager
     def listen(self) -> Iterator["StopWish"]:
         """Handle the stop signals in here."""
-        before = {number: signal.signal(number, self._handle) for number in STOP_SIGNALS}
+        before = {number: signal.signal(number, self._handle) for number in STOP_SIGNALS
+                  if not (number == SIGHUP and signal.getsignal(number) is signal.SIG_IGN)}  # nohup asked not to hear of it
         try:
             yield self
         finally:
@@ -37,9 +43,9 @@ class StopWish:
     @contextmanager
     def at_once(self) -> Iterator[None]:
         """In here nothing changes the state, so that a signal raises StopRequested wherever it comes."""
-        self.check()
         self._at_once = True
         try:
+            self.check()
             yield
         finally:
             self._at_once = False
@@ -50,11 +56,12 @@ class StopWish:
             raise StopRequested
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.signal_number is not None and number == signal.SIGINT:
+        if self.signal_number is not None and number == signal.SIGINT and self._second_interrupts:
             raise KeyboardInterrupt
         if self.signal_number is None:
             self.signal_number = number
-            print(f"\n{signal.Signals(number).name}: saving a checkpoint after this step...", file=sys.stderr, flush=True)
+            with suppress(OSError):  # the terminal may be gone; print() could also meet itself half way
+                os.write(2, f"\n{signal.Signals(number).name}: saving a checkpoint after this step...\n".encode())
         if self._at_once:
             self._at_once = False
             raise StopRequested

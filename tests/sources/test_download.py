@@ -80,7 +80,8 @@ def test_ctrl_c_keeps_the_parts(tmp_path: Path) -> None:
     files = {f"/{remote.path}": bytes(5_000_000) for remote in TRAIN_VAL}
     with serve(files, slow_bytes_per_s=1_000_000) as server:
         set_data(tmp_path, source="coco2017", base_url=server.url)
-        process = subprocess.Popen(COMMAND, cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(COMMAND, cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True,
+                                   preexec_fn=hear_ctrl_c)
         deadline = time.monotonic() + 60
         while len(parts(tmp_path)) < 3 and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -90,6 +91,11 @@ def test_ctrl_c_keeps_the_parts(tmp_path: Path) -> None:
     assert "stopped; what is finished is kept" in errors
     assert "Traceback" not in errors
     assert len(parts(tmp_path)) == 3
+
+
+def hear_ctrl_c() -> None:
+    """What a shell starts in the background inherits deafness to SIGINT; a terminal's programs hear it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def parts(project: Path) -> list[Path]:

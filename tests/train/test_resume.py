@@ -12,6 +12,7 @@ from tiny_run import assert_same_weights, make_workspace, run_stage, set_params
 from ssd_lib.checkpoint import BEST, LAST, PREVIOUS, only_writer, read_checkpoint
 from ssd_lib.errors import StateError
 from ssd_lib.train.resume import differences
+from ssd_lib.train.stopping import StopRequested, StopWish
 
 CHECKPOINTS = Path("models/checkpoints")
 
@@ -103,7 +104,7 @@ def test_a_changed_rate_starts_afresh_and_the_old_one_continues(workspace: Path,
     other = run_stage(workspace)
     assert "train.lr: 0.01 -> 0.02" in other.stdout
     kept = next(path for path in (workspace / "runs" / "resume").glob("*/last.pt") if read_checkpoint(path).position == (1, 1))
-    assert f"it is kept in {kept.relative_to(workspace)}" in other.stdout
+    assert f"it is kept in {kept.parent.relative_to(workspace)}" in other.stdout
     set_params(workspace)
     assert "continuing at epoch 2/2, step 1" in run_stage(workspace).stdout
     assert_same_weights(workspace, never_stopped)
@@ -111,11 +112,92 @@ def test_a_changed_rate_starts_afresh_and_the_old_one_continues(workspace: Path,
 
 def test_a_given_checkpoint_continues_with_edited_parameters(workspace: Path) -> None:
     run_stage(workspace, kill_at="after-step-4:SIGTERM")
-    set_params(workspace, lr=0.02, resume=str(CHECKPOINTS / LAST))
+    shutil.copy(workspace / CHECKPOINTS / LAST, workspace / "my.pt")
+    set_params(workspace, resume="my.pt", weight_decay=0.5, ema_decay=0.0)
     edited = run_stage(workspace)
-    assert f"continuing from {CHECKPOINTS / LAST}" in edited.stdout
-    assert read_checkpoint(workspace / CHECKPOINTS / LAST).position == (2, 0)
-    assert len((workspace / "reports" / "history.csv").read_text().splitlines()) == 3
+    assert "continuing from my.pt" in edited.stdout
+    last = read_checkpoint(workspace / CHECKPOINTS / LAST)
+    assert last.position == (2, 0)
+    assert [group["weight_decay"] for group in last.optimizer["param_groups"]] == [0.5, 0.0]
+    assert not last.average
+
+
+def test_a_checkpoint_that_the_run_would_overwrite_is_refused(workspace: Path, never_stopped: Path) -> None:
+    shutil.copytree(never_stopped, workspace, dirs_exist_ok=True)
+    set_params(workspace, resume=str(CHECKPOINTS / BEST), epochs=3)
+    refused = run_stage(workspace)
+    assert refused.returncode == 1
+    assert "would overwrite" in refused.stderr
+    assert (workspace / CHECKPOINTS / BEST).exists()
+
+
+def test_a_run_keeps_its_own_files_where_dvc_rolled_the_folder_back_to_another(workspace: Path, never_stopped: Path) -> None:
+    set_params(workspace, lr=0.02)
+    run_stage(workspace, kill_at="after-step-4:SIGTERM")
+    shutil.rmtree(workspace / CHECKPOINTS)
+    shutil.copytree(never_stopped / CHECKPOINTS, workspace / CHECKPOINTS)
+    again = run_stage(workspace)
+    assert "continuing at epoch 2/2, step 1" in again.stdout
+    mine = read_checkpoint(workspace / CHECKPOINTS / LAST).fingerprint
+    other = read_checkpoint(never_stopped / CHECKPOINTS / LAST).fingerprint
+    for run in (mine, other):
+        for path in (workspace / "runs" / "resume" / run).glob("*.pt"):
+            assert read_checkpoint(path).fingerprint == run
+    assert {read_checkpoint(path).fingerprint for path in (workspace / CHECKPOINTS).glob("*.pt")} == {mine}
+
+
+def test_going_back_to_a_finished_run_brings_its_files_back(workspace: Path, never_stopped: Path) -> None:
+    shutil.copytree(never_stopped, workspace, dirs_exist_ok=True)
+    set_params(workspace, lr=0.02, epochs=1)
+    run_stage(workspace)
+    set_params(workspace)
+    assert "the run is complete" in run_stage(workspace).stdout
+    for name in (LAST, PREVIOUS, BEST):
+        assert (workspace / CHECKPOINTS / name).read_bytes() == (never_stopped / CHECKPOINTS / name).read_bytes()
+
+
+def test_checkpoints_that_cannot_be_read_are_kept(workspace: Path) -> None:
+    for name in (LAST, PREVIOUS):
+        path = workspace / CHECKPOINTS / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    set_params(workspace, epochs=1)
+    started = run_stage(workspace)
+    assert started.stdout.count("WARNING") == 2
+    kept = (workspace / "runs" / "resume" / "damaged").iterdir()
+    assert {path.read_bytes() for path in kept} == {LAST.encode(), PREVIOUS.encode()}
+
+
+def test_the_best_epoch_becomes_the_model_on_request(workspace: Path, never_stopped: Path) -> None:
+    shutil.copytree(never_stopped, workspace, dirs_exist_ok=True)
+    shutil.rmtree(workspace / "runs")
+    set_params(workspace, select="best")
+    assert run_stage(workspace).returncode == 0
+    best = read_checkpoint(workspace / CHECKPOINTS / BEST).average
+    model = torch.load(workspace / "models" / "ssd.pt", weights_only=True)["weights"]
+    assert all(torch.equal(model[key], best[f"module.{key}"]) for key in model)
+
+
+def test_nohup_is_heeded_and_a_lost_terminal_does_no_harm() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopWish().listen() as wish:
+            signal.raise_signal(signal.SIGHUP)
+            assert wish.signal_number is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_signal_in_validation_ends_it_at_once() -> None:
+    def validate(wish: StopWish, went_on: list[bool]) -> None:
+        with wish.at_once():
+            signal.raise_signal(signal.SIGTERM)
+            went_on.append(True)
+    went_on: list[bool] = []
+    with StopWish().listen() as wish, pytest.raises(StopRequested):
+        validate(wish, went_on)
+    assert wish.signal_number == signal.SIGTERM
+    assert not went_on
 
 
 def test_a_checkpoint_of_another_net_is_refused_by_name(workspace: Path, never_stopped: Path) -> None:

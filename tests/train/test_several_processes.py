@@ -37,8 +37,8 @@ def test_a_batch_that_cannot_be_shared_is_refused(workspace: Path) -> None:
 
 
 def test_auto_is_one_process_on_a_cpu() -> None:
-    assert process_count("auto", "cpu") == 1
-    assert process_count(3, "cpu") == 3
+    assert process_count("auto", "cpu", batch_size=16) == 1
+    assert process_count(4, "cpu", batch_size=16) == 4
 
 
 @pytest.mark.parametrize(("name", "expected"), [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)])

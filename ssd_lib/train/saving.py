@@ -1,0 +1,106 @@
+"""What a run is given, and what it leaves: checkpoints on the way, the model and the reports at its end."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssd_lib.checkpoint import BEST, ComboCheckpoint, read_checkpoint, save_checkpoint
+from ssd_lib.data.dataset import DetectionDataset
+from ssd_lib.data.loader import steps_per_epoch
+from ssd_lib.distributed import rank_and_size
+from ssd_lib.files import write_json
+from ssd_lib.nets.model_file import MODEL_PATH, NetSpec, save_model
+from ssd_lib.params import Params
+from ssd_lib.train.curves import draw_history
+from ssd_lib.train.journal import StepJournal, write_history
+from ssd_lib.train.resume import CHECKPOINTS, runs_folder
+from ssd_lib.train.state import TrainState, snapshot
+
+HISTORY_PATH = Path("reports/history.csv")
+CURVES_PATH = Path("reports/history.png")
+SUMMARY_PATH = Path("reports/train.json")
+SUMMARY_KEYS = ("epoch", "train_loss", "val_loss", "images_per_s")  # what `dvc metrics show` says of training
+
+Measure = Callable[..., Mapping[str, Any]]  # (net, data set, device=) -> metrics, "AP" among them
+Draw = Callable[..., np.ndarray]  # (net, data set, indices=, device=) -> (H, W, 3) uint8
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a training process is given.
+
+    Attributes:
+        plain: the groups data, fix, model, train of `params` as plain values.
+        measure, draw: what validation does beside the loss: AP, and a picture. Handed in, for `infer` is another room.
+    """
+
+    params: Params
+    plain: dict[str, Any]
+    spec: NetSpec
+    train_set: DetectionDataset
+    val_set: DetectionDataset
+    digest: str
+    fingerprint: str
+    start: ComboCheckpoint | None
+    measure: Measure
+    draw: Draw
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return steps_per_epoch(len(self.train_set), self.params.train.batch_size)
+
+    @property
+    def journal(self) -> Path:
+        """Where this run's checkpoints are out of DVC's reach."""
+        return runs_folder() / "resume" / self.fingerprint
+
+
+@dataclass
+class Saver:
+    """Writes the checkpoints of a run, and remembers when it last did."""
+
+    job: Job
+    state: TrainState
+    journal: StepJournal
+    saved_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.saved_at = time.monotonic()
+
+    def save_if_due(self) -> None:
+        """Save if `train.checkpoint_minutes` have passed."""
+        if time.monotonic() - self.saved_at >= 60 * self.job.params.train.checkpoint_minutes:
+            self.save()
+
+    def save(self, is_best: bool = False) -> None:
+        """Save now; never a state whose losses were not seen to be finite."""
+        self.journal.read()
+        if rank_and_size()[0] == 0:
+            checkpoint = snapshot(self.state, self.job.spec, self.job.fingerprint, self.job.digest, self.job.plain)
+            save_checkpoint(checkpoint, CHECKPOINTS, self.job.journal, is_best=is_best)
+        self.saved_at = time.monotonic()
+
+
+def finish(job: Job, state: TrainState) -> str:
+    """Write the model and the reports of a complete run."""
+    weights = state.final_net.state_dict()
+    if job.params.train.select == "best" and (CHECKPOINTS / BEST).exists():
+        best = read_checkpoint(CHECKPOINTS / BEST)
+        weights = _averaged(best.average) or best.weights
+    last = state.history[-1]
+    save_model(MODEL_PATH, job.spec, weights, {"fingerprint": job.fingerprint, "params": job.plain, "metrics": dict(last)})
+    write_history(HISTORY_PATH, state.history)
+    draw_history(CURVES_PATH, state.history)
+    write_json(SUMMARY_PATH, {key: round(last[key], 4) for key in SUMMARY_KEYS}, indent=2)
+    return f"train: {state.epoch} epochs of {len(job.train_set)} images, loss {last['train_loss']:.3f}, " + (
+        f"AP50 {last['AP50']:.3f}, " if last.get("AP50") is not None else "") + f"model in {MODEL_PATH}"
+
+
+def _averaged(average: Mapping[str, Any]) -> dict[str, Any]:
+    """The weights in the state dict of an AveragedModel."""
+    return {key.removeprefix("module."): value for key, value in average.items() if key.startswith("module.")}
