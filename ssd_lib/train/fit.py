@@ -1,6 +1,7 @@
 """Training, from data/fixed to models/ssd.pt: owns the loop over epochs, and when what is saved."""
 
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -46,7 +47,8 @@ def fit(params: Params, manifest: Manifest, measure: Measure, draw: Draw) -> str
         Stopped: a signal came; a checkpoint is saved.
         InputError, StateError: the data, the parameters or the machine do not allow it.
     """
-    die_with_parent(signal.SIGTERM)
+    if not die_with_parent(signal.SIGTERM):
+        print(f"WARNING on {sys.platform} training outlives a killed dvc: stop it yourself", file=sys.stderr)
     processes = process_count(params.runtime.processes, params.runtime.device, params.train.batch_size)
     train_set, val_set = load_fixed("train"), load_fixed("val")
     for split in (train_set, val_set):

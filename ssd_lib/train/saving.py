@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ssd_lib.checkpoint import BEST, ComboCheckpoint, read_checkpoint, save_checkpoint
 from ssd_lib.data.dataset import DetectionDataset
 from ssd_lib.data.loader import steps_per_epoch
 from ssd_lib.distributed import rank_and_size
+from ssd_lib.errors import StateError
 from ssd_lib.files import write_json
 from ssd_lib.nets.model_file import MODEL_PATH, NetSpec, save_model
 from ssd_lib.params import Params
@@ -78,8 +80,15 @@ class Saver:
             self.save()
 
     def save(self, is_best: bool = False) -> None:
-        """Save now; never a state whose losses were not seen to be finite."""
+        """Save now.
+
+        Raises:
+            StateError: a loss since the last save, or a weight, is not finite; nothing is saved.
+        """
         self.journal.read()
+        if not torch.stack([weight.isfinite().all() for weight in self.state.net.parameters()]).all():
+            raise StateError(f"the weights are not finite after step {self.state.step} of epoch {self.state.epoch + 1}. Lower "
+                             "train.lr or set train.precision: fp32. The last checkpoint is from before.")
         if rank_and_size()[0] == 0:
             checkpoint = snapshot(self.state, self.job.spec, self.job.fingerprint, self.job.digest, self.job.plain)
             save_checkpoint(checkpoint, CHECKPOINTS, self.job.journal, is_best=is_best)

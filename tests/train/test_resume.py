@@ -210,6 +210,30 @@ def test_a_checkpoint_of_another_net_is_refused_by_name(workspace: Path, never_s
     assert "Traceback" not in refused.stderr
 
 
+def test_a_diverged_run_names_its_images_and_keeps_the_checkpoint_before(workspace: Path) -> None:
+    run_stage(workspace, kill_at="after-step-1:SIGTERM")
+    before = (workspace / CHECKPOINTS / LAST).read_bytes()
+    shutil.copy(workspace / CHECKPOINTS / LAST, workspace / "my.pt")
+    set_params(workspace, resume="my.pt", lr=1e30, clip_grad_norm=0.0, warmup_epochs=0.0)
+    diverged = run_stage(workspace)
+    assert diverged.returncode == 1
+    assert "the loss is not finite" in diverged.stderr
+    assert "'train/" in diverged.stderr
+    assert "Traceback" not in diverged.stderr
+    assert (workspace / "my.pt").read_bytes() == before
+    assert not (workspace / "models" / "ssd.pt").exists()
+
+
+def test_weights_that_are_not_finite_are_never_saved(workspace: Path) -> None:
+    run_stage(workspace, kill_at="after-step-2:SIGTERM")
+    shutil.copy(workspace / CHECKPOINTS / LAST, workspace / "my.pt")
+    set_params(workspace, resume="my.pt", lr=1e30, clip_grad_norm=0.0, warmup_epochs=0.0, checkpoint_minutes=1e-9,
+               weight_decay=1e30)
+    diverged = run_stage(workspace)
+    assert "the weights are not finite after step 3 of epoch 1" in diverged.stderr
+    assert not (workspace / CHECKPOINTS / LAST).exists()
+
+
 def test_a_second_trainer_on_the_same_run_refuses(tmp_path: Path) -> None:
     with only_writer(tmp_path), pytest.raises(StateError, match="another trainer works on this run"), only_writer(tmp_path):
         pass
