@@ -4,7 +4,6 @@ Which checkpoint a run continues from is decided in `ssd_lib.train.resume`; here
 """
 
 import os
-import shutil
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ssd_lib.errors import InputError, StateError
-from ssd_lib.files import atomic_write
+from ssd_lib.files import atomic_write, link_or_copy
 
 CHECKPOINT_FORMAT = "ssd-combo-1"
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
@@ -102,27 +101,6 @@ def save_checkpoint(checkpoint: ComboCheckpoint, folder: Path, journal: Path, *,
     for name in (PREVIOUS, LAST, BEST):
         if (folder / name).exists():
             link_or_copy(folder / name, journal / name)
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    """Make `target` the same file as `source`, atomically: a hard link where the file system has them, else a copy."""
-    if target.exists() and target.samefile(source):
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        temporary.unlink(missing_ok=True)
-        try:
-            os.link(source, temporary)
-        except OSError:
-            shutil.copyfile(source, temporary)
-        os.replace(temporary, target)
-    except OSError as error:
-        raise StateError(f"{target}: cannot be written: {error.strerror or error}. Free some disk space or mend the "
-                         "permissions, then run the same command again.") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def remove_leftovers(folder: Path) -> None:

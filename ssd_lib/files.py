@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,21 +24,25 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         StateError: the disk is full, or the folder cannot be written; `path` is as it was.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _fsync_folder(path.parent)
-    except OSError as error:
-        raise StateError(f"{path}: cannot be written: {error.strerror or error}; what was there is untouched. "
-                         "Free some disk space or mend the permissions, then run the same command again.") from error
-    finally:
-        with suppress(OSError):  # renamed by now, or its folder was never there
-            temporary.unlink()
+    with _replacing(path) as temporary, temporary.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make `target` the same file as `source`, atomically: a hard link where the file system has them, else a copy.
+
+    Raises:
+        StateError: as of `atomic_write`.
+    """
+    if target.exists() and target.samefile(source):
+        return
+    with _replacing(target) as temporary:
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -55,6 +60,24 @@ def sha256(path: Path) -> str:
     """Hash the content of a file, as 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name in the folder of `path`; what is made there takes the place of `path` in the end."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+        _fsync_folder(path.parent)
+    except OSError as error:
+        raise StateError(f"{path}: cannot be written: {error.strerror or error}; what was there is untouched. "
+                         "Free some disk space or mend the permissions, then run the same command again.") from error
+    finally:
+        with suppress(OSError):  # renamed by now, or its folder was never there
+            temporary.unlink()
 
 
 def _fsync_folder(folder: Path) -> None:

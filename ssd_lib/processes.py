@@ -1,4 +1,4 @@
-"""Parents and children: a child that ends when its parent does, however the parent ends."""
+"""Processes of this machine: how many can work at once, and a child that ends when its parent does."""
 
 import ctypes
 import os
@@ -21,3 +21,8 @@ def die_with_parent(signal_number: int) -> bool:
     if os.getppid() != parent:  # it ended before the kernel knew
         signal.raise_signal(signal.Signals(signal_number))
     return True
+
+
+def available_cores() -> int:
+    """The CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

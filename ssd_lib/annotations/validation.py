@@ -2,7 +2,6 @@
 It changes and moves nothing."""
 
 import json
-import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,6 +13,7 @@ from ssd_lib.errors import InputError, StateError
 from ssd_lib.files import write_json
 from ssd_lib.manifest import HEAL, Manifest
 from ssd_lib.params import DataParams, RuntimeParams
+from ssd_lib.processes import available_cores
 
 REPORT_PATH = Path("reports/validation.json")
 COUNTED = ("images", "boxes", "crowds", "images_without_boxes")
@@ -117,6 +117,4 @@ def _refuse_too_many(report: dict[str, Any], allowed: float, path: Path) -> None
 
 
 def _worker_count(runtime: RuntimeParams) -> int:
-    if runtime.workers != "auto":
-        return runtime.workers
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return available_cores() if runtime.workers == "auto" else runtime.workers

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from ssd_lib.data.dataset import Batch, DetectionDataset, collate
 from ssd_lib.errors import InputError, StateError
-from ssd_lib.processes import die_with_parent
+from ssd_lib.processes import available_cores, die_with_parent
 
 MAX_AUTO_WORKERS = 8
 GRACE_S = 20  # after SIGTERM, which mostly went to the whole group, the trainer has this long to finish its step
@@ -57,11 +57,6 @@ def worker_count(workers: int | str, processes: int = 1) -> int:
     if workers != "auto":
         return int(workers)
     return max(1, min(available_cores() // processes, MAX_AUTO_WORKERS))
-
-
-def available_cores() -> int:
-    """The CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def load_batches(dataset: DetectionDataset, keys: Any, workers: int, pin_memory: bool = False) -> Generator[Batch, None, None]:

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssd_lib.checkpoint import BEST, LAST, PREVIOUS, ComboCheckpoint, link_or_copy, read_checkpoint
+from ssd_lib.checkpoint import BEST, LAST, PREVIOUS, ComboCheckpoint, read_checkpoint
 from ssd_lib.errors import InputError
-from ssd_lib.files import sha256
+from ssd_lib.files import link_or_copy, sha256
 
 # Keys of `train` that do not shape the weights of an epoch: changing them continues a run.
 SHAPELESS = {"epochs", "checkpoint_minutes", "ap_every_epochs", "select", "resume"}

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +69,7 @@ class Saver:
     job: Job
     state: TrainState
     journal: StepJournal
-    saved_at: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.saved_at = time.monotonic()
+    saved_at: float = field(default_factory=time.monotonic)
 
     def save_if_due(self) -> None:
         """Save if `train.checkpoint_minutes` have passed."""
