@@ -83,7 +83,7 @@ def _clip(box: Box, image: Image, min_box_px: float) -> Box | None:
         return None
     x, width = _clip_side(box.x, box.width, image.width)
     y, height = _clip_side(box.y, box.height, image.height)
-    if width < min_box_px or height < min_box_px:
+    if width < min_box_px or height < min_box_px or x + width == x or y + height == y:  # too small for a float to tell
         return None
     whole = width * height
     area = min(box.area, whole) if math.isfinite(box.area) and box.area > 0 else whole

@@ -75,6 +75,11 @@ def test_a_sound_box_is_kept_to_the_last_bit() -> None:
     assert fixed_boxes(box) == (box._replace(category_id=1),)
 
 
+def test_a_box_on_the_edge_too_thin_to_reach_anywhere_is_left_out() -> None:
+    edge = float(SMALL.images[0].height)
+    assert fix(SMALL._replace(boxes=(BOX._replace(y=edge, height=1e-106),)), (), 1e-300).boxes == ()
+
+
 def test_a_box_over_the_edge_is_clipped_and_its_area_is_no_more_than_what_is_left() -> None:
     clipped, = fixed_boxes(BOX._replace(x=-5.0, y=40.0, width=15.0, height=99.0, area=5000.0))
     assert clipped[3:8] == (0.0, 40.0, 10.0, 10.0, 100.0)
