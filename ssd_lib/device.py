@@ -1,5 +1,7 @@
 """Which device to compute on, as `runtime.device` asks for it."""
 
+import os
+
 import torch
 
 from ssd_lib.errors import StateError
@@ -22,3 +24,15 @@ def pick_device(name: str) -> torch.device:
         raise StateError(f"runtime.device: '{name}' is not there, this torch sees {found} CUDA device(s); auto "
                          "takes what there is. Set runtime.device: auto.")
     return device
+
+
+def choose_algorithms(deterministic: bool) -> None:
+    """Let torch take algorithms that give the same bits every time, or, on a GPU, the fastest ones that it finds by trying.
+
+    A CPU gives the same bits either way. On CUDA an operation that has no such algorithm raises RuntimeError.
+    """
+    torch.use_deterministic_algorithms(deterministic)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs time, and nothing reads it
+    torch.backends.cudnn.benchmark = not deterministic
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -76,6 +76,7 @@ class TrainParams(_Group):
     clip_grad_norm: Annotated[float, Field(ge=0)]
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
     precision: Literal["auto", "fp32", "bf16", "fp16"]
+    deterministic: bool
     augmentation: Literal["ssd", "ssdlite", "light", "none"]
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     resume: Annotated[str, Field(min_length=1)]
@@ -108,6 +109,8 @@ class RuntimeParams(_Group):
     workers: Auto | Annotated[int, Field(ge=0)]
     processes: Auto | Count
     downloads: Count
+    keep_runs: Annotated[int, Field(ge=0)]
+    keep_days: Annotated[float, Field(ge=0)]
 
 
 class Params(_Group):

@@ -41,8 +41,8 @@ def _reach(path: Path) -> set[Path]:
             continue
         seen.add(here)
         found = [_file_of(module) for module in _imports(here) if module.split(".")[0] in ("ssd_lib", "stages")]
-        waiting += [file for file in found if file]
-    return {file for file in seen if file.name != "__init__.py"}
+        waiting += [file for file in (*found, here.with_name("__init__.py")) if file and file.exists()]
+    return {file for file in seen if file.name != "__init__.py" or len(ast.parse(file.read_text()).body) > 1}
 
 
 def _room(path: Path) -> str:

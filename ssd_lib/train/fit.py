@@ -14,12 +14,14 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ssd_lib.checkpoint import only_writer, remove_leftovers
+from ssd_lib.checkpoint.combo import CHECKPOINTS
+from ssd_lib.checkpoint.lock import only_writer, remove_leftovers
+from ssd_lib.checkpoint.pruning import prune
 from ssd_lib.data.dataset import Batch, DetectionDataset
 from ssd_lib.data.fixed_set import FixedSet, load_fixed
 from ssd_lib.data.loader import batches_from, evaluation_batches, load_batches, worker_count
 from ssd_lib.data.transforms import build_transform
-from ssd_lib.device import pick_device
+from ssd_lib.device import choose_algorithms, pick_device
 from ssd_lib.distributed import launch, process_count, rank_and_size, share_buffers, sum_over_processes
 from ssd_lib.errors import StateError, Stopped
 from ssd_lib.manifest import FIXED_FOLDER, HEAL, Manifest
@@ -30,7 +32,7 @@ from ssd_lib.train.engine import train_epoch, validation_losses
 from ssd_lib.train.journal import StepJournal
 from ssd_lib.train.optim import learning_rate
 from ssd_lib.train.precision import pick_precision
-from ssd_lib.train.resume import CHECKPOINTS, choose_start, data_digest, make_fingerprint, runs_folder
+from ssd_lib.train.resume import choose_start, data_digest, make_fingerprint, runs_folder
 from ssd_lib.train.saving import Draw, Job, Measure, Saver, finish
 from ssd_lib.train.state import TrainState, new_state, restore
 from ssd_lib.train.stopping import StopRequested, StopWish
@@ -57,11 +59,13 @@ def fit(params: Params, manifest: Manifest, measure: Measure, draw: Draw) -> str
     digest = data_digest(FIXED_FOLDER)
     fingerprint = make_fingerprint(plain, digest)
     spec = NetSpec(**params.model.model_dump(), class_names=train_set.class_names, source_ids=train_set.source_ids)
-    with only_writer(CHECKPOINTS.parent), only_writer(runs_folder() / "resume" / fingerprint):
+    own = runs_folder() / "resume" / fingerprint
+    with only_writer(CHECKPOINTS.parent), only_writer(own):
         MODEL_PATH.unlink(missing_ok=True)
-        for folder in (CHECKPOINTS, runs_folder() / "resume" / fingerprint):
+        for folder in (CHECKPOINTS, own):
             remove_leftovers(folder)
         start, lines = choose_start(plain, fingerprint, digest, asdict(spec), CHECKPOINTS, runs_folder() / "resume")
+        lines += prune(runs_folder() / "resume", own, params.runtime.keep_runs, params.runtime.keep_days)
         print(*lines, sep="\n", end="\n" if lines else "", flush=True)
         seed, size = params.train.seed, params.model.image_size
         on_gpu = params.runtime.device != "cpu" and torch.cuda.is_available()
@@ -80,6 +84,7 @@ def _train_process(job: Job) -> tuple[int | None, str]:
     rank, size = rank_and_size()
     device = pick_device(_own_device() if size > 1 else job.params.runtime.device)
     precision = pick_precision(job.params.train.precision, device)
+    choose_algorithms(job.params.train.deterministic)
     state = new_state(job.spec, job.params.train, device, precision)
     if job.start is not None:
         restore(state, job.start)
@@ -89,18 +94,18 @@ def _train_process(job: Job) -> tuple[int | None, str]:
                           job.params.train.epochs * job.steps, board, show=rank == 0)
     saver = Saver(job, state, journal)
     wish = StopWish(second_interrupts=size == 1)
-    with wish.listen():
+    with wish.listen(), closing(journal), saver.rescue():
         try:
             _train_epochs(job, state, journal, saver, wish, device, precision)
+            saver.wait()
             wish.check()
         except StopRequested:
             saver.save()
+            saver.wait()
             name, epochs = signal.Signals(wish.signal_number or signal.SIGTERM).name, job.params.train.epochs
             return wish.signal_number or signal.SIGTERM, (
                 f"stopped by {name} at epoch {min(state.epoch + 1, epochs)}/{epochs}, step {state.step}/{job.steps}; "
                 f"saved in {CHECKPOINTS}. The same command continues from there.")
-        finally:
-            journal.close()
     return None, finish(job, state) if rank == 0 else ""
 
 
@@ -108,7 +113,9 @@ def _train_epochs(job: Job, state: TrainState, journal: StepJournal, saver: Save
                   device: torch.device, precision: torch.dtype) -> None:
     """The epochs from the state's position to the last."""
     train, (rank, size) = job.params.train, rank_and_size()
-    replica: nn.Module = state.net if size == 1 else DistributedDataParallel(state.net)
+    # Looking for unused parameters keeps the gradients' buckets as they are: rebuilt after the first step, they would be summed
+    # in another order there than in a run that started earlier.
+    replica: nn.Module = state.net if size == 1 else DistributedDataParallel(state.net, find_unused_parameters=True)
     workers = worker_count(job.params.runtime.workers, size)
     keys = batches_from(len(job.train_set), train.batch_size, train.seed, state.epoch, state.step, train.epochs, rank, size)
     with closing(load_batches(job.train_set, keys, workers, device.type == "cuda")) as loaded:
@@ -119,6 +126,7 @@ def _train_epochs(job: Job, state: TrainState, journal: StepJournal, saver: Save
                 saver.save_if_due()
                 _agree_on_stop(wish, size, device)
             journal.read()
+            saver.wait()  # validation forks loader processes, and a fork must not meet a thread that writes
             with wish.at_once():
                 row, picture = _validate(job, state, journal, workers, device, precision)
             saver.save(_close_epoch(state, row, by_ap=train.ap_every_epochs > 0))

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssd_lib.checkpoint import BEST, LAST, PREVIOUS, ComboCheckpoint, read_checkpoint
+from ssd_lib.checkpoint.combo import BEST, LAST, PREVIOUS, ComboCheckpoint, read_checkpoint
 from ssd_lib.errors import InputError
 from ssd_lib.files import link_or_copy, sha256
+from ssd_lib.train.given import given_path, read_given
 
 # Keys of `train` that do not shape the weights of an epoch: changing them continues a run.
 SHAPELESS = {"epochs", "checkpoint_minutes", "ap_every_epochs", "select", "resume"}
 MODES = ("auto", "never")
-CHECKPOINTS = Path("models/checkpoints")
 
 
 def runs_folder() -> Path:
@@ -37,7 +37,7 @@ def make_fingerprint(params: Mapping[str, Mapping[str, Any]], digest: str) -> st
     shaping = {"model": dict(params["model"]), "train": _shaping(params["train"]), "data": digest}
     resume = params["train"]["resume"]
     if resume not in MODES:
-        shaping["parent"] = sha256(_given(resume))
+        shaping["parent"] = sha256(given_path(resume))
     return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -70,8 +70,8 @@ def choose_start(params: Mapping[str, Mapping[str, Any]], fingerprint: str, dige
     if start is not None:
         lines.append(_continuing(start, epochs))
     elif resume not in MODES:
-        given = _check_given(read_checkpoint(_given(resume)), resume, spec, epochs, digest, params)
-        lines.append(f"continuing from {resume}")
+        given, line = read_given(resume, params, digest, spec)
+        lines.append(line)
     for path in found.keys() - mine.keys():
         _set_aside(path, found[path], fingerprint, journal)
     other = found.get(folder / LAST) or found.get(own / LAST)
@@ -93,19 +93,6 @@ def differences(before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mappi
 
 def _shaping(train: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in train.items() if key not in SHAPELESS}
-
-
-def _given(resume: str) -> Path:
-    path = Path(resume).expanduser()
-    if not path.is_absolute():
-        path = Path(os.environ.get("DVC_ROOT", ".")) / path
-    if path.parent.resolve() == CHECKPOINTS.resolve():
-        raise InputError(f"params.yaml: train.resume is '{resume}', which the run itself would overwrite; a file in another "
-                         f"folder is needed. Copy it: cp {resume} my.pt")
-    if not path.is_file():
-        raise InputError(f"params.yaml: train.resume is '{resume}', which is no file ({path}); allowed are auto, never, "
-                         "or the path of a combo checkpoint.")
-    return path
 
 
 def _read_all(paths: Sequence[Path]) -> tuple[dict[Path, ComboCheckpoint | None], list[str]]:
@@ -177,20 +164,3 @@ def _share(mine: Mapping[Path, ComboCheckpoint], start: ComboCheckpoint, folder:
             latest = max(paths, key=lambda path: mine[path].position)
             for place in (folder, own):
                 link_or_copy(latest, place / name)
-
-
-def _check_given(start: ComboCheckpoint, resume: str, spec: Mapping[str, Any], epochs: int, digest: str,
-                 params: Mapping[str, Any]) -> ComboCheckpoint:
-    """Refuse what cannot be continued, by name; a cut-up epoch of other data or other batches is begun again."""
-    faults = [f"{key} {start.spec[key]} is not {spec[key]}" for key in ("net", "image_size", "width_mult", "class_names")
-              if start.spec[key] != spec[key]]
-    if start.params["train"]["optimizer"] != params["train"]["optimizer"]:
-        faults.append(f"optimizer {start.params['train']['optimizer']} is not {params['train']['optimizer']}")
-    if start.epoch >= epochs:
-        faults.append(f"it has {start.epoch} epochs, and train.epochs is {epochs}")
-    if faults:
-        raise InputError(f"{resume}: cannot be continued: {'; '.join(faults)}. Change params.yaml or train.resume.")
-    same_steps = start.data_digest == digest and start.params["train"]["batch_size"] == params["train"]["batch_size"]
-    if same_steps:
-        return start
-    return ComboCheckpoint(**{**vars(start), "step": 0, "totals": start.totals * 0})

@@ -1,7 +1,9 @@
 """What a run is given, and what it leaves: checkpoints on the way, the model and the reports at its end."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,17 +11,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from ssd_lib.checkpoint import BEST, ComboCheckpoint, read_checkpoint, save_checkpoint
+from ssd_lib.checkpoint.combo import BEST, CHECKPOINTS, ComboCheckpoint, read_checkpoint, save_checkpoint
 from ssd_lib.data.dataset import DetectionDataset
 from ssd_lib.data.loader import steps_per_epoch
 from ssd_lib.distributed import rank_and_size
-from ssd_lib.errors import StateError
+from ssd_lib.errors import InputError, StateError
 from ssd_lib.files import write_json
 from ssd_lib.nets.model_file import MODEL_PATH, NetSpec, save_model
 from ssd_lib.params import Params
 from ssd_lib.train.curves import draw_history
 from ssd_lib.train.journal import StepJournal, write_history
-from ssd_lib.train.resume import CHECKPOINTS, runs_folder
+from ssd_lib.train.resume import runs_folder
 from ssd_lib.train.state import TrainState, snapshot
 
 HISTORY_PATH = Path("reports/history.csv")
@@ -64,32 +66,72 @@ class Job:
 
 @dataclass
 class Saver:
-    """Writes the checkpoints of a run, and remembers when it last did."""
+    """Writes the checkpoints of a run, and remembers when it last did.
+
+    Training waits while the state is copied, and not while the copy goes to the disk, in a thread. One is written at a time;
+    that it could not be written is raised at the next call.
+    """
 
     job: Job
     state: TrainState
     journal: StepJournal
     saved_at: float = field(default_factory=time.monotonic)
+    saved: tuple[int, int] | None = None
+    disk: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "checkpoint"))
+    writing: Future[None] | None = None
 
     def save_if_due(self) -> None:
-        """Save if `train.checkpoint_minutes` have passed."""
-        if time.monotonic() - self.saved_at >= 60 * self.job.params.train.checkpoint_minutes:
-            self.save()
+        """Save if `train.checkpoint_minutes` have passed, and the last one is on the disk."""
+        if self.writing is None or self.writing.done():
+            self.wait()
+            if time.monotonic() - self.saved_at >= 60 * self.job.params.train.checkpoint_minutes:
+                self.save()
 
     def save(self, is_best: bool = False) -> None:
-        """Save now.
+        """Save this state, unless it is saved already.
 
         Raises:
-            StateError: a loss since the last save, or a weight, is not finite; nothing is saved.
+            StateError: a loss since the last save, or a weight, is not finite; nothing is saved. Or the one before could not
+                be written.
         """
+        self.wait()
+        position = self.state.epoch, self.state.step
+        if position == self.saved:
+            return
         self.journal.read()
         if not torch.stack([weight.isfinite().all() for weight in self.state.net.parameters()]).all():
             raise StateError(f"the weights are not finite after step {self.state.step} of epoch {self.state.epoch + 1}. Lower "
                              "train.lr or set train.precision: fp32. The last checkpoint is from before.")
         if rank_and_size()[0] == 0:
             checkpoint = snapshot(self.state, self.job.spec, self.job.fingerprint, self.job.digest, self.job.plain)
-            save_checkpoint(checkpoint, CHECKPOINTS, self.job.journal, is_best=is_best)
-        self.saved_at = time.monotonic()
+            self.writing = self.disk.submit(save_checkpoint, checkpoint, CHECKPOINTS, self.job.journal, is_best=is_best)
+        self.saved_at, self.saved = time.monotonic(), position
+
+    def wait(self) -> None:
+        """Wait until what was saved is on the disk.
+
+        Raises:
+            StateError: it could not be written; the checkpoints that were there are untouched.
+        """
+        if self.writing is not None:
+            writing, self.writing, saved, self.saved = self.writing, None, self.saved, None
+            writing.result()
+            self.saved = saved
+
+    @contextmanager
+    def rescue(self) -> Iterator[None]:
+        """Save what can be saved if an image cannot be read, a loader process dies, or the like: faults that are raised
+        between two steps, where the state is whole."""
+        try:
+            yield
+            self.wait()
+        except (InputError, StateError):
+            with suppress(InputError, StateError):  # what is not finite is not saved, and the disk may be the fault
+                self.save()
+                self.wait()
+            raise
+        finally:
+            self.disk.shutdown()
 
 
 def finish(job: Job, state: TrainState) -> str:

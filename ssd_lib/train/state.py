@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ssd_lib.checkpoint import ComboCheckpoint
+from ssd_lib.checkpoint.combo import ComboCheckpoint
 from ssd_lib.nets.model_file import NetSpec
 from ssd_lib.nets.ssd import SSD
 from ssd_lib.params import TrainParams
@@ -75,10 +75,11 @@ def restore(state: TrainState, checkpoint: ComboCheckpoint) -> None:
         state.average.load_state_dict(checkpoint.average)
     elif state.average is not None:
         state.average.module.load_state_dict(checkpoint.weights)
-    settings = [{key: value for key, value in group.items() if key != "params"} for group in state.optimizer.param_groups]
-    state.optimizer.load_state_dict(checkpoint.optimizer)
-    for group, setting in zip(state.optimizer.param_groups, settings, strict=True):
-        group.update(setting)
+    if checkpoint.optimizer:
+        settings = [{key: value for key, value in group.items() if key != "params"} for group in state.optimizer.param_groups]
+        state.optimizer.load_state_dict(checkpoint.optimizer)
+        for group, setting in zip(state.optimizer.param_groups, settings, strict=True):
+            group.update(setting)
     if checkpoint.scaler:
         state.scaler.load_state_dict(checkpoint.scaler)
     state.totals.copy_(checkpoint.totals)
@@ -88,7 +89,7 @@ def restore(state: TrainState, checkpoint: ComboCheckpoint) -> None:
 
 def snapshot(state: TrainState, spec: NetSpec, fingerprint: str, data_digest: str,
              params: Mapping[str, Any]) -> ComboCheckpoint:
-    """The checkpoint of a state; its tensors are the state's own, so it must be written before the next step."""
+    """The checkpoint of a state: a copy on the CPU, so that training can go on while it is written."""
     return ComboCheckpoint(
         fingerprint=fingerprint,
         params=dict(params),
@@ -97,12 +98,23 @@ def snapshot(state: TrainState, spec: NetSpec, fingerprint: str, data_digest: st
               "priors": len(state.net.priors)},
         epoch=state.epoch,
         step=state.step,
-        weights=state.net.state_dict(),
-        average={} if state.average is None else state.average.state_dict(),
-        optimizer=state.optimizer.state_dict(),
-        scaler=state.scaler.state_dict(),
-        totals=state.totals,
+        weights=_copy(state.net.state_dict()),
+        average={} if state.average is None else _copy(state.average.state_dict()),
+        optimizer=_copy(state.optimizer.state_dict()),
+        scaler=_copy(state.scaler.state_dict()),
+        totals=_copy(state.totals),
         best=state.best,
-        history=state.history,
+        history=_copy(state.history),
         versions=VERSIONS,
     )
+
+
+def _copy(tree: Any) -> Any:
+    """Dicts, lists and tuples as new ones, tensors as new ones on the CPU."""
+    if isinstance(tree, Tensor):
+        return tree.detach().to("cpu", copy=True)
+    if isinstance(tree, Mapping):
+        return {key: _copy(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(_copy(value) for value in tree)
+    return tree

@@ -9,7 +9,8 @@ import pytest
 import torch
 from tiny_run import assert_same_weights, make_workspace, run_stage, set_params
 
-from ssd_lib.checkpoint import BEST, LAST, PREVIOUS, only_writer, read_checkpoint
+from ssd_lib.checkpoint.combo import BEST, LAST, PREVIOUS, read_checkpoint
+from ssd_lib.checkpoint.lock import only_writer
 from ssd_lib.errors import StateError
 from ssd_lib.train.resume import differences
 from ssd_lib.train.stopping import StopRequested, StopWish

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_run import run_stage
 
-from ssd_lib.checkpoint import LAST, read_checkpoint
+from ssd_lib.checkpoint.combo import LAST, read_checkpoint
 from ssd_lib.distributed import process_count
 from ssd_lib.train.precision import pick_precision
 

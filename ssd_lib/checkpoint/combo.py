@@ -3,22 +3,19 @@
 Which checkpoint a run continues from is decided in `ssd_lib.train.resume`; here is what one is, and how it gets to the disk.
 """
 
-import os
-import sys
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ssd_lib.errors import InputError, StateError
+from ssd_lib.errors import InputError
 from ssd_lib.files import atomic_write, link_or_copy
 
 CHECKPOINT_FORMAT = "ssd-combo-1"
+CHECKPOINTS = Path("models/checkpoints")
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
 
 
@@ -35,7 +32,7 @@ class ComboCheckpoint:
         step: steps done in the epoch after those; when it is a whole epoch's, only the validation is missing.
         weights: state dict of the net.
         average: state dict of the averaged net; empty where there is none.
-        optimizer, scaler: their state dicts.
+        optimizer, scaler: their state dicts; empty where they are not known or not used.
         totals: (3,) float64: this epoch's sums of the classification loss, the box loss, and the steps.
         best: the best metric so far, higher is better; None before the first.
         history: a row of plain values for each complete epoch.
@@ -101,50 +98,6 @@ def save_checkpoint(checkpoint: ComboCheckpoint, folder: Path, journal: Path, *,
     for name in (PREVIOUS, LAST, BEST):
         if (folder / name).exists():
             link_or_copy(folder / name, journal / name)
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Delete temporary files that a killed writer left. Only for whoever holds the lock."""
-    for leftover in folder.glob(".*.tmp"):
-        leftover.unlink(missing_ok=True)
-
-
-@contextmanager
-def only_writer(folder: Path) -> Iterator[None]:
-    """Hold `folder` alone; the lock goes with the process, however it ends.
-
-    Raises:
-        StateError: another process holds it.
-    """
-    is_taken = False
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("a+")
-        with suppress(BlockingIOError):
-            _take(lock)
-            lock.truncate(0)
-            lock.write(f"process {os.getpid()}\n")
-            lock.flush()
-            is_taken = True
-    except OSError as error:
-        raise StateError(f"{folder / 'lock'}: cannot be locked: {error.strerror or error}. Free some disk space or mend the "
-                         "permissions, then run the same command again.") from error
-    with lock:
-        lock.seek(0)
-        if not is_taken:
-            raise StateError(f"{folder}: another trainer works on this run ({lock.read().strip() or 'unknown process'}). "
-                             "Wait for it, or stop it: it saves before it ends.")
-        yield
-
-
-def _take(lock: IO[str]) -> None:
-    """Lock an open file, or raise BlockingIOError."""
-    try:
-        import fcntl
-    except ImportError:
-        print(f"WARNING no file locks on {sys.platform}: do not start two trainers on one run", file=sys.stderr)
-    else:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _plain(checkpoint: ComboCheckpoint) -> dict[str, Any]:

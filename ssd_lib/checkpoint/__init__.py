@@ -1,0 +1,1 @@
+"""What a run needs to continue, and the folders that hold it."""

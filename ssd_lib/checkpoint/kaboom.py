@@ -1,0 +1,55 @@
+"""Combo checkpoints of kaboom-labs/pytorch-ssd: the weights and the epoch, and nothing that they would execute.
+
+Such a file is a dict of `epoch` (counted from 0, complete), `weights`, `optimizer` (state dicts) and `scheduler`: an object,
+pickled whole. torch's reader of plain values takes it for an attack. Here that reader is given an inert placeholder for every
+name that it does not know, so that weights are read and objects are not made.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ssd_lib.errors import InputError
+
+
+@dataclass(frozen=True)
+class KaboomCheckpoint:
+    """What can be trusted of one: complete epochs, and upstream's state dict, as of one GPU."""
+
+    epochs: int
+    weights: dict[str, Tensor]
+
+
+class _Inert:
+    """Stands for any object, and does nothing."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+
+def _inert_mapping(*args: Any) -> OrderedDict[Any, Any]:
+    return OrderedDict()
+
+
+def read_kaboom(path: Path) -> KaboomCheckpoint:
+    """Read the weights and the epoch of a COMBO_CHECKPOINT*.pth onto the CPU.
+
+    Raises:
+        InputError: it is damaged, or something else.
+    """
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        known: list[Any] = [(_inert_mapping if name == "collections.defaultdict" else _Inert, name) for name in names]
+        with torch.serialization.safe_globals(known):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        weights = {str(key).removeprefix("module."): value for key, value in content["weights"].items()}
+        if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
+            raise ValueError("its weights are no tensors")
+        return KaboomCheckpoint(int(content["epoch"]) + 1, weights)
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise InputError(f"{path}: not a combo checkpoint of kaboom-labs ({type(error).__name__}: {reason}).") from error

@@ -1,0 +1,54 @@
+"""One writer a folder: a second trainer on the same run is refused, and what a killed one left half written is removed."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from ssd_lib.errors import StateError
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete temporary files that a killed writer left. Only for whoever holds the lock."""
+    for leftover in folder.glob(".*.tmp"):
+        leftover.unlink(missing_ok=True)
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Hold `folder` alone; the lock goes with the process, however it ends.
+
+    Raises:
+        StateError: another process holds it.
+    """
+    is_taken = False
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("a+")
+        with suppress(BlockingIOError):
+            _take(lock)
+            lock.truncate(0)
+            lock.write(f"process {os.getpid()}\n")
+            lock.flush()
+            is_taken = os.path.samestat(os.stat(lock.name), os.fstat(lock.fileno()))  # else the folder was pruned meanwhile
+    except OSError as error:
+        raise StateError(f"{folder / 'lock'}: cannot be locked: {error.strerror or error}. Free some disk space or mend the "
+                         "permissions, then run the same command again.") from error
+    with lock:
+        lock.seek(0)
+        if not is_taken:
+            raise StateError(f"{folder}: another trainer works on this run ({lock.read().strip() or 'unknown process'}). "
+                             "Wait for it, or stop it: it saves before it ends.")
+        yield
+
+
+def _take(lock: IO[str]) -> None:
+    """Lock an open file, or raise BlockingIOError."""
+    try:
+        import fcntl
+    except ImportError:
+        print(f"WARNING no file locks on {sys.platform}: do not start two trainers on one run", file=sys.stderr)
+    else:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,30 @@
+"""Weights of qfgaohao/pytorch-ssd and its descendants, under the names that ours have."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from ssd_lib.errors import InputError
+from ssd_lib.nets.ssd import SSD
+
+
+def from_upstream(weights: Mapping[str, Tensor], net: SSD, where: str) -> dict[str, Tensor]:
+    """Rename upstream's weights for `net`, which registers the same modules in the same order.
+
+    Args:
+        weights: upstream's state dict.
+        net: of the same kind, with the same number of classes.
+        where: the file they come from, for the message.
+
+    Raises:
+        InputError: they are of another net or of other classes; the first that does not fit is named.
+    """
+    own = net.state_dict()
+    for (name, value), (ours, place) in zip(weights.items(), own.items(), strict=False):
+        if value.shape != place.shape:
+            raise InputError(f"{where}: its weights do not fit this net: '{name}' is {tuple(value.shape)}, and '{ours}' needs "
+                             f"{tuple(place.shape)}. Check model.net, model.width_mult and the number of classes.")
+    if len(weights) != len(own):
+        raise InputError(f"{where}: its weights do not fit this net: {len(weights)} tensors, and the net has {len(own)}. "
+                         "Check model.net.")
+    return dict(zip(own, weights.values(), strict=True))
