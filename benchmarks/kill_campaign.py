@@ -4,7 +4,8 @@
     python -m benchmarks.kill_campaign --kills 0 --log kills.jsonl       # only the table
 
 A round is a fresh clone in which the same command is killed and typed again until it succeeds. Every kill is a line of the log:
-when, what, with which signal, and what was found afterwards. Several campaigns may write to one log. Linux only: processes are found in /proc.
+when, what, with which signal, and what was found afterwards. Several campaigns may write to one log. Linux only: processes are
+found in /proc.
 """
 
 import argparse
@@ -45,7 +46,7 @@ COMMANDS = {"dvc repro": 3, "dvc exp run": 1}  # with weights
 MOMENTS = {"anywhere": 4, "in training": 4, "while saving": 2}
 TARGETS = {"group": 3, "dvc": 2, "trainer": 3, "loader": 1}
 SIGNALS = {"SIGKILL": 2, "SIGTERM": 1, "SIGINT": 1}
-ANYWHERE_S, IN_TRAINING_S = 25.0, 8.0  # how long after the start, or after training begins, a kill comes at most
+ANYWHERE_S, IN_TRAINING_S = 20.0, 4.0  # how long after the start, or after training begins, a kill comes at most
 IGNORED_S, ORPHAN_S = 30.0, 60.0  # a loader process heeds SIGTERM after 20 s
 
 
@@ -142,8 +143,13 @@ def start(place: Path, command: str) -> subprocess.Popen[bytes]:
         log.write(f"$ {command}\n".encode())
         log.flush()
         return subprocess.Popen(
-            [sys.executable, "-m", *command.split()], cwd=place, env=environment, stdout=log, stderr=log, start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))  # a shell's `&` has it ignored
+            [sys.executable, "-m", *command.split()], cwd=place, env=environment, stdout=log, stderr=log,
+            start_new_session=True, preexec_fn=heed_ctrl_c)
+
+
+def heed_ctrl_c() -> None:
+    """Undo what a shell's `&` does to its processes."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def await_moment(process: subprocess.Popen[bytes], place: Path, moment: str, dice: random.Random) -> bool:
