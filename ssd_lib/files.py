@@ -1,6 +1,7 @@
 """Files that are either whole or absent: atomic writes and content hashes. What the files mean is known elsewhere."""
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ CHUNK_BYTES = 1 << 20
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """Open a binary file that appears under `path` complete and on disk, or not at all.
+    """Open a binary file, to write and to read back, that appears under `path` complete and on disk, or not at all.
 
     Law: a reader of `path` sees the old bytes or the new bytes, whatever stops the writer and whenever.
     The folder is made if need be. The temporary file lies in the same folder, so that the rename cannot cross devices.
@@ -24,10 +25,28 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         StateError: the disk is full, or the folder cannot be written; `path` is as it was.
     """
-    with _replacing(path) as temporary, temporary.open("wb") as file:
-        yield file
+    with _replacing(path) as temporary, _Disk(io.FileIO(temporary, "w+")) as file:
+        try:
+            yield file
+        except Exception:
+            if file.fault is not None:
+                raise file.fault from None
+            raise
         file.flush()
         os.fsync(file.fileno())
+
+
+class _Disk(io.BufferedRandom):
+    """A file that remembers that it could not be written, for torch.save hides that behind a fault of its own."""
+
+    fault: OSError | None = None
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.fault = error
+            raise
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -5,15 +5,26 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO
 
 from ssd_lib.errors import StateError
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Delete temporary files that a killed writer left. Only for whoever holds the lock."""
-    for leftover in folder.glob(".*.tmp"):
-        leftover.unlink(missing_ok=True)
+def make_ready(folder: Path) -> None:
+    """Make a folder that can be written, without the temporary files of a killed writer. Only for whoever holds the lock.
+
+    Raises:
+        StateError: it cannot be written; better now than after the first minute of training.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in folder.glob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise StateError(f"{folder}: cannot be written: {error.strerror or error}. Free some disk space or mend the "
+                         "permissions, then run the same command again.") from error
 
 
 @contextmanager

@@ -69,6 +69,8 @@ def load_batches(dataset: DetectionDataset, keys: Any, workers: int, pin_memory:
     loader = DataLoader(dataset, batch_sampler=keys, num_workers=workers, collate_fn=collate, pin_memory=pin_memory,
                         worker_init_fn=_start_worker, generator=torch.Generator())
     iterator = iter(loader)
+    if workers and hasattr(signal, "SIGCHLD"):  # torch raises in its handler, be it in mid-step; `next` notices, too
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         yield from iterator
     except InputError as error:

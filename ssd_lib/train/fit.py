@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ssd_lib.checkpoint.combo import CHECKPOINTS
-from ssd_lib.checkpoint.lock import only_writer, remove_leftovers
+from ssd_lib.checkpoint.lock import make_ready, only_writer
 from ssd_lib.checkpoint.pruning import prune
 from ssd_lib.data.dataset import Batch, DetectionDataset
 from ssd_lib.data.fixed_set import FixedSet, load_fixed
@@ -63,7 +63,7 @@ def fit(params: Params, manifest: Manifest, measure: Measure, draw: Draw) -> str
     with only_writer(CHECKPOINTS.parent), only_writer(own):
         MODEL_PATH.unlink(missing_ok=True)
         for folder in (CHECKPOINTS, own):
-            remove_leftovers(folder)
+            make_ready(folder)
         start, lines = choose_start(plain, fingerprint, digest, asdict(spec), CHECKPOINTS, runs_folder() / "resume")
         lines += prune(runs_folder() / "resume", own, params.runtime.keep_runs, params.runtime.keep_days)
         print(*lines, sep="\n", end="\n" if lines else "", flush=True)

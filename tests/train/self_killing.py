@@ -1,6 +1,8 @@
 """A train stage that sends itself a signal. `arm("POINT:SIGNAL")`, with POINT one of after-step-N (of the run), while-saving-N
-(half of the N-th checkpoint is written), in-validation-N (of epoch N)."""
+(half of the N-th checkpoint is written), in-validation-N (of epoch N). With `arm("POINT:SIGNAL:loader")` a loader process gets
+it."""
 
+import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -13,13 +15,15 @@ import ssd_lib.train.fit as fit_module
 
 def arm(where: str) -> None:
     """Patch this process; it is a fork made for the purpose."""
-    point, signal_name = where.split(":")
+    point, signal_name, *loader = where.split(":")
     kind, _, number = point.rpartition("-")
     countdown = iter([False] * (int(number) - 1) + [True])
 
     def strike() -> None:
         if next(countdown, False):
-            os.kill(os.getpid(), signal.Signals[signal_name])
+            pid = multiprocessing.active_children()[0].pid if loader else os.getpid()
+            assert pid is not None
+            os.kill(pid, signal.Signals[signal_name])
 
     place, name, wrap = POINTS[kind]
     setattr(place, name, wrap(getattr(place, name), strike))

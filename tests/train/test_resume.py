@@ -7,23 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_run import assert_same_weights, make_workspace, run_stage, set_params
+from tiny_run import assert_same_weights, run_stage, set_params, set_runtime
 
 from ssd_lib.checkpoint.combo import BEST, LAST, PREVIOUS, read_checkpoint
-from ssd_lib.checkpoint.lock import only_writer
-from ssd_lib.errors import StateError
 from ssd_lib.train.resume import differences
 from ssd_lib.train.stopping import StopRequested, StopWish
 
 CHECKPOINTS = Path("models/checkpoints")
-
-
-@pytest.fixture(scope="module")
-def never_stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two epochs of three steps that nothing disturbs."""
-    folder = make_workspace(tmp_path_factory.mktemp("never_stopped"))
-    assert run_stage(folder).returncode == 0
-    return folder
 
 
 @pytest.mark.parametrize("point", ["after-step-2:SIGKILL", "after-step-5:SIGKILL", "while-saving-2:SIGKILL",
@@ -46,15 +36,19 @@ def test_a_signal_saves_and_says_how_to_continue(workspace: Path, never_stopped:
     assert "Traceback" not in stopped.stderr
     checkpoint = read_checkpoint(workspace / CHECKPOINTS / LAST)
     assert checkpoint.position == ((1, 1) if "step" in point else (0, 3))
-    set_workers(workspace, 2)
+    set_runtime(workspace, "workers: 1", "workers: 2")
     assert run_stage(workspace).returncode == 0
     assert_same_weights(workspace, never_stopped)
 
 
-def set_workers(folder: Path, workers: int) -> None:
-    """Change runtime.workers, which may change between a stop and the next start."""
-    path = folder / "params.yaml"
-    path.write_text(path.read_text().replace("workers: 1", f"workers: {workers}"))
+def test_a_run_that_may_not_be_kept_is_deleted_and_that_is_told(workspace: Path) -> None:
+    set_params(workspace, epochs=1)
+    run_stage(workspace)
+    set_params(workspace, epochs=1, lr=0.02)
+    set_runtime(workspace, "keep_runs: 20", "keep_runs: 0")
+    other = run_stage(workspace)
+    assert "(runtime.keep_runs: 0, runtime.keep_days: 30)" in other.stdout
+    assert len(list((workspace / "runs" / "resume").iterdir())) == 1
 
 
 def test_the_journal_brings_back_what_dvc_rolled_back(workspace: Path, never_stopped: Path) -> None:
@@ -235,13 +229,6 @@ def test_weights_that_are_not_finite_are_never_saved(workspace: Path) -> None:
     assert not (workspace / CHECKPOINTS / LAST).exists()
 
 
-def test_a_second_trainer_on_the_same_run_refuses(tmp_path: Path) -> None:
-    with only_writer(tmp_path), pytest.raises(StateError, match="another trainer works on this run"), only_writer(tmp_path):
-        pass
-    with only_writer(tmp_path):  # the lock went with its holder
-        pass
-
-
 def test_kept_are_last_previous_and_best(never_stopped: Path) -> None:
     names = {path.name for path in (never_stopped / CHECKPOINTS).iterdir()}
     assert names == {LAST, PREVIOUS, BEST}
@@ -253,13 +240,3 @@ def test_differences_leave_out_what_does_not_shape_the_result() -> None:
     def params(**train: Any) -> dict[str, dict[str, Any]]:
         return {"data": {}, "fix": {}, "model": {}, "train": train}
     assert differences(params(lr=1, epochs=2, resume="auto"), params(lr=2, epochs=3, resume="never")) == ["train.lr: 1 -> 2"]
-
-
-def test_nothing_in_a_checkpoint_is_unpickled(tmp_path: Path) -> None:
-    class Malice:
-        def __reduce__(self) -> tuple[Any, ...]:
-            return (Path.touch, (tmp_path / "executed",))
-    torch.save({"format": "ssd-combo-1", "weights": Malice()}, tmp_path / "bad.pt")
-    with pytest.raises(ValueError, match="not a combo checkpoint"):
-        read_checkpoint(tmp_path / "bad.pt")
-    assert not (tmp_path / "executed").exists()

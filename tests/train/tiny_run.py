@@ -2,8 +2,10 @@
 
 import json
 import os
+import resource
 import sys
 from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,6 +67,13 @@ def set_params(folder: Path, **train: Any) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(tree))
 
 
+def set_runtime(folder: Path, before: str, after: str) -> None:
+    """Change a line of params.yaml that changes no result."""
+    path = folder / "params.yaml"
+    assert before in path.read_text()
+    path.write_text(path.read_text().replace(before, after))
+
+
 class Ended(NamedTuple):
     """How a stage ended: its exit code, negative for a signal, and what it printed."""
 
@@ -73,20 +82,35 @@ class Ended(NamedTuple):
     stderr: str
 
 
-def run_stage(folder: Path, kill_at: str | None = None) -> Ended:
-    """Run the train stage in a process of its own; `kill_at` names where it kills itself (see self_killing.py).
+def run_stage(folder: Path, kill_at: str | None = None, largest_file: int | None = None) -> Ended:
+    """Run the train stage to its end in a process of its own.
 
-    The process is a fork of this one, which has imported torch already: that saves most of its time.
+    Args:
+        kill_at: where it kills itself (see self_killing.py).
+        largest_file: the disk is full for a file that grows beyond so many bytes.
     """
-    process = get_context("fork").Process(target=_stage, args=(folder, kill_at))
+    return ended(start_stage(folder, kill_at, largest_file), folder)
+
+
+def start_stage(folder: Path, kill_at: str | None = None, largest_file: int | None = None) -> BaseProcess:
+    """Start it: a fork of this process, which has imported torch already: that saves most of its time."""
+    process = get_context("fork").Process(target=_stage, args=(folder, kill_at, largest_file))
     process.start()
+    return process
+
+
+def ended(process: BaseProcess, folder: Path) -> Ended:
+    """Wait for its end."""
     process.join(300)
     assert process.exitcode is not None, "the stage does not end"
     return Ended(process.exitcode, *((folder / name).read_text() for name in ("stdout", "stderr")))
 
 
-def _stage(folder: Path, kill_at: str | None) -> None:
+def _stage(folder: Path, kill_at: str | None, largest_file: int | None) -> None:
+    os.setsid()
     os.chdir(folder)
+    if largest_file is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     os.environ.pop("DVC_ROOT", None)
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)

@@ -1,0 +1,46 @@
+"""A small checkpoint, and the folders it goes to."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+
+from ssd_lib.checkpoint.combo import ComboCheckpoint, save_checkpoint
+
+Make = Callable[..., ComboCheckpoint]
+
+
+class Places(NamedTuple):
+    """models/checkpoints, and the run's folder in the journal."""
+
+    folder: Path
+    journal: Path
+
+    def save(self, checkpoint: ComboCheckpoint, is_best: bool = False) -> None:
+        """Save in both."""
+        save_checkpoint(checkpoint, self.folder, self.journal, is_best=is_best)
+
+
+@pytest.fixture
+def make() -> Make:
+    """A factory: a checkpoint of some position, its tensors filled with the step."""
+    def checkpoint(epoch: int = 1, step: int = 2, **changes: Any) -> ComboCheckpoint:
+        values: dict[str, Any] = {
+            "fingerprint": "0123456789abcdef", "data_digest": "d" * 64, "epoch": epoch, "step": step,
+            "params": {"model": {"net": "mb2-ssd-lite"}, "train": {"epochs": 5, "lr": 0.01}},
+            "spec": {"net": "mb2-ssd-lite", "image_size": 64, "width_mult": 0.1, "class_names": ("red", "blue")},
+            "weights": {f"w{i}": torch.full((200,), float(step)) for i in range(8)},
+            "average": {}, "optimizer": {"state": {}, "param_groups": []}, "scaler": {},
+            "totals": torch.zeros(3, dtype=torch.float64), "best": 0.25,
+            "history": [{"epoch": 1, "train_loss": 2.5, "AP": 0.25}], "versions": {"torch": "2"},
+        }
+        return ComboCheckpoint(**{**values, **changes})
+    return checkpoint
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    """Two empty folders."""
+    return Places(tmp_path / "checkpoints", tmp_path / "journal")
