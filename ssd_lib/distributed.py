@@ -3,8 +3,11 @@
 import os
 import re
 import signal
+import sys
+import time
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import count
 from typing import Any
 
 import torch
@@ -14,6 +17,10 @@ from torch import Tensor, nn
 from ssd_lib.errors import InputError, StateError, Stopped
 from ssd_lib.processes import die_with_parent
 
+AGAIN = "all training processes have ended. The same command continues from the last checkpoint."
+EXIT_BY_SIGNAL = 128
+POLL_S = 0.05
+_MEETINGS = count()
 TIMEOUT = timedelta(minutes=30)  # a first validation on a slow disk may keep the others waiting
 
 
@@ -62,13 +69,23 @@ def share_buffers(net: nn.Module) -> None:
             dist.broadcast(buffer, 0)
 
 
-def launch(function: Callable[..., Any], processes: int, on_gpu: bool, *arguments: Any) -> Any:
+def meet() -> None:
+    """Wait until every process is here: in Python, which hears a signal, as a collective operation does not."""
+    if dist.is_initialized():
+        place = f"meeting {next(_MEETINGS)}"
+        store = dist.distributed_c10d._get_default_store()
+        store.add(place, 1)
+        while store.add(place, 0) < dist.get_world_size():
+            time.sleep(POLL_S)
+
+
+def launch(function: Callable[..., str], processes: int, on_gpu: bool, *arguments: Any) -> str:
     """Call `function` in one process or in several, and give what the first one returns.
 
     Several processes are started and watched by torchrun's elastic agent.
 
     Raises:
-        Stopped: the agent got a signal; the processes have ended.
+        Stopped: by a signal; all processes have ended.
         StateError: a process failed.
     """
     if processes == 1:
@@ -77,21 +94,26 @@ def launch(function: Callable[..., Any], processes: int, on_gpu: bool, *argument
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=processes, rdzv_backend="c10d",
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # each process would warn of what is meant so
+    config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=processes, run_id="train", rdzv_backend="c10d",
                           rdzv_endpoint="localhost:0", max_restarts=0, start_method="spawn")
     try:
         return elastic_launch(config, _in_group)(function, on_gpu, *arguments)[0]
     except SignalException as error:
-        raise Stopped(f"stopped by {error.sigval.name}. The same command continues from the last checkpoint.",
-                      error.sigval) from error
+        raise Stopped(AGAIN, error.sigval) from error
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
+        if failure.exitcode > EXIT_BY_SIGNAL:
+            raise Stopped(AGAIN, failure.exitcode - EXIT_BY_SIGNAL) from error
         said = failure.message["message"] if isinstance(failure.message, dict) else failure.message
         raise StateError(f"training process {rank}: {re.sub(r'^(InputError|StateError): ', '', said)}") from error
 
 
-def _in_group(function: Callable[..., Any], on_gpu: bool, *arguments: Any) -> Any:
-    """Run in one of several processes that the agent started: join the group, work, leave it."""
+def _in_group(function: Callable[..., str], on_gpu: bool, *arguments: Any) -> str:
+    """Run in one of several processes that the agent started: join the group, work, leave it.
+
+    One that is stopped says so by its exit code: an agent that gets a signal does not ask for results.
+    """
     die_with_parent(signal.SIGTERM)
     if on_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -100,5 +122,9 @@ def _in_group(function: Callable[..., Any], on_gpu: bool, *arguments: Any) -> An
     dist.init_process_group("nccl" if on_gpu else "gloo", timeout=TIMEOUT)
     try:
         return function(*arguments)
+    except Stopped as stop:
+        if dist.get_rank() == 0:
+            print(f"\n{stop.message}", file=sys.stderr, flush=True)
+        raise SystemExit(EXIT_BY_SIGNAL + stop.signal_number) from None
     finally:
         dist.destroy_process_group()

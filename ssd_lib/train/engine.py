@@ -11,7 +11,7 @@ from ssd_lib.boxes.coder import encode
 from ssd_lib.boxes.loss import LossSums, multibox_loss
 from ssd_lib.boxes.matching import match_priors
 from ssd_lib.data.dataset import Batch
-from ssd_lib.distributed import rank_and_size, sum_over_processes
+from ssd_lib.distributed import meet, rank_and_size, sum_over_processes
 from ssd_lib.nets.ssd import SSD
 from ssd_lib.params import TrainParams
 from ssd_lib.train.optim import learning_rate, set_learning_rate
@@ -63,6 +63,7 @@ def validation_losses(net: SSD, batches: Iterable[Batch], device: torch.device, 
     for batch in batches:
         sums += torch.stack(_loss_sums(net, net, batch.to(device), precision)).double()
     net.train(was_training)
+    meet()
     classification, box, positives = sum_over_processes(sums).tolist()
     return classification / max(positives, 1), box / max(positives, 1)
 

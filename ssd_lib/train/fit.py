@@ -22,7 +22,7 @@ from ssd_lib.data.fixed_set import FixedSet, load_fixed
 from ssd_lib.data.loader import batches_from, evaluation_batches, load_batches, worker_count
 from ssd_lib.data.transforms import build_transform
 from ssd_lib.device import choose_algorithms, pick_device
-from ssd_lib.distributed import launch, process_count, rank_and_size, share_buffers, sum_over_processes
+from ssd_lib.distributed import launch, meet, process_count, rank_and_size, share_buffers, sum_over_processes
 from ssd_lib.errors import StateError, Stopped
 from ssd_lib.manifest import FIXED_FOLDER, HEAL, Manifest
 from ssd_lib.nets.model_file import MODEL_PATH, NetSpec
@@ -69,18 +69,15 @@ def fit(params: Params, manifest: Manifest, measure: Measure, draw: Draw) -> str
         print(*lines, sep="\n", end="\n" if lines else "", flush=True)
         seed, size = params.train.seed, params.model.image_size
         on_gpu = params.runtime.device != "cpu" and torch.cuda.is_available()
-        stopped, summary = launch(_train_process, processes, on_gpu, Job(
+        return launch(_train_process, processes, on_gpu, Job(
             params, plain, spec,
             DetectionDataset(train_set, manifest.path, build_transform(params.train.augmentation, size), seed),
             DetectionDataset(val_set, manifest.path, build_transform("none", size)),
             digest, fingerprint, start, measure, draw))
-    if stopped is not None:
-        raise Stopped(summary, stopped)
-    return summary
 
 
-def _train_process(job: Job) -> tuple[int | None, str]:
-    """Train in one of the processes; (the signal that stopped it or None, a line of summary)."""
+def _train_process(job: Job) -> str:
+    """Train in one of the processes; raises Stopped once all is saved that a stop signal must not cost."""
     rank, size = rank_and_size()
     device = pick_device(_own_device() if size > 1 else job.params.runtime.device)
     precision = pick_precision(job.params.train.precision, device)
@@ -102,11 +99,11 @@ def _train_process(job: Job) -> tuple[int | None, str]:
         except StopRequested:
             saver.save()
             saver.wait()
-            name, epochs = signal.Signals(wish.signal_number or signal.SIGTERM).name, job.params.train.epochs
-            return wish.signal_number or signal.SIGTERM, (
-                f"stopped by {name} at epoch {min(state.epoch + 1, epochs)}/{epochs}, step {state.step}/{job.steps}; "
-                f"saved in {CHECKPOINTS}. The same command continues from there.")
-    return None, finish(job, state) if rank == 0 else ""
+            number, epochs = signal.Signals(wish.signal_number or signal.SIGTERM), job.params.train.epochs
+            raise Stopped(
+                f"stopped by {number.name} at epoch {min(state.epoch + 1, epochs)}/{epochs}, step {state.step}/{job.steps}; "
+                f"saved in {CHECKPOINTS}. The same command continues from there.", number) from None
+    return finish(job, state) if rank == 0 else ""
 
 
 def _train_epochs(job: Job, state: TrainState, journal: StepJournal, saver: Saver, wish: StopWish,
@@ -129,6 +126,7 @@ def _train_epochs(job: Job, state: TrainState, journal: StepJournal, saver: Save
             saver.wait()  # validation forks loader processes, and a fork must not meet a thread that writes
             with wish.at_once():
                 row, picture = _validate(job, state, journal, workers, device, precision)
+                meet()
             saver.save(_close_epoch(state, row, by_ap=train.ap_every_epochs > 0))
             journal.epoch_done(row, train.epochs, picture)
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_run import assert_same_weights, run_stage, set_params, set_runtime
+from checkpoint.test_kaboom import write_kaboom
+from tiny_run import assert_same_weights, make_workspace, run_stage, set_params, set_runtime
 
 from ssd_lib.checkpoint.combo import BEST, LAST, PREVIOUS, read_checkpoint
+from ssd_lib.nets.zoo import build_net
 from ssd_lib.train.resume import differences
 from ssd_lib.train.stopping import StopRequested, StopWish
 
@@ -26,6 +28,22 @@ def test_a_killed_run_continues_bit_for_bit(workspace: Path, never_stopped: Path
     assert again.returncode == 0, again.stderr
     assert_same_weights(workspace, never_stopped)
     assert not list(workspace.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("settings", [
+    {"optimizer": "sgd", "momentum": 0.9, "ema_decay": 0.0, "schedule": "multistep", "warmup_epochs": 0.5},
+    {"optimizer": "sgd", "momentum": 0.9, "precision": "bf16", "augmentation": "ssd"},
+    {"optimizer": "adam", "ema_decay": 0.99, "schedule": "constant", "warmup_epochs": 1.5, "deterministic": True},
+], ids=["SGD, milestones, no average", "SGD, bf16, every augmentation", "AdamW, long warm-up, deterministic"])
+def test_every_way_of_training_continues_bit_for_bit(tmp_path: Path, settings: dict[str, Any]) -> None:
+    calm, killed = make_workspace(tmp_path / "calm"), make_workspace(tmp_path / "killed")
+    set_params(calm, **settings)
+    assert run_stage(calm).returncode == 0
+    set_params(killed, checkpoint_minutes=1e-9, **settings)
+    assert run_stage(killed, kill_at="after-step-2:SIGKILL").returncode == -signal.SIGKILL
+    assert run_stage(killed, kill_at="after-step-2:SIGKILL").returncode == -signal.SIGKILL
+    assert "continuing at" in run_stage(killed).stdout
+    assert_same_weights(calm, killed)
 
 
 @pytest.mark.parametrize("point", ["after-step-4:SIGTERM", "in-validation-1:SIGINT"])
@@ -115,6 +133,23 @@ def test_a_given_checkpoint_continues_with_edited_parameters(workspace: Path) ->
     assert last.position == (2, 0)
     assert [group["weight_decay"] for group in last.optimizer["param_groups"]] == [0.5, 0.0]
     assert not last.average
+
+
+def test_a_checkpoint_of_kaboom_labs_gives_its_weights_and_its_epoch(workspace: Path) -> None:
+    net = build_net("mb2-ssd-lite", 2, 64, 0.1, seed=7)
+    write_kaboom(workspace / "COMBO_CHECKPOINT_x.pth", net, epoch=0, prefix="module.")
+    set_params(workspace, resume="COMBO_CHECKPOINT_x.pth", optimizer="sgd", ema_decay=0.0)
+    continued = run_stage(workspace, kill_at="in-validation-1:SIGTERM")
+    assert continued.returncode == 128 + signal.SIGTERM, continued.stderr
+    assert "its 1 epochs are taken. Its scheduler is not to be trusted" in continued.stdout
+    last = read_checkpoint(workspace / CHECKPOINTS / LAST)
+    assert last.position == (1, 3)
+    start, now = next(iter(net.state_dict().values())), next(iter(last.weights.values()))
+    assert 0 < (start - now).abs().max() < 0.1, "three steps away from the file's weights"
+    again = run_stage(workspace)
+    assert "continuing at epoch 2/2, step 3" in again.stdout
+    assert again.returncode == 0
+    assert len((workspace / "reports" / "history.csv").read_text().splitlines()) == 2
 
 
 def test_a_checkpoint_that_the_run_would_overwrite_is_refused(workspace: Path, never_stopped: Path) -> None:

@@ -1,0 +1,64 @@
+"""A stage from its first moment: it ends with DVC, and Ctrl-C is no traceback."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from project import ROOT
+
+PARENT = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-m", "stages.train"])
+print(child.pid, flush=True)
+child.wait()
+"""
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    """The project importable from anywhere."""
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def _importing(pid: int) -> None:
+    """Wait until a stage is some way into importing torch."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and "libtorch_cpu" not in Path(f"/proc/{pid}/maps").read_text():
+        time.sleep(0.01)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+def test_ctrl_c_during_the_imports_is_one_line(tmp_path: Path, environment: dict[str, str]) -> None:
+    stage = subprocess.Popen([sys.executable, "-m", "stages.train"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE,
+                             text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+    _importing(stage.pid)
+    stage.send_signal(signal.SIGINT)
+    said = stage.communicate(timeout=60)[1]
+    assert stage.returncode != 0
+    assert "stopped" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a child of its parent's end")
+def test_a_stage_ends_with_a_killed_dvc_while_it_still_imports(tmp_path: Path, environment: dict[str, str]) -> None:
+    with subprocess.Popen([sys.executable, "-c", PARENT], cwd=tmp_path, env=environment, stdout=subprocess.PIPE,
+                          text=True) as dvc:
+        assert dvc.stdout is not None
+        stage = int(dvc.stdout.readline())
+        _importing(stage)
+        os.kill(dvc.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while _is_running(stage) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not _is_running(stage)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
