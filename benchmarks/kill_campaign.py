@@ -102,21 +102,17 @@ def one_round(place: Path, command: str, dice: random.Random) -> Iterator[dict[s
             position = max(position, found(place) or (0, 0))
             if strike(process, place, target, name):
                 killed = {"moment": moment, "target": target, "signal": name, "at": position}
-                if gone(process, place, IGNORED_S) or process.poll() is not None:
-                    break
-                killed = None  # nothing ended: dvc alone leaves Ctrl-C to its stage
+                gone(process, place, IGNORED_S)  # or not: dvc alone leaves Ctrl-C to its stage
         code = process.wait()
-        if killed is None:
-            expect(code == 0, place)
+        if code == 0:
             return
+        expect(killed is not None, place)
         orphans = [] if gone(process, place, ORPHAN_S) else marked(place)
         for pid in orphans:
             os.kill(pid, signal.SIGKILL)
         now = found(place)
-        yield {**killed, "exit": code, "orphans": len(orphans), "lost": position > (now or (0, 0)), "found": now}
+        yield {**(killed or {}), "exit": code, "orphans": len(orphans), "lost": position > (now or (0, 0)), "found": now}
         position = max(position, now or (0, 0))
-        if code == 0:
-            return
 
 
 def clone(place: Path, url: str) -> Path:
