@@ -1,10 +1,6 @@
 """The whole pipeline as a user runs it: real dvc in a repository of its own, tiny settings."""
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -13,61 +9,20 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
-import yaml
-from project import ROOT
 from pycocotools.coco import COCO
-
-TINY = {
-    "data": {"demo_images": [12, 6]},
-    "model": {"image_size": 64, "width_mult": 0.1},
-    "train": {"epochs": 1, "batch_size": 4, "precision": "fp32"},
-    "eval": {"batch_size": 4, "pictures": 2},
-    "runtime": {"device": "cpu", "workers": 1, "processes": 1},
-}
-
-
-def _run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in a clone, with this Python as `python`; DVC's machine-wide places are the clone's."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "PYTHONPATH"))}
-    environment |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1",
-                    "DVC_SITE_CACHE_DIR": str(folder.parent / "dvc"), "OMP_NUM_THREADS": "2"}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=500)
-
-
-def _dvc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return _run(folder, sys.executable, "-m", "dvc", *arguments)
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    done = _run(folder, "git", "-c", "user.name=tester", "-c", "user.email=tester@example.org", *arguments)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+from repository import dvc, git, make_clone
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project as it is now, in a repository of its own, with tiny parameters committed."""
-    folder = tmp_path_factory.mktemp("pipeline") / "clone"
-    names = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True,
-                           text=True, check=True).stdout.splitlines()
-    for name in names:
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    tree = yaml.safe_load((folder / "params.yaml").read_text())
-    for group, values in TINY.items():
-        tree[group].update(values)
-    (folder / "params.yaml").write_text(yaml.safe_dump(tree))
-    _git(folder, "init", "--quiet", "--initial-branch=main")
-    _git(folder, "add", "--all")
-    _git(folder, "commit", "--quiet", "--message=clone")
-    return folder
+    return make_clone(tmp_path_factory.mktemp("pipeline") / "clone")
 
 
 @pytest.fixture(scope="module")
 def reproduced(clone: Path) -> Path:
     """The same after `dvc repro`."""
-    done = _dvc(clone, "repro")
+    done = dvc(clone, "repro")
     assert done.returncode == 0, done.stdout + done.stderr
     return clone
 
@@ -80,19 +35,19 @@ def test_repro_leaves_every_result(reproduced: Path) -> None:
 
 
 def test_git_sees_nothing_new_but_the_lock(reproduced: Path) -> None:
-    assert _git(reproduced, "status", "--porcelain").split() == ["??", "dvc.lock"]
+    assert git(reproduced, "status", "--porcelain").split() == ["??", "dvc.lock"]
 
 
 def test_metrics_show_names_the_coco_numbers(reproduced: Path) -> None:
     names = {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"}
     numbers = json.loads((reproduced / "reports" / "eval.json").read_text())
     assert names <= set(numbers)
-    shown = set(_dvc(reproduced, "metrics", "show").stdout.split())
+    shown = set(dvc(reproduced, "metrics", "show").stdout.split())
     assert {name for name in names if numbers[name] is not None} <= shown, "so few pictures may have no small objects"
 
 
 def test_a_second_repro_does_nothing(reproduced: Path) -> None:
-    again = _dvc(reproduced, "repro")
+    again = dvc(reproduced, "repro")
     assert "Running stage" not in again.stdout
     assert "up to date" in again.stdout
 
@@ -102,13 +57,13 @@ def test_a_change_of_runtime_runs_nothing_again(reproduced: Path) -> None:
     before = path.read_text()
     path.write_text(before.replace("workers: 1", "workers: 0"))
     try:
-        assert "Running stage" not in _dvc(reproduced, "repro").stdout
+        assert "Running stage" not in dvc(reproduced, "repro").stdout
     finally:
         path.write_text(before)
 
 
 def test_more_epochs_run_training_alone_and_continue_it(reproduced: Path) -> None:
-    done = _dvc(reproduced, "exp", "run", "--set-param", "train.epochs=2", "train")
+    done = dvc(reproduced, "exp", "run", "--set-param", "train.epochs=2", "train")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Stage 'fix_annotations' didn't change" in done.stdout
     assert "continuing at epoch 2/2, step 0; extended from 1 epochs" in done.stdout
@@ -119,7 +74,7 @@ def test_a_typo_stops_before_any_work_with_all_faults(clone: Path) -> None:
     before = path.read_text()
     path.write_text(before.replace("  lr:", "  lrr:").replace("  seed: 1", "  seed: one"))
     try:
-        done = _dvc(clone, "repro")
+        done = dvc(clone, "repro")
     finally:
         path.write_text(before)
     assert done.returncode != 0
@@ -142,7 +97,7 @@ def mirror(shared_data: Path) -> Iterator[str]:
 
 
 def test_real_coco_goes_through_every_stage(reproduced: Path, mirror: str, shared_data: Path, tmp_path: Path) -> None:
-    done = _dvc(reproduced, "exp", "run", "--set-param", "data.source=coco2017", "--set-param", f"data.base_url={mirror}")
+    done = dvc(reproduced, "exp", "run", "--set-param", "data.source=coco2017", "--set-param", f"data.base_url={mirror}")
     assert done.returncode == 0, done.stdout + done.stderr
     with ZipFile(shared_data / "coco-mirror" / "annotations" / "annotations_trainval2017.zip") as archive:
         archive.extract("annotations/instances_val2017.json", tmp_path)

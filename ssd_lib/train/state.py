@@ -77,7 +77,7 @@ def restore(state: TrainState, checkpoint: ComboCheckpoint) -> None:
         state.average.module.load_state_dict(checkpoint.weights)
     if checkpoint.optimizer:
         settings = [{key: value for key, value in group.items() if key != "params"} for group in state.optimizer.param_groups]
-        state.optimizer.load_state_dict(checkpoint.optimizer)
+        state.optimizer.load_state_dict(_copy(checkpoint.optimizer))  # it keeps what it is given, and processes share that
         for group, setting in zip(state.optimizer.param_groups, settings, strict=True):
             group.update(setting)
     if checkpoint.scaler:

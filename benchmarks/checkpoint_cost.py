@@ -1,0 +1,96 @@
+"""What a checkpoint costs: how long training waits for it, how long the disk works at it, and what that is of training time.
+
+    python -m benchmarks.checkpoint_cost
+
+The same steps are made with one checkpoint among them and with none, in turn; the cost of a checkpoint is the difference.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from types import SimpleNamespace
+from typing import Any, cast
+
+import torch
+
+from ssd_lib.checkpoint.combo import CHECKPOINTS, LAST
+from ssd_lib.data.dataset import Batch
+from ssd_lib.nets.model_file import NetSpec
+from ssd_lib.params import Params, load_params
+from ssd_lib.train.engine import train_epoch
+from ssd_lib.train.saving import Saver
+from ssd_lib.train.state import TrainState, new_state, snapshot
+
+NETS = [("mb2-ssd-lite", 160, 0.5, 6), ("mb2-ssd-lite", 300, 1.0, 80)]  # net, image size, width, classes
+BATCH = 8
+MANY = 1_000_000
+
+
+def main() -> None:
+    """Measure every net and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=20, help="in a measurement")
+    parser.add_argument("--pairs", type=int, default=9, help="of measurements, with and without a checkpoint")
+    options = parser.parse_args()
+    params = load_params("model", "train")
+    minutes = params.train.checkpoint_minutes
+    print(f"| net | MB | a step, ms | training waits, ms | the disk works, ms | costs, ms | share, at one in {minutes:g} min |")
+    print("|---|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        for net, size, width, classes in NETS:
+            names = tuple(f"class {i}" for i in range(classes))
+            spec = NetSpec(net, size, width, names, tuple(range(1, classes + 1)))
+            row = measure(spec, params, options.steps, options.pairs)
+            print(f"| {net}, {size} px, width {width:g} | {row['mb']:.0f} | " + " | ".join(
+                f"{1000 * row[key]:.0f}" for key in ("step", "wait", "disk", "cost")) +
+                f" | {row['cost'] / (60 * minutes):.2%} |", flush=True)
+
+
+def measure(spec: NetSpec, params: Params, steps: int, pairs: int) -> dict[str, float]:
+    """Medians, in seconds; `cost` is of one checkpoint."""
+    state = new_state(spec, params.train, torch.device("cpu"), torch.float32)
+    batch = Batch(torch.randint(0, 256, (BATCH, 3, spec.image_size, spec.image_size), dtype=torch.uint8),
+                  torch.tensor([[[0.1, 0.1, 0.6, 0.7]]] * BATCH), torch.ones(BATCH, 1, dtype=torch.int64),
+                  torch.zeros(BATCH, 0, 4), torch.arange(BATCH))
+    job = SimpleNamespace(spec=spec, params=params, plain={}, fingerprint="f", digest="d", journal=Path("journal"))
+    saver = Saver(cast(Any, job), state, cast(Any, SimpleNamespace(read=lambda: None)))
+    run = train_epoch(state, state.net, iter(lambda: batch, None), MANY, params.train, torch.device("cpu"), torch.float32)
+    made: dict[bool, list[float]] = {True: [], False: []}
+    for pair in range(pairs + 1):
+        for saves in (pair % 2 == 0, pair % 2 == 1):
+            begin = time.perf_counter()
+            for step in range(steps):
+                if saves and step == 1:
+                    saver.save()
+                next(run)
+            seconds = time.perf_counter() - begin
+            saver.wait()
+            if pair:  # the first one warms up
+                made[saves].append(seconds)
+    run.close()
+    wait, disk = write(state, spec, saver)
+    return {"mb": (CHECKPOINTS / LAST).stat().st_size / 1e6, "step": median(made[False]) / steps, "wait": wait, "disk": disk,
+            "cost": median(a - b for a, b in zip(made[True], made[False], strict=True))}
+
+
+def write(state: TrainState, spec: NetSpec, saver: Saver) -> tuple[float, float]:
+    """Medians of how long the copy takes, and of how long the disk does with nothing beside it."""
+    waits, disks = [], []
+    for _ in range(5):
+        begin = time.perf_counter()
+        snapshot(state, spec, "f", "d", {})
+        waits.append(time.perf_counter() - begin)
+        state.step += 1
+        begin = time.perf_counter()
+        saver.save()
+        saver.wait()
+        disks.append(time.perf_counter() - begin)
+    return median(waits), median(disks) - median(waits)
+
+
+if __name__ == "__main__":
+    main()
