@@ -106,7 +106,6 @@ def test_repro_continues_after_dvc_alone_was_killed(clone: Path, calm: Path) -> 
     _kill_in_training(clone, "repro", "train", only_dvc=True)
     assert "continuing at epoch" in _again(clone, "repro", "train")
     _assert_same_end(clone, calm)
-    assert (clone / "models" / "ssd.pt").read_bytes() == (calm / "models" / "ssd.pt").read_bytes()
 
 
 def test_exp_run_continues_though_it_rolls_the_checkpoints_back(clone: Path, calm: Path) -> None:
