@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from datetime import timedelta
 from itertools import count
 from typing import Any
@@ -20,6 +21,7 @@ from ssd_lib.processes import die_with_parent
 AGAIN = "all training processes have ended. The same command continues from the last checkpoint."
 EXIT_BY_SIGNAL = 128
 POLL_S = 0.05
+GRACE_S = 120
 _MEETINGS = count()
 TIMEOUT = timedelta(minutes=30)  # a first validation on a slow disk may keep the others waiting
 
@@ -96,7 +98,7 @@ def launch(function: Callable[..., str], processes: int, on_gpu: bool, *argument
 
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # each process would warn of what is meant so
     config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=processes, run_id="train", rdzv_backend="c10d",
-                          rdzv_endpoint="localhost:0", max_restarts=0, start_method="spawn")
+                          rdzv_endpoint="localhost:0", max_restarts=0, start_method="spawn", **_agent_options(LaunchConfig))
     try:
         return elastic_launch(config, _in_group)(function, on_gpu, *arguments)[0]
     except SignalException as error:
@@ -107,6 +109,15 @@ def launch(function: Callable[..., str], processes: int, on_gpu: bool, *argument
             raise Stopped(AGAIN, failure.exitcode - EXIT_BY_SIGNAL) from error
         said = failure.message["message"] if isinstance(failure.message, dict) else failure.message
         raise StateError(f"training process {rank}: {re.sub(r'^(InputError|StateError): ', '', said)}") from error
+
+
+def _agent_options(config: type) -> dict[str, Any]:
+    """What the agent hears, and how long it waits for a step and a save; of it, what this version of torch has."""
+    signals = [name for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
+               if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN]  # nohup ignores one
+    wanted = {"signals_to_handle": ",".join(signals), "shutdown_timeout": GRACE_S}
+    known = {field.name for field in fields(config)}
+    return {key: value for key, value in wanted.items() if key in known}
 
 
 def _in_group(function: Callable[..., str], on_gpu: bool, *arguments: Any) -> str:

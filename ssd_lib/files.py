@@ -61,7 +61,10 @@ def link_or_copy(source: Path, target: Path) -> None:
         try:
             os.link(source, temporary)
         except OSError:
-            shutil.copyfile(source, temporary)
+            with source.open("rb") as old, temporary.open("wb") as new:
+                shutil.copyfileobj(old, new, CHUNK_BYTES)
+                new.flush()
+                os.fsync(new.fileno())
 
 
 def write_text(path: Path, text: str) -> None:

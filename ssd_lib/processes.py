@@ -1,6 +1,7 @@
 """Processes of this machine: how many can work at once, and a child that ends when its parent does."""
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import sys
@@ -16,7 +17,8 @@ def die_with_parent(signal_number: int) -> bool:
     """
     if not sys.platform.startswith("linux"):
         return False
-    parent = os.getppid()
+    known = multiprocessing.parent_process()  # who forked it, even if that one has ended since
+    parent = os.getppid() if known is None else known.pid
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal_number)
     if os.getppid() != parent:  # it ended before the kernel knew
         signal.raise_signal(signal.Signals(signal_number))

@@ -5,6 +5,7 @@ Which checkpoint a run continues from is decided in `ssd_lib.train.resume`; here
 
 import hashlib
 import io
+import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO, Any
@@ -81,7 +82,8 @@ def read_checkpoint(path: Path) -> ComboCheckpoint:
 def save_checkpoint(checkpoint: ComboCheckpoint, folder: Path, journal: Path, *, is_best: bool) -> None:
     """Write `folder`/last.pt; the one before becomes previous.pt; the same files appear in `journal` as hard links.
 
-    Law: at every instant, whatever stops us, last.pt or previous.pt is whole, in the folder and in the journal.
+    Laws: at every instant, whatever stops us, last.pt or previous.pt is whole, in the folder and in the journal; and best.pt is
+    of the epoch whose metric stands in last.pt, or of a better one.
 
     Raises:
         StateError: the disk is full or the folder cannot be written; the checkpoints that were there are untouched.
@@ -92,9 +94,11 @@ def save_checkpoint(checkpoint: ComboCheckpoint, folder: Path, journal: Path, *,
         _seal(file)
         if last.exists():
             link_or_copy(last, folder / PREVIOUS)
-    if is_best:
-        link_or_copy(last, folder / BEST)
-    for name in (PREVIOUS, LAST, BEST):
+        if is_best:
+            file.flush()
+            os.fsync(file.fileno())
+            link_or_copy(Path(file.name), folder / BEST)
+    for name in (PREVIOUS, BEST, LAST):
         if (folder / name).exists():
             link_or_copy(folder / name, journal / name)
 

@@ -47,12 +47,33 @@ def only_writer(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise StateError(f"{folder / 'lock'}: cannot be locked: {error.strerror or error}. Free some disk space or mend the "
                          "permissions, then run the same command again.") from error
-    with lock:
+    with lock, _held(lock):
         lock.seek(0)
         if not is_taken:
             raise StateError(f"{folder}: another trainer works on this run ({lock.read().strip() or 'unknown process'}). "
                              "Wait for it, or stop it: it saves before it ends.")
         yield
+
+
+@contextmanager
+def _held(lock: IO[str]) -> Iterator[None]:
+    """Let no fork of this process hold the lock, too: it would stay locked by a loader process that outlives its trainer."""
+    _HELD.add(lock)
+    try:
+        yield
+    finally:
+        _HELD.discard(lock)
+
+
+def _let_go() -> None:
+    for lock in _HELD:
+        lock.close()
+    _HELD.clear()
+
+
+_HELD: set[IO[str]] = set()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
 
 
 def _take(lock: IO[str]) -> None:

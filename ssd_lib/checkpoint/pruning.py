@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,12 +12,12 @@ from ssd_lib.errors import StateError
 DAY_S = 24 * 3600
 
 
-def prune(journal: Path, own: Path, keep_runs: int, keep_days: float) -> list[str]:
+def prune(journal: Path, needed: Collection[Path], keep_runs: int, keep_days: float) -> list[str]:
     """Delete the runs of a journal that are too old or too many.
 
     Args:
         journal: runs/resume: a folder for each run.
-        own: the folder of the run that is going on; it stays, and so does that of any other run that is going on.
+        needed: folders in it that stay, those of the run that begins; those of other runs that are going on stay, too.
         keep_runs: how many of the others stay, the last written ones.
         keep_days: how long they stay after they were last written.
 
@@ -25,7 +26,8 @@ def prune(journal: Path, own: Path, keep_runs: int, keep_days: float) -> list[st
     """
     if not journal.is_dir():
         return []
-    others = {folder: _last_written(folder) for folder in journal.iterdir() if folder.is_dir() and folder != own}
+    stay = {folder.resolve() for folder in needed}
+    others = {folder: _last_written(folder) for folder in journal.iterdir() if folder.is_dir() and folder.resolve() not in stay}
     newest_first = sorted(others, key=lambda folder: others[folder], reverse=True)
     now, lines = time.time(), []
     for place, folder in enumerate(newest_first):
@@ -39,5 +41,8 @@ def prune(journal: Path, own: Path, keep_runs: int, keep_days: float) -> list[st
 
 
 def _last_written(folder: Path) -> float:
-    """Seconds since 1970; of an empty folder, its own."""
-    return max((path.stat().st_mtime for path in folder.rglob("*.pt")), default=folder.stat().st_mtime)
+    """Seconds since 1970; of an empty folder, its own; now, where another trainer deletes it at this moment."""
+    try:
+        return max(path.stat().st_mtime for path in [*folder.rglob("*.pt")] or [folder])
+    except OSError:
+        return time.time()

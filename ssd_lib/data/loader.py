@@ -76,7 +76,7 @@ def load_batches(dataset: DetectionDataset, keys: Any, workers: int, pin_memory:
     except InputError as error:
         raise InputError(str(error).rsplit("InputError: ", 1)[-1].strip()) from None  # without the worker's traceback
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if not any(sign in str(error) for sign in ("exited unexpectedly", "killed by signal")):
             raise
         raise StateError(f"a loader process was killed ({str(error).splitlines()[0]}); most often memory ran out. "
                          "Set runtime.workers lower, then run the same command again.") from error

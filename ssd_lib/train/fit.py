@@ -29,10 +29,11 @@ from ssd_lib.nets.model_file import MODEL_PATH, NetSpec
 from ssd_lib.params import Params
 from ssd_lib.processes import die_with_parent
 from ssd_lib.train.engine import train_epoch, validation_losses
+from ssd_lib.train.given import given_path
 from ssd_lib.train.journal import StepJournal
 from ssd_lib.train.optim import learning_rate
 from ssd_lib.train.precision import pick_precision
-from ssd_lib.train.resume import choose_start, data_digest, make_fingerprint, runs_folder
+from ssd_lib.train.resume import MODES, choose_start, data_digest, make_fingerprint, runs_folder
 from ssd_lib.train.saving import Draw, Job, Measure, Saver, finish
 from ssd_lib.train.state import TrainState, new_state, restore
 from ssd_lib.train.stopping import StopRequested, StopWish
@@ -62,10 +63,12 @@ def fit(params: Params, manifest: Manifest, measure: Measure, draw: Draw) -> str
     own = runs_folder() / "resume" / fingerprint
     with only_writer(CHECKPOINTS.parent), only_writer(own):
         MODEL_PATH.unlink(missing_ok=True)
-        for folder in (CHECKPOINTS, own):
+        for folder in (CHECKPOINTS.parent, CHECKPOINTS, own):
             make_ready(folder)
-        start, lines = choose_start(plain, fingerprint, digest, asdict(spec), CHECKPOINTS, runs_folder() / "resume")
-        lines += prune(runs_folder() / "resume", own, params.runtime.keep_runs, params.runtime.keep_days)
+        journal, resume = runs_folder() / "resume", params.train.resume
+        start, lines = choose_start(plain, fingerprint, digest, asdict(spec), CHECKPOINTS, journal)
+        needed = [own] if resume in MODES else [own, given_path(resume).parent]
+        lines += prune(journal, needed, params.runtime.keep_runs, params.runtime.keep_days)
         print(*lines, sep="\n", end="\n" if lines else "", flush=True)
         seed, size = params.train.seed, params.model.image_size
         on_gpu = params.runtime.device != "cpu" and torch.cuda.is_available()
@@ -85,6 +88,8 @@ def _train_process(job: Job) -> str:
     state = new_state(job.spec, job.params.train, device, precision)
     if job.start is not None:
         restore(state, job.start)
+        if (job.start.params["train"]["ap_every_epochs"] > 0) != (job.params.train.ap_every_epochs > 0):
+            state.best = None  # an AP is not to be compared with a loss
     position = state.epoch * job.steps + state.step
     board = runs_folder() / "tb" / f"{job.spec.net}-{job.fingerprint[:8]}"
     journal = StepJournal(job.train_set.fixed.file_name, job.params.train.batch_size, position,

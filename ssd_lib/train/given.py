@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,10 @@ def read_given(resume: str, params: Groups, digest: str, spec: Mapping[str, Any]
     except InputError as error:
         start, line = _from_kaboom(path, error, params, digest, spec)
     _check(start, resume, params, spec)
+    start = replace(start, best=None)  # its best.pt is another run's
     if start.data_digest == digest and start.params["train"]["batch_size"] == params["train"]["batch_size"]:
         return start, line
-    return ComboCheckpoint(**{**vars(start), "step": 0, "totals": start.totals * 0}), line
+    return replace(start, step=0, totals=start.totals * 0), line
 
 
 def _check(start: ComboCheckpoint, resume: str, params: Groups, spec: Mapping[str, Any]) -> None:

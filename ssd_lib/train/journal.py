@@ -89,28 +89,33 @@ class StepJournal:
     def epoch_done(self, row: Mapping[str, Any], epochs: int, picture: np.ndarray | None) -> None:
         """Print the line of an epoch and write it to TensorBoard."""
         self.scalars({f"epoch/{key}": value for key, value in row.items() if isinstance(value, float)})
-        if self.board is not None:
-            if picture is not None:
-                self.board.add_image("validation", picture, self.position, dataformats="HWC")
-            self.board.flush()
+        if picture is not None:
+            self._write(lambda board: board.add_image("validation", picture, self.position, dataformats="HWC"))
+        self._write(lambda board: board.flush())
+        if not self.bar.disable:
             self.bar.write(epoch_line(row, epochs))
         self._start_clock()
 
     def scalars(self, values: Mapping[str, float]) -> None:
         """Write to TensorBoard."""
-        if self.board is not None:
-            try:
-                for name, value in values.items():
-                    self.board.add_scalar(name, value, self.position)
-            except OSError as error:  # a full disk must not cost the run what came after its last checkpoint
-                self.bar.write(f"WARNING TensorBoard's files cannot be written ({error}); training goes on without them")
-                self.board = None
+        def add(board: SummaryWriter) -> None:
+            for name, value in values.items():
+                board.add_scalar(name, value, self.position)
+        self._write(add)
 
     def close(self) -> None:
         """End the bar and the event file."""
+        self._write(lambda board: board.close())
         self.bar.close()
+
+    def _write(self, act: Callable[[SummaryWriter], Any]) -> None:
+        """Let TensorBoard write; a full disk must not cost the run what came after its last checkpoint."""
         if self.board is not None:
-            self.board.close()
+            try:
+                act(self.board)
+            except OSError as error:
+                self.bar.write(f"WARNING TensorBoard's files cannot be written ({error}); training goes on without them")
+                self.board = None
 
     def _start_clock(self) -> None:
         self.clock_start, self.clock_position, self.waited_s = time.perf_counter(), self.position, 0.0

@@ -65,7 +65,7 @@ def choose_start(params: Mapping[str, Mapping[str, Any]], fingerprint: str, dige
     found, lines = _read_all([place / name for place in (folder, own) for name in (LAST, PREVIOUS, BEST)])
     mine = {path: c for path, c in found.items() if c is not None and resume != "never"
             and c.fingerprint == fingerprint and c.params["train"]["epochs"] <= epochs}
-    start = max((c for path, c in mine.items() if path.name != BEST), key=lambda c: c.position, default=None)
+    start = max(mine.values(), key=lambda c: c.position, default=None)
     given = None
     if start is not None:
         lines.append(_continuing(start, epochs))
@@ -135,25 +135,30 @@ def _set_aside(path: Path, checkpoint: ComboCheckpoint | None, fingerprint: str,
     """Move a checkpoint that this run does not continue out of its way, into the journal.
 
     A run of another fingerprint stays under its own, where its parameters find it again, unless another state of it is
-    there. What has the fingerprint of the new run gets a name of its own, and so does what cannot be read.
+    there that is not older. What has the fingerprint of the new run gets a name of its own, and so does what cannot be read. It
+    counts as written now, so that it is kept for `runtime.keep_days` from now on.
     """
     if checkpoint is None:
         target = journal / "damaged" / f"{path.stem}-{sha256(path)[:8]}.pt"
     else:
         target = journal / checkpoint.fingerprint / path.name
-        if checkpoint.fingerprint == fingerprint or not _holds(target, checkpoint):
-            target = target.with_name(f"kept-{path.stem}-epoch-{checkpoint.epoch}-step-{checkpoint.step}.pt")
-    if not target.exists():
-        link_or_copy(path, target)
+        if checkpoint.fingerprint == fingerprint or not _may_become(target, path, checkpoint):
+            place = f"epoch-{checkpoint.epoch}-step-{checkpoint.step}"
+            target = target.with_name(f"kept-{path.stem}-{place}-{sha256(path)[:8]}.pt")
+    link_or_copy(path, target)
     path.unlink()
+    os.utime(target)
 
 
-def _holds(path: Path, checkpoint: ComboCheckpoint) -> bool:
-    """Whether `path` is free for `checkpoint`, or has it."""
+def _may_become(target: Path, path: Path, checkpoint: ComboCheckpoint) -> bool:
+    """Whether nothing is lost when `path`, which holds `checkpoint`, takes the place of `target`."""
+    if not target.exists() or target.samefile(path) or sha256(target) == sha256(path):
+        return True
     try:
-        return not path.exists() or read_checkpoint(path).position == checkpoint.position
+        there = read_checkpoint(target)
     except InputError:
         return False
+    return there.position < checkpoint.position and there.params["train"]["epochs"] == checkpoint.params["train"]["epochs"]
 
 
 def _share(mine: Mapping[Path, ComboCheckpoint], start: ComboCheckpoint, folder: Path, own: Path) -> None:

@@ -79,6 +79,7 @@ class Saver:
     saved: tuple[int, int] | None = None
     disk: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "checkpoint"))
     writing: Future[None] | None = None
+    writing_best: bool = False
 
     def save_if_due(self) -> None:
         """Save if `train.checkpoint_minutes` have passed, and the last one is on the disk."""
@@ -104,6 +105,7 @@ class Saver:
                              "train.lr or set train.precision: fp32. The last checkpoint is from before.")
         if rank_and_size()[0] == 0:
             checkpoint = snapshot(self.state, self.job.spec, self.job.fingerprint, self.job.digest, self.job.plain)
+            self.writing_best = is_best
             self.writing = self.disk.submit(save_checkpoint, checkpoint, CHECKPOINTS, self.job.journal, is_best=is_best)
         self.saved_at, self.saved = time.monotonic(), position
 
@@ -116,7 +118,7 @@ class Saver:
         if self.writing is not None:
             writing, self.writing, saved, self.saved = self.writing, None, self.saved, None
             writing.result()
-            self.saved = saved
+            self.saved, self.writing_best = saved, False
 
     @contextmanager
     def rescue(self) -> Iterator[None]:
@@ -127,8 +129,9 @@ class Saver:
             self.wait()
         except (InputError, StateError):
             with suppress(InputError, StateError):  # what is not finite is not saved, and the disk may be the fault
-                self.save()
-                self.wait()
+                if not self.writing_best:  # a later checkpoint would know of a best epoch that best.pt never got
+                    self.save()
+                    self.wait()
             raise
         finally:
             self.disk.shutdown()

@@ -52,12 +52,14 @@ def _whole(folder: Path) -> list[tuple[int, int]]:
 def test_a_writer_that_dies_at_any_call_loses_nothing(places: Places, make: Make, done_first: bool) -> None:
     places.save(make(step=1))
     for number in range(1, 100):
-        places.save(make(step=2))
-        process = get_context("fork").Process(target=_save_and_die, args=(places, make(step=3), number, done_first))
+        places.save(make(step=2), is_best=True)
+        process = get_context("fork").Process(target=_save_and_die, args=(places, make(step=3, best=0.9), number, done_first))
         process.start()
         process.join(60)
         for folder in places:
             assert max(_whole(folder)) in ((1, 2), (1, 3)), f"call {number}, {folder.name}"
+            if read_checkpoint(folder / LAST).best == 0.9:
+                assert read_checkpoint(folder / BEST).step == 3, f"call {number}, {folder.name}: best.pt lags behind"
         if process.exitcode == 0:
             break
         assert process.exitcode == 9

@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -45,3 +47,14 @@ def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -
         (tmp_path / name).write_text("x")
     make_ready(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_a_fork_that_outlives_the_holder_does_not_hold_the_lock(tmp_path: Path) -> None:
+    """Loader processes are forks of the trainer."""
+    with only_writer(tmp_path):
+        child = get_context("fork").Process(target=time.sleep, args=(60,))
+        child.start()
+    with only_writer(tmp_path):
+        assert child.is_alive()
+    child.kill()
+    child.join()

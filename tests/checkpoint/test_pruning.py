@@ -33,7 +33,7 @@ def _left(journal: Path) -> set[int]:
     (0, 30, {4}),
 ])
 def test_runs_go_by_count_and_by_age(journal: Path, keep_runs: int, keep_days: float, left: set[int]) -> None:
-    lines = prune(journal, journal / "run-4", keep_runs, keep_days)
+    lines = prune(journal, [journal / "run-4"], keep_runs, keep_days)
     assert _left(journal) == left
     assert len(lines) == 5 - len(left)
     assert all("last written" in line for line in lines)
@@ -41,9 +41,9 @@ def test_runs_go_by_count_and_by_age(journal: Path, keep_runs: int, keep_days: f
 
 def test_a_run_that_is_going_on_stays(journal: Path) -> None:
     with only_writer(journal / "run-3"):
-        prune(journal, journal / "run-4", 0, 0)
+        prune(journal, [journal / "run-4"], 0, 0)
     assert _left(journal) == {3, 4}
 
 
 def test_there_need_be_no_journal(tmp_path: Path) -> None:
-    assert prune(tmp_path / "none", tmp_path / "none" / "own", 20, 30) == []
+    assert prune(tmp_path / "none", [tmp_path / "none" / "own"], 20, 30) == []

@@ -1,7 +1,9 @@
 """The promise: kill it anywhere, run it again, and the final weights are those of a run that was never stopped."""
 
+import os
 import shutil
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +91,29 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(workspace: Path, neve
     assert "is damaged" in again.stdout
     assert "continuing at epoch 2/2, step 0" in again.stdout
     assert_same_weights(workspace, never_stopped)
+
+
+def test_the_best_checkpoint_is_continued_where_no_other_is_whole(workspace: Path, never_stopped: Path) -> None:
+    run_stage(workspace, kill_at="after-step-4:SIGTERM")
+    for name in (LAST, PREVIOUS):
+        (workspace / CHECKPOINTS / name).write_bytes(b"torn")
+    shutil.rmtree(workspace / "runs")
+    again = run_stage(workspace)
+    assert again.stdout.count("WARNING") == 2
+    assert "continuing at epoch 2/2, step 0" in again.stdout
+    assert_same_weights(workspace, never_stopped)
+
+
+def test_an_old_run_that_is_set_aside_is_kept_from_then_on(workspace: Path) -> None:
+    run_stage(workspace, kill_at="after-step-4:SIGTERM")
+    old = time.time() - 40 * 24 * 3600
+    for path in (workspace / CHECKPOINTS).iterdir():
+        os.utime(path, (old, old))  # the journal's hard links, too
+    for lr in (0.02, 0.03):
+        set_params(workspace, lr=lr, epochs=1)
+        assert "deleted" not in run_stage(workspace).stdout
+    set_params(workspace)
+    assert "continuing at epoch 2/2, step 1" in run_stage(workspace).stdout
 
 
 def test_more_epochs_continue_a_finished_run(workspace: Path, never_stopped: Path) -> None:
