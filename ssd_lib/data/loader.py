@@ -19,6 +19,7 @@ from ssd_lib.errors import InputError, StateError
 from ssd_lib.processes import available_cores, die_with_parent
 
 MAX_AUTO_WORKERS = 8
+SIGNS_OF_DEATH = ("exited unexpectedly", "killed by signal")  # in torch's messages
 GRACE_S = 20  # after SIGTERM, which mostly went to the whole group, the trainer has this long to finish its step
 
 
@@ -75,10 +76,11 @@ def load_batches(dataset: DetectionDataset, keys: Any, workers: int, pin_memory:
         yield from iterator
     except InputError as error:
         raise InputError(str(error).rsplit("InputError: ", 1)[-1].strip()) from None  # without the worker's traceback
-    except RuntimeError as error:
-        if not any(sign in str(error) for sign in ("exited unexpectedly", "killed by signal")):
+    except (RuntimeError, OSError, EOFError) as error:  # the last two: it was killed while it handed over a batch
+        if isinstance(error, RuntimeError) and not any(sign in str(error) for sign in SIGNS_OF_DEATH):
             raise
-        raise StateError(f"a loader process was killed ({str(error).splitlines()[0]}); most often memory ran out. "
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise StateError(f"a loader process was killed ({reason}); most often memory ran out. "
                          "Set runtime.workers lower, then run the same command again.") from error
     finally:
         if workers:
