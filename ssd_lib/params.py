@@ -55,9 +55,16 @@ class FixParams(_Group):
 class ModelParams(_Group):
     """Which net; a name from `ssd_lib.nets.zoo`."""
 
-    net: Literal["mb2-ssd-lite"]
+    net: Literal["vgg16-ssd", "mb1-ssd", "mb1-ssd-lite", "mb2-ssd-lite", "mb3-large-ssd-lite", "mb3-small-ssd-lite",
+                 "sq-ssd-lite"]
     image_size: Annotated[int, Field(ge=64, le=1024)]
     width_mult: Annotated[float, Field(ge=0.1, le=4)]
+
+    @model_validator(mode="after")
+    def _one_net_has_a_width(self) -> "ModelParams":
+        if self.width_mult != 1 and self.net != "mb2-ssd-lite":
+            raise ValueError(f"width_mult is {self.width_mult:g}; {self.net} has one width alone, 1.0")
+        return self
 
 
 class TrainParams(_Group):

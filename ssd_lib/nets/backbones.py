@@ -1,7 +1,37 @@
-"""Backbones: from an image to the feature maps that detection uses. Built on torchvision's, so that its weights serve."""
+"""Backbones: from an image to the feature maps that detection starts from. Built on torchvision's where it has them, so that
+its weights serve; where upstream's variant differs it is written here as upstream's is, so that upstream's weights serve.
+
+Each registers its modules in the order of upstream's state dict.
+"""
+
+from collections.abc import Sequence
 
 from torch import Tensor, nn
-from torchvision.models import mobilenet_v2
+from torchvision.models import mobilenet_v2, squeezenet1_1
+from torchvision.models.vgg import cfgs, make_layers
+
+
+class Chain(nn.Module):
+    """Layers in a row that give a map before layer `cut` and a map at their end; the first alone where nothing is left.
+
+    Args:
+        layers: the whole row.
+        cut: how many layers make the first map.
+        channels: of the maps.
+        norm: through which the first map leaves, None for none.
+    """
+
+    def __init__(self, layers: Sequence[nn.Module], cut: int, channels: tuple[int, ...], norm: nn.Module | None = None) -> None:
+        super().__init__()
+        self.features = nn.Sequential(*layers)
+        self.norm = norm
+        self.cut, self.out_channels = cut, channels
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) normalised pixels -> maps, the finest first."""
+        fine = self.features[:self.cut](images)
+        maps = [fine if self.norm is None else self.norm(fine)]
+        return maps if self.cut == len(self.features) else [*maps, self.features[self.cut:](fine)]
 
 
 class MobileNetV2(nn.Module):
@@ -22,3 +52,100 @@ class MobileNetV2(nn.Module):
         fine = self.features[14].conv[0](x)
         coarse = self.features[15:](self.features[14].conv[1:](fine))
         return [fine, coarse]
+
+
+def vgg16_atrous() -> Chain:
+    """VGG16 with fc6 and fc7 as convolutions; maps of stride 8 (conv4_3, normalised) and 16. Liu et al. 2016, sec. 3."""
+    layers = list(make_layers(cfgs["D"]))[:30]
+    layers[16].ceil_mode = True
+    layers += [nn.MaxPool2d(3, 1, 1), nn.Conv2d(512, 1024, 3, padding=6, dilation=6), nn.ReLU(inplace=True),
+               nn.Conv2d(1024, 1024, 1), nn.ReLU(inplace=True)]
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    return Chain(layers, 23, (512, 1024), nn.BatchNorm2d(512))
+
+
+def mobilenet_v1() -> Chain:
+    """MobileNetV1, maps of stride 16 and 32. Howard et al. 2017, arXiv 1704.04861, table 1."""
+    layers: list[nn.Module] = [_conv_norm(3, 32, 3, 2)]
+    channels = 32
+    for out, stride in ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1)):
+        depthwise, pointwise = _conv_norm(channels, channels, 3, stride, groups=channels), _conv_norm(channels, out, 1, 1)
+        layers.append(nn.Sequential(*depthwise, *pointwise))
+        channels = out
+    return Chain(layers, 12, (512, 1024))
+
+
+def squeezenet() -> Chain:
+    """SqueezeNet 1.1 up to its last but one module, of stride 16: the last one makes room for the next map (`heads.py`)."""
+    layers = list(squeezenet1_1().features)[:12]
+    for place in (2, 5, 8):
+        layers[place].ceil_mode = False  # as upstream
+    return Chain(layers, 12, (512,))
+
+
+class SqueezeExcite(nn.Module):
+    """Weighs channels by what they are on average; with batch norm, as upstream has it."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        few = channels // 4
+        self.se = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, few, 1, bias=False), nn.BatchNorm2d(few), nn.ReLU(inplace=True),
+            nn.Conv2d(few, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.Hardsigmoid())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same."""
+        return x * self.se(x)
+
+
+class MobileNetV3Block(nn.Module):
+    """MobileNetV3's inverted residual as upstream has it: channels are weighed last, and a residual may change their number."""
+
+    def __init__(self, kernel: int, channels: int, wide: int, out: int, activation: type[nn.Module], weighs: bool,
+                 stride: int) -> None:
+        super().__init__()
+        self.se = SqueezeExcite(out) if weighs else nn.Identity()
+        self.expand = _conv_norm(channels, wide, 1, 1, activation=activation)
+        self.depthwise = _conv_norm(wide, wide, kernel, stride, groups=wide, activation=activation)
+        self.project = _conv_norm(wide, out, 1, 1)[:2]
+        self.shortcut = None if stride > 1 else nn.Identity() if channels == out else _conv_norm(channels, out, 1, 1)[:2]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, H, W) -> (B, out, H / stride, W / stride)."""
+        y = self.se(self.project(self.depthwise(self.expand(x))))
+        return y if self.shortcut is None else y + self.shortcut(x)
+
+
+R, H = nn.ReLU, nn.Hardswish
+# kernel, wide, out, activation, weighs channels, stride: Howard et al. 2019, arXiv 1905.02244, tables 1, 2; upstream's strides
+LARGE = ((3, 16, 16, R, False, 1), (3, 64, 24, R, False, 2), (3, 72, 24, R, False, 1), (5, 72, 40, R, True, 2),
+         (5, 120, 40, R, True, 1), (5, 120, 40, R, True, 1), (3, 240, 80, H, False, 2), (3, 200, 80, H, False, 1),
+         (3, 184, 80, H, False, 1), (3, 184, 80, H, False, 1), (3, 480, 112, H, True, 1), (3, 672, 112, H, True, 1),
+         (5, 672, 160, H, True, 1), (5, 672, 160, H, True, 2), (5, 960, 160, H, True, 1))
+SMALL = ((3, 16, 16, R, True, 2), (3, 72, 24, R, False, 2), (3, 88, 24, R, False, 1), (5, 96, 40, H, True, 2),
+         (5, 240, 40, H, True, 1), (5, 240, 40, H, True, 1), (5, 120, 48, H, True, 1), (5, 144, 48, H, True, 1),
+         (5, 288, 96, H, True, 2), (5, 576, 96, H, True, 1), (5, 576, 96, H, True, 1))
+
+
+def mobilenet_v3(rows: Sequence[tuple[int, int, int, type[nn.Module], bool, int]], cut: int) -> Chain:
+    """MobileNetV3, maps of stride 16 and 32.
+
+    Args:
+        rows: LARGE or SMALL.
+        cut: after how many blocks the first map is taken.
+    """
+    layers: list[nn.Module] = [*_conv_norm(3, 16, 3, 2, activation=nn.Hardswish)]
+    channels = 16
+    for kernel, wide, out, activation, weighs, stride in rows:
+        layers.append(MobileNetV3Block(kernel, channels, wide, out, activation, weighs, stride))
+        channels = out
+    last = channels * 6
+    return Chain([*layers, *_conv_norm(channels, last, 1, 1, activation=nn.Hardswish)], 3 + cut, (rows[cut - 1][2], last))
+
+
+def _conv_norm(channels: int, out: int, kernel: int, stride: int, groups: int = 1,
+               activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(channels, out, kernel, stride, kernel // 2, groups=groups, bias=False), nn.BatchNorm2d(out),
+                         activation(inplace=True))

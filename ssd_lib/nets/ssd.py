@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torchvision.ops import box_convert
 
 from ssd_lib.boxes.priors import PriorRow, make_priors
+from ssd_lib.errors import InputError
 
 
 class SSD(nn.Module):
@@ -62,7 +63,11 @@ class SSD(nn.Module):
     def _map_sizes(self) -> list[tuple[int, int]]:
         """(height, width) of the maps that the net really gives for its image size; leaves the net as it was."""
         was_training = self.training
-        maps = self.eval()._maps(torch.zeros(1, 3, self.image_size, self.image_size))
+        try:
+            maps = self.eval()._maps(torch.zeros(1, 3, self.image_size, self.image_size))
+        except RuntimeError as error:  # a map would have no cell
+            raise InputError(f"model.image_size: {self.image_size} pixels are too few for this net; its last maps would be "
+                             "empty. Take a larger image_size, or another net.") from error
         self.train(was_training)
         return [(x.shape[2], x.shape[3]) for x in maps]
 

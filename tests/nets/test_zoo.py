@@ -4,6 +4,7 @@ import json
 import math
 import zlib
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,7 +14,10 @@ from torch import Tensor
 from ssd_lib.boxes.coder import decode, encode
 from ssd_lib.boxes.loss import multibox_loss
 from ssd_lib.boxes.matching import match_priors
+from ssd_lib.errors import InputError
+from ssd_lib.nets.upstream import from_upstream
 from ssd_lib.nets.zoo import NETS, build_net
+from ssd_lib.params import ModelParams
 
 
 def _weight(name: str, shape: list[int]) -> Tensor:
@@ -34,8 +38,8 @@ def _weight(name: str, shape: list[int]) -> Tensor:
 def test_net_computes_what_upstream_s_does(name: str, shared_data: Path) -> None:
     golden = json.loads((shared_data / "upstream" / f"{name}.json").read_text())
     net = build_net(name, classes=20, image_size=300, width_mult=1.0).eval()
-    weights = {key: _weight(*entry) for key, entry in zip(net.state_dict(), golden["entries"], strict=True)}
-    net.load_state_dict(weights)
+    theirs = {entry[0]: _weight(*entry) for entry in golden["entries"]}
+    net.load_state_dict(from_upstream(theirs, net, "golden"))
     assert sum(p.numel() for p in net.parameters()) == golden["parameters"]
     assert len(net.priors) == golden["priors"]
 
@@ -47,14 +51,23 @@ def test_net_computes_what_upstream_s_does(name: str, shared_data: Path) -> None
     torch.testing.assert_close(decode(offsets, net.priors)[0, rows], torch.tensor(golden["boxes"]), atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("name", list(NETS))
-@pytest.mark.parametrize("size", [64, 160, 320])
+@pytest.mark.parametrize(("name", "size"), [
+    *((name, size) for name in NETS for size in (64, 160, 320) if name != "vgg16-ssd"), ("vgg16-ssd", 272), ("vgg16-ssd", 320)])
 def test_priors_follow_the_maps_at_any_size(name: str, size: int) -> None:
-    net = build_net(name, classes=3, image_size=size, width_mult=0.5).eval()
+    net = build_net(name, classes=3, image_size=size, width_mult=0.5 if name == "mb2-ssd-lite" else 1.0).eval()
     with torch.no_grad():
         logits, offsets = net(torch.zeros(2, 3, size, size, dtype=torch.uint8))
     assert logits.shape == (2, len(net.priors), 4)
     assert offsets.shape == (2, len(net.priors), 4)
+
+
+def test_an_image_too_small_for_a_net_is_told() -> None:
+    with pytest.raises(InputError, match=r"model\.image_size: 160 pixels are too few"):
+        build_net("vgg16-ssd", classes=3, image_size=160, width_mult=1.0)
+
+
+def test_the_names_in_params_are_the_table_s() -> None:
+    assert set(get_args(ModelParams.model_fields["net"].annotation)) == set(NETS)
 
 
 def test_the_seed_alone_makes_the_weights() -> None:

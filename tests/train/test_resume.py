@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from checkpoint.test_kaboom import write_kaboom
+from nets.test_upstream import upstream_names
 from tiny_run import assert_same_weights, make_workspace, run_stage, set_params, set_runtime
 
 from ssd_lib.checkpoint.combo import BEST, LAST, PREVIOUS, read_checkpoint
@@ -164,7 +165,7 @@ def test_a_given_checkpoint_continues_with_edited_parameters(workspace: Path) ->
 
 def test_a_checkpoint_of_kaboom_labs_gives_its_weights_and_its_epoch(workspace: Path) -> None:
     net = build_net("mb2-ssd-lite", 2, 64, 0.1, seed=7)
-    write_kaboom(workspace / "COMBO_CHECKPOINT_x.pth", net, epoch=0, prefix="module.")
+    write_kaboom(workspace / "COMBO_CHECKPOINT_x.pth", net, epoch=0, prefix="module.", names=upstream_names(net))
     set_params(workspace, resume="COMBO_CHECKPOINT_x.pth", optimizer="sgd", ema_decay=0.0)
     continued = run_stage(workspace, kill_at="in-validation-1:SIGTERM")
     assert continued.returncode == 128 + signal.SIGTERM, continued.stderr
