@@ -28,7 +28,7 @@ def test_weights_are_renamed() -> None:
 
 def test_weights_for_other_classes_name_the_place() -> None:
     theirs = upstream_names(build_net("mb2-ssd-lite", 3, 64, 0.1))
-    with pytest.raises(InputError, match=r"do not fit this net: 'classification_headers\.0.* and 'class_heads\.0.* needs .*Check"):
+    with pytest.raises(InputError, match=r"'classification_headers\.0.* and 'class_heads\.0.* needs .*Check model\.net"):
         from_upstream(theirs, build_net("mb2-ssd-lite", 2, 64, 0.1), "x.pth")
 
 
