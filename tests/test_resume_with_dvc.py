@@ -122,9 +122,13 @@ def test_exp_run_in_a_temporary_folder_continues(clone: Path, calm: Path) -> Non
 
 def test_a_queued_experiment_continues(clone: Path, calm: Path) -> None:
     _again(clone, "exp", "run", "--queue", "--name", "first", "train")
-    _kill_in_training(clone, "exp", "run", "--run-all")
+    _kill_in_training(clone, "queue", "start")
     _again(clone, "exp", "run", "--queue", "--name", "second", "train")
-    _again(clone, "exp", "run", "--run-all")
+    _again(clone, "queue", "start")  # its worker goes on in the background
+    deadline = time.monotonic() + 300
+    while _steps(clone) < STEPS or _processes(clone):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
     _assert_same_end(clone, calm)
 
 
