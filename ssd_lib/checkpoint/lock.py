@@ -28,8 +28,8 @@ def make_ready(folder: Path) -> None:
 
 
 @contextmanager
-def only_writer(folder: Path) -> Iterator[None]:
-    """Hold `folder` alone; the lock goes with the process, however it ends.
+def only_writer(folder: Path, name: str = "lock") -> Iterator[None]:
+    """Hold `folder` alone, by the lock file `name` in it; the lock goes with the process, however it ends.
 
     Raises:
         StateError: another process holds it.
@@ -37,7 +37,7 @@ def only_writer(folder: Path) -> Iterator[None]:
     is_taken = False
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("a+")
+        lock = (folder / name).open("a+")
         with suppress(BlockingIOError):
             _take(lock)
             lock.truncate(0)
@@ -45,7 +45,7 @@ def only_writer(folder: Path) -> Iterator[None]:
             lock.flush()
             is_taken = os.path.samestat(os.stat(lock.name), os.fstat(lock.fileno()))  # else the folder was pruned meanwhile
     except OSError as error:
-        raise StateError(f"{folder / 'lock'}: cannot be locked: {error.strerror or error}. Free some disk space or mend the "
+        raise StateError(f"{folder / name}: cannot be locked: {error.strerror or error}. Free some disk space or mend the "
                          "permissions, then run the same command again.") from error
     with lock, _held(lock):
         lock.seek(0)

@@ -4,7 +4,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from typing import Any
 
@@ -38,6 +38,7 @@ from ssd_lib.train.saving import Draw, Job, Measure, Saver, finish
 from ssd_lib.train.state import TrainState, new_state, restore
 from ssd_lib.train.stopping import StopRequested, StopWish
 
+WRITER_LOCK = "writer.lock"  # held by the process that writes; with several processes that is not the one that started
 PICTURES = 8  # validation images drawn for TensorBoard
 
 def fit(params: Params, manifest: Manifest, measure: Measure, draw: Draw) -> str:
@@ -62,6 +63,8 @@ def fit(params: Params, manifest: Manifest, measure: Measure, draw: Draw) -> str
     spec = NetSpec(**params.model.model_dump(), class_names=train_set.class_names, source_ids=train_set.source_ids)
     own = runs_folder() / "resume" / fingerprint
     with only_writer(CHECKPOINTS.parent), only_writer(own):
+        with only_writer(CHECKPOINTS.parent, WRITER_LOCK):
+            pass  # the first of several processes may still be saving when the one that holds the other locks was killed
         MODEL_PATH.unlink(missing_ok=True)
         for folder in (CHECKPOINTS.parent, CHECKPOINTS, own):
             make_ready(folder)
@@ -96,7 +99,8 @@ def _train_process(job: Job) -> str:
                           job.params.train.epochs * job.steps, board, show=rank == 0)
     saver = Saver(job, state, journal)
     wish = StopWish(second_interrupts=size == 1)
-    with wish.listen(), closing(journal), saver.rescue():
+    alone = only_writer(CHECKPOINTS.parent, WRITER_LOCK) if rank == 0 else nullcontext()
+    with alone, wish.listen(), closing(journal), saver.rescue():
         try:
             _train_epochs(job, state, journal, saver, wish, device, precision)
             saver.wait()
