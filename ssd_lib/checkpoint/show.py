@@ -63,7 +63,8 @@ def _about_combo(checkpoint: ComboCheckpoint) -> dict[str, Any]:
         "net": {key: spec[key] for key in ("net", "image_size", "width_mult")},
         "classes": list(spec["class_names"]),
         "position": {"complete_epochs": checkpoint.epoch, "of": epochs, "step": checkpoint.step},
-        "metrics": dict(checkpoint.history[-1]) if checkpoint.history else "no epoch is complete",
+        "metrics": {key: round(value, 4) for key, value in checkpoint.history[-1].items() if value is not None}
+        if checkpoint.history else "no epoch is complete",
         "best": checkpoint.best,
         "has": [name for name in ("average", "optimizer", "scaler") if getattr(checkpoint, name)],
         "fingerprint": checkpoint.fingerprint,

@@ -21,8 +21,8 @@ from ssd_lib.train.stopping import StopRequested, StopWish
 CHECKPOINTS = Path("models/checkpoints")
 
 
-@pytest.mark.parametrize("point", ["after-step-2:SIGKILL", "after-step-5:SIGKILL", "while-saving-2:SIGKILL",
-                                   "in-validation-2:SIGKILL"])
+@pytest.mark.parametrize("point", ["after-step-2:SIGKILL", "after-step-3:SIGKILL", "after-step-5:SIGKILL",
+                                   "while-saving-2:SIGKILL", "in-validation-2:SIGKILL"])  # step 3 ends an epoch
 def test_a_killed_run_continues_bit_for_bit(workspace: Path, never_stopped: Path, point: str) -> None:
     set_params(workspace, checkpoint_minutes=1e-9)  # after every step
     assert run_stage(workspace, kill_at=point).returncode == -signal.SIGKILL
