@@ -10,7 +10,7 @@ from ssd_lib.infer.reports import evaluate
 from ssd_lib.nets.model_file import MODEL_PATH, NetSpec, save_model
 from ssd_lib.params import EvalParams, RuntimeParams
 
-RUNTIME = RuntimeParams(device="cpu", workers=0, processes=1, downloads=1)
+RUNTIME = RuntimeParams(device="cpu", workers=0, processes=1, downloads=1, keep_runs=20, keep_days=30)
 
 
 def test_the_reports_hold_numbers_results_curves_and_pictures(project: Path, params: EvalParams) -> None:

@@ -15,7 +15,7 @@ from ssd_lib.params import DataParams, RuntimeParams
 from ssd_lib.sources.coco2017 import TEST, TRAIN_VAL, coco2017
 
 ROOT = Path(__file__).resolve().parents[2]
-RUNTIME = RuntimeParams(device="cpu", workers=0, processes=1, downloads=3)
+RUNTIME = RuntimeParams(device="cpu", workers=0, processes=1, downloads=3, keep_runs=20, keep_days=30)
 
 
 def data_params(base_url: str, *splits: str) -> DataParams:

@@ -12,7 +12,7 @@ from ssd_lib.manifest import Manifest, Split
 from ssd_lib.params import DataParams, RuntimeParams
 from ssd_lib.sources.local import local
 
-RUNTIME = RuntimeParams(device="cpu", workers=0, processes=1, downloads=1)
+RUNTIME = RuntimeParams(device="cpu", workers=0, processes=1, downloads=1, keep_runs=20, keep_days=30)
 
 
 def run(path: Path | str) -> Manifest:
