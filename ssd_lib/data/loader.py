@@ -6,6 +6,7 @@ workers there are, nor from what was loaded before. To resume is to start at ano
 
 import os
 import signal
+import sys
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -63,12 +64,15 @@ def worker_count(workers: int | str, processes: int = 1) -> int:
 def load_batches(dataset: DetectionDataset, keys: Any, workers: int, pin_memory: bool = False) -> Generator[Batch, None, None]:
     """Load the batches of `keys`, an iterable of lists of (epoch, index), in order.
 
+    Loader processes are forks where that is safe: one of several training processes would else start each anew, importing torch.
+
     Raises:
         InputError: an image cannot be read; it is named.
         StateError: a worker was killed, most often for memory.
     """
     loader = DataLoader(dataset, batch_sampler=keys, num_workers=workers, collate_fn=collate, pin_memory=pin_memory,
-                        worker_init_fn=_start_worker, generator=torch.Generator())
+                        worker_init_fn=_start_worker, generator=torch.Generator(),
+                        multiprocessing_context="fork" if workers and sys.platform.startswith("linux") else None)
     iterator = iter(loader)
     if workers and hasattr(signal, "SIGCHLD"):  # torch raises in its handler, be it in mid-step; `next` notices, too
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)

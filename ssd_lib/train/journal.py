@@ -35,6 +35,7 @@ class StepJournal:
                  show: bool) -> None:
         self.name_of, self.batch_size, self.position = name_of, batch_size, position
         self.waiting: list[StepResult] = []
+        self.show = show
         self.board = SummaryWriter(str(folder), purge_step=position) if show else None
         self.bar = tqdm(total=total_steps, initial=position, unit="step", desc="train", disable=None if show else True,
                         dynamic_ncols=True)
@@ -92,7 +93,7 @@ class StepJournal:
         if picture is not None:
             self._write(lambda board: board.add_image("validation", picture, self.position, dataformats="HWC"))
         self._write(lambda board: board.flush())
-        if not self.bar.disable:
+        if self.show:
             self.bar.write(epoch_line(row, epochs))
         self._start_clock()
 

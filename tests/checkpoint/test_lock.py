@@ -51,9 +51,16 @@ def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -
 
 def test_a_fork_that_outlives_the_holder_does_not_hold_the_lock(tmp_path: Path) -> None:
     """Loader processes are forks of the trainer."""
+    fork = get_context("fork")
+    lives = fork.Event()
+
+    def live() -> None:
+        lives.set()
+        time.sleep(60)
     with only_writer(tmp_path):
-        child = get_context("fork").Process(target=time.sleep, args=(60,))
+        child = fork.Process(target=live)
         child.start()
+        assert lives.wait(60)
     with only_writer(tmp_path):
         assert child.is_alive()
     child.kill()

@@ -43,6 +43,15 @@ def test_losses_are_read_without_being_asked_every_few_steps(tmp_path: Path) -> 
     journal.close()
 
 
+def test_an_epoch_is_told_in_a_log_file_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """There is no progress bar where nobody watches."""
+    journal = _journal(tmp_path)
+    journal.step(_result(2.0))
+    journal.epoch_done(ROW, 20, None)
+    journal.close()
+    assert epoch_line(ROW, 20) in capsys.readouterr().out
+
+
 def test_tensorboard_has_scalars_and_the_picture(tmp_path: Path) -> None:
     journal = _journal(tmp_path)
     for _ in range(10):
