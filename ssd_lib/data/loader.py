@@ -64,7 +64,7 @@ def worker_count(workers: int | str, processes: int = 1) -> int:
 def load_batches(dataset: DetectionDataset, keys: Any, workers: int, pin_memory: bool = False) -> Generator[Batch, None, None]:
     """Load the batches of `keys`, an iterable of lists of (epoch, index), in order.
 
-    Loader processes are forks where that is safe: one of several training processes would else start each anew, importing torch.
+    Loader processes are forks where that is safe: one of several training processes would else start each anew, with torch.
 
     Raises:
         InputError: an image cannot be read; it is named.
