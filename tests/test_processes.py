@@ -32,10 +32,15 @@ def test_a_child_does_not_outlive_a_killed_parent() -> None:
         child = int(parent.stdout.readline())
         assert Path(f"/proc/{child}").exists()
         os.kill(parent.pid, signal.SIGKILL)
-    deadline = time.monotonic() + 20
-    while _is_running(child) and time.monotonic() < deadline:
+    assert ends(child)
+
+
+def ends(pid: int, seconds: float = 20) -> bool:
+    """Whether a process ends within that time."""
+    deadline = time.monotonic() + seconds
+    while _is_running(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not _is_running(child)
+    return not _is_running(pid)
 
 
 def _is_running(pid: int) -> bool:
