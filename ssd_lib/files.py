@@ -28,7 +28,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     with _replacing(path) as temporary, _Disk(io.FileIO(temporary, "w+")) as file:
         try:
             yield file
-        except Exception:
+        except RuntimeError:  # torch.save's
             if file.fault is not None:
                 raise file.fault from None
             raise
