@@ -16,13 +16,15 @@ from repository import dvc, environment, git, make_clone
 from ssd_lib.checkpoint.combo import LAST, ComboCheckpoint, read_checkpoint
 
 CHECKPOINTS = Path("models/checkpoints")
-STEPS = 12  # of a run: 12 pictures, 4 in a batch, 4 epochs
+EPOCHS = 16  # long enough for a kill to come before the end on a busy machine
+STEPS = 3 * EPOCHS  # 12 pictures, 4 in a batch
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with everything before training done; a checkpoint after every step."""
-    folder = make_clone(tmp_path_factory.mktemp("prepared") / "clone", epochs=4, ap_every_epochs=0, checkpoint_minutes=1e-9)
+    folder = make_clone(tmp_path_factory.mktemp("prepared") / "clone", epochs=EPOCHS, ap_every_epochs=0,
+                        checkpoint_minutes=1e-9)
     done = dvc(folder, "repro", "fix_annotations")
     assert done.returncode == 0, done.stdout + done.stderr
     git(folder, "add", "--all")
@@ -92,7 +94,7 @@ def _assert_same_end(one: Path, other: Path) -> None:
     left, right = _last(one), _last(other)
     assert left is not None
     assert right is not None
-    assert left.position == right.position == (4, 0)
+    assert left.position == right.position == (EPOCHS, 0)
     assert all(torch.equal(left.weights[key], right.weights[key]) for key in left.weights)
 
 
@@ -144,6 +146,6 @@ def test_a_run_pushed_cloned_and_pulled_is_extended(calm: Path, tmp_path: Path) 
     other = tmp_path / "other"
     _again(other, "pull", "train", "fix_annotations", "download")
     _again(other, "repro", "--force", "--single-item", "download")  # images are no DVC outs
-    said = _again(other, "exp", "run", "--set-param", "train.epochs=5", "train")
-    assert "continuing at epoch 5/5, step 0; extended from 4 epochs" in said
-    assert read_checkpoint(other / CHECKPOINTS / LAST).position == (5, 0)
+    said = _again(other, "exp", "run", "--set-param", f"train.epochs={EPOCHS + 1}", "train")
+    assert f"continuing at epoch {EPOCHS + 1}/{EPOCHS + 1}, step 0; extended from {EPOCHS} epochs" in said
+    assert read_checkpoint(other / CHECKPOINTS / LAST).position == (EPOCHS + 1, 0)
