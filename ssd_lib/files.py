@@ -15,6 +15,12 @@ from ssd_lib.errors import StateError
 CHUNK_BYTES = 1 << 20
 
 
+def in_project(path: str | Path) -> Path:
+    """A path that the user gave, or a place of ours: a relative one begins at the root of the main repository, which DVC_ROOT
+    names in the copies of it that `dvc exp run --temp` and queued experiments work in."""
+    return Path(os.environ.get("DVC_ROOT", ".")) / Path(path).expanduser()
+
+
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """Open a binary file, to write and to read back, that appears under `path` complete and on disk, or not at all.

@@ -1,13 +1,12 @@
 """The manifest: what was downloaded, by name, size and hash. It stands for the images, which DVC does not track itself
 (as a DVC out, COCO would cost a second copy on disk and seconds at every command)."""
 
-import os
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ssd_lib.errors import InputError, StateError
-from ssd_lib.files import write_text
+from ssd_lib.files import in_project, write_text
 
 MANIFEST_PATH = Path("data/manifest.json")
 FIXED_FOLDER = Path("data/fixed")  # what fix_annotations makes of it
@@ -83,6 +82,5 @@ def load_manifest(path: Path = MANIFEST_PATH) -> Manifest:
 
 
 def raw_folder() -> Path:
-    """data/raw of the main repository: `dvc exp run --temp` and queued runs work in a copy without the images, so that
-    DVC_ROOT, which DVC sets to the main repository, leads to them."""
-    return Path(os.environ.get("DVC_ROOT", ".")) / "data" / "raw"
+    """data/raw of the main repository: copies of it have no images."""
+    return in_project("data/raw")

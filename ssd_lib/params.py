@@ -56,9 +56,12 @@ class ModelParams(_Group):
     """Which net; a name from `ssd_lib.nets.zoo`."""
 
     net: Literal["vgg16-ssd", "mb1-ssd", "mb1-ssd-lite", "mb2-ssd-lite", "mb3-large-ssd-lite", "mb3-small-ssd-lite",
-                 "sq-ssd-lite"]
+                 "sq-ssd-lite", "resnet34-ssd", "resnet50-ssd"]
     image_size: Annotated[int, Field(ge=64, le=1024)]
     width_mult: Annotated[float, Field(ge=0.1, le=4)]
+    priors: Literal["published", "auto"]
+    backbone_weights: Annotated[str, Field(min_length=1)]
+    weights: Annotated[str, Field(min_length=1)]
 
     @model_validator(mode="after")
     def _one_net_has_a_width(self) -> "ModelParams":
@@ -73,9 +76,13 @@ class TrainParams(_Group):
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)]
     lr: Annotated[float, Field(gt=0)]
+    backbone_lr: Auto | Annotated[float, Field(gt=0)]
+    extras_lr: Auto | Annotated[float, Field(gt=0)]
+    freeze: Literal["none", "backbone", "all-but-heads"]
     optimizer: Literal["sgd", "adam"]
     momentum: Annotated[float, Field(ge=0, lt=1)]
     weight_decay: Annotated[float, Field(ge=0)]
+    decay_norms: bool
     schedule: Literal["cosine", "multistep", "constant"]
     milestones: list[Fraction]
     gamma: Annotated[float, Field(gt=0, le=1)]
@@ -107,6 +114,7 @@ class ExportParams(_Group):
     """How the model is exported."""
 
     opset: Annotated[int, Field(ge=18, le=23)]
+    nms: bool
 
 
 class RuntimeParams(_Group):

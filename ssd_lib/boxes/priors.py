@@ -1,7 +1,7 @@
 """Priors: the boxes, fixed for a net and an image size, that detections are offsets of."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 
 import torch
@@ -45,19 +45,32 @@ def make_priors(rows: Sequence[PriorRow], maps: Sequence[tuple[int, int]], image
     priors = [
         (x, y, width, height)
         for row, (map_height, map_width) in zip(rows, maps, strict=True)
-        for y in _centres(map_height, row.stride, image_size)
-        for x in _centres(map_width, row.stride, image_size)
-        for width, height in _shapes(row)
+        for y in centres_of(row, map_height, image_size)
+        for x in centres_of(row, map_width, image_size)
+        for width, height in shapes_of(row)
     ]
     return torch.tensor(priors).clamp(0, 1)
 
 
-def _centres(cells: int, stride: int | None, image_size: int) -> list[float]:
-    step = 1 / cells if stride is None else stride / image_size
-    return [(i + 0.5) * step for i in range(cells)]
+def with_sizes(rows: Sequence[PriorRow], sizes: Sequence[float]) -> tuple[PriorRow, ...]:
+    """The same rows with other sizes: row i has sizes i and i + 1, so there is one size more than there are rows."""
+    pairs = zip(rows, sizes[:-1], sizes[1:], strict=True)
+    return tuple(replace(row, min_size=small, max_size=large) for row, small, large in pairs)
 
 
-def _shapes(row: PriorRow) -> list[tuple[float, float]]:
+def sizes_of(rows: Sequence[PriorRow]) -> tuple[float, ...]:
+    """The sizes that `with_sizes` takes."""
+    return (*(row.min_size for row in rows), rows[-1].max_size)
+
+
+def shapes_of(row: PriorRow) -> list[tuple[float, float]]:
+    """(width, height) of the priors of a cell, as fractions of the image; they may be above 1."""
     small, large = row.min_size, sqrt(row.min_size * row.max_size)
     stretched = [(small * sqrt(r), small / sqrt(r)) for r in row.ratios]
     return [(small, small), (large, large)] + [shape for w, h in stretched for shape in ((w, h), (h, w))]
+
+
+def centres_of(row: PriorRow, cells: int, image_size: int) -> list[float]:
+    """Centres of a row or a column of cells, as fractions of the image."""
+    step = 1 / cells if row.stride is None else row.stride / image_size
+    return [(i + 0.5) * step for i in range(cells)]

@@ -62,6 +62,12 @@ class ComboCheckpoint:
         """(epoch, step): later is greater."""
         return self.epoch, self.step
 
+    @property
+    def final_weights(self) -> dict[str, Tensor]:
+        """The state dict of the net that would become the model: the average's, where there is one."""
+        averaged = {key.removeprefix("module."): value for key, value in self.average.items() if key.startswith("module.")}
+        return averaged or self.weights
+
 
 def read_checkpoint(path: Path) -> ComboCheckpoint:
     """Read a combo checkpoint onto the CPU, every byte checked. Nothing in it is unpickled but tensors and plain values.

@@ -22,13 +22,12 @@ from torch import Tensor, nn
 from ssd_lib.boxes.coder import decode
 from ssd_lib.errors import StateError
 from ssd_lib.files import atomic_write, write_text
-from ssd_lib.nets.model_file import Model, load_model
+from ssd_lib.nets.model_file import BACKGROUND_NAME, Model, load_model
 from ssd_lib.nets.ssd import SSD
 from ssd_lib.params import ExportParams
 
 ONNX_PATH = Path("models/ssd.onnx")
 LABELS_PATH = Path("models/labels.txt")
-BACKGROUND_NAME = "BACKGROUND"
 TOLERANCE = 1e-4  # between ONNX Runtime and PyTorch, of scores and of boxes in units of the image
 
 

@@ -4,10 +4,10 @@ its weights serve; where upstream's variant differs it is written here as upstre
 Each registers its modules in the order of upstream's state dict.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
-from torchvision.models import mobilenet_v2, squeezenet1_1
+from torchvision.models import ResNet, mobilenet_v2, squeezenet1_1
 from torchvision.models.vgg import cfgs, make_layers
 
 
@@ -83,6 +83,19 @@ def squeezenet() -> Chain:
     for place in (2, 5, 8):
         layers[place].ceil_mode = False  # as upstream
     return Chain(layers, 12, (512,))
+
+
+def resnet(make: Callable[[], ResNet]) -> Chain:
+    """A ResNet up to its third stage, which does not stride here: one map of stride 8.
+
+    Source: NVIDIA's SSD300 v1.1, which is Liu et al. 2016 with ResNet-50 for VGG16.
+    """
+    whole = make()
+    first = whole.layer3[0]
+    for layer in (first.conv1, first.conv2, first.downsample[0]):
+        layer.stride = (1, 1)
+    layers = [whole.conv1, whole.bn1, whole.relu, whole.maxpool, whole.layer1, whole.layer2, whole.layer3]
+    return Chain(layers, len(layers), (whole.layer4[0].conv1.in_channels,))
 
 
 class SqueezeExcite(nn.Module):

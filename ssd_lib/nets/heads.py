@@ -1,6 +1,7 @@
 """What stands on a backbone: the extra feature maps, and the convolutions that predict from each map."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import nn
 from torchvision.models.mobilenetv2 import InvertedResidual
@@ -9,48 +10,47 @@ from torchvision.models.squeezenet import Fire
 from ssd_lib.nets.backbones import MobileNetV3Block
 
 
-def inverted_residual_extras(channels: int, rows: Sequence[tuple[int, float]]) -> nn.ModuleList:
-    """Blocks of MobileNetV2 that halve the map each: a row is (out, expand ratio)."""
+def extra_maps(block: Callable[..., nn.Module], channels: int, rows: Sequence[tuple[Any, ...]]) -> nn.ModuleList:
+    """Blocks in a row: `block` is called with the channels it gets and a row, whose first value is the channels it gives."""
     extras = nn.ModuleList()
-    for out, expand_ratio in rows:
-        extras.append(InvertedResidual(channels, out, stride=2, expand_ratio=expand_ratio))
-        channels = out
+    for row in rows:
+        extras.append(block(channels, *row))
+        channels = row[0]
     return extras
 
 
-def mobilenet_v3_extras(channels: int, rows: Sequence[tuple[int, int]]) -> nn.ModuleList:
-    """Blocks of MobileNetV3 that halve the map each: a row is (out, wide)."""
-    extras = nn.ModuleList()
-    for out, wide in rows:
-        extras.append(MobileNetV3Block(3, channels, wide, out, nn.Hardswish, False, 2))
-        channels = out
-    return extras
+def inverted_residual(channels: int, out: int, expand_ratio: float) -> nn.Module:
+    """A block of MobileNetV2 that halves the map."""
+    return InvertedResidual(channels, out, stride=2, expand_ratio=expand_ratio)
 
 
-def plain_extras(channels: int, rows: Sequence[tuple[int, int, int, int]]) -> nn.ModuleList:
-    """SSD's: a 1x1 and a 3x3 convolution; a row is (out, narrow, stride, padding)."""
-    extras = nn.ModuleList()
-    for out, narrow, stride, padding in rows:
-        extras.append(nn.Sequential(nn.Conv2d(channels, narrow, 1), nn.ReLU(inplace=True),
-                                    nn.Conv2d(narrow, out, 3, stride, padding), nn.ReLU(inplace=True)))
-        channels = out
-    return extras
+def mobilenet_v3_block(channels: int, out: int, wide: int) -> nn.Module:
+    """A block of MobileNetV3 that halves the map."""
+    return MobileNetV3Block(3, channels, wide, out, nn.Hardswish, False, 2)
 
 
-def separable_extras(channels: int, rows: Sequence[tuple[int, int, int, int]]) -> nn.ModuleList:
-    """The same with a depthwise separable convolution for the 3x3 one."""
-    extras = nn.ModuleList()
-    for out, narrow, stride, padding in rows:
-        depthwise = nn.Conv2d(narrow, narrow, 3, stride, padding, groups=narrow)
-        extras.append(nn.Sequential(nn.Conv2d(channels, narrow, 1), nn.ReLU(inplace=True),
-                                    nn.Sequential(depthwise, nn.ReLU(inplace=True), nn.Conv2d(narrow, out, 1))))
-        channels = out
-    return extras
+def plain(channels: int, out: int, narrow: int, stride: int, padding: int) -> nn.Sequential:
+    """SSD's: a 1x1 and a 3x3 convolution."""
+    return nn.Sequential(nn.Conv2d(channels, narrow, 1), nn.ReLU(inplace=True),
+                         nn.Conv2d(narrow, out, 3, stride, padding), nn.ReLU(inplace=True))
 
 
-def squeezenet_extras(channels: int, rows: Sequence[tuple[int, int, int, int]]) -> nn.ModuleList:
-    """The same after the last module of SqueezeNet, from which upstream does not predict."""
-    extras = separable_extras(512, rows)
+def plain_with_norm(channels: int, out: int, narrow: int, stride: int, padding: int) -> nn.Sequential:
+    """The same with batch norm."""
+    return nn.Sequential(nn.Conv2d(channels, narrow, 1, bias=False), nn.BatchNorm2d(narrow), nn.ReLU(inplace=True),
+                         nn.Conv2d(narrow, out, 3, stride, padding, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True))
+
+
+def separable(channels: int, out: int, narrow: int, stride: int, padding: int) -> nn.Sequential:
+    """`plain` with a depthwise separable convolution for the 3x3 one."""
+    depthwise = nn.Conv2d(narrow, narrow, 3, stride, padding, groups=narrow)
+    return nn.Sequential(nn.Conv2d(channels, narrow, 1), nn.ReLU(inplace=True),
+                         nn.Sequential(depthwise, nn.ReLU(inplace=True), nn.Conv2d(narrow, out, 1)))
+
+
+def after_squeezenet(channels: int, rows: Sequence[tuple[int, int, int, int]]) -> nn.ModuleList:
+    """`separable` ones, the first of them after the last module of SqueezeNet, from which upstream does not predict."""
+    extras = extra_maps(separable, 512, rows)
     extras[0] = nn.Sequential(Fire(channels, 64, 256, 256), *extras[0].children())
     return extras
 

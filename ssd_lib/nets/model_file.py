@@ -1,6 +1,7 @@
 """models/ssd.pt: a finished detector in one file, plain values and tensors only, so that nothing is ever unpickled."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ from torch import Tensor
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.files import atomic_write
 from ssd_lib.nets.ssd import SSD
+from ssd_lib.nets.torch_file import read_torch_file
 from ssd_lib.nets.zoo import NETS, build_net
 
 MODEL_PATH = Path("models/ssd.pt")
 MODEL_FORMAT = "ssd-model-1"
+BACKGROUND_NAME = "BACKGROUND"  # of label 0, where labels are written down
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class NetSpec:
         width_mult: width of the backbone.
         class_names: K names; label i is class_names[i - 1].
         source_ids: the K category ids of the data set that it was trained on.
+        prior_sizes: as of `build_net`; none for the published ones.
     """
 
     net: str
@@ -33,10 +37,18 @@ class NetSpec:
     width_mult: float
     class_names: tuple[str, ...]
     source_ids: tuple[int, ...]
+    prior_sizes: tuple[float, ...] = ()
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> "NetSpec":
+        """From what a file holds, where sequences may be lists and more may stand beside."""
+        found = [(field.name, values[field.name]) for field in fields(cls) if field.name in values]
+        known: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in found}
+        return cls(**known)
 
     def build(self, seed: int = 0) -> SSD:
         """A new net of this kind."""
-        return build_net(self.net, len(self.class_names), self.image_size, self.width_mult, seed)
+        return build_net(self.net, len(self.class_names), self.image_size, self.width_mult, self.prior_sizes, seed)
 
 
 @dataclass(frozen=True)
@@ -69,22 +81,30 @@ def load_model(path: Path = MODEL_PATH, device: torch.device | str = "cpu") -> M
         StateError: it is not there.
         InputError: it is not a model file of this project.
     """
+    if not path.exists():
+        raise StateError(f"{path}: missing. `dvc repro train` makes it when training is complete.")
+    content = read_torch_file(path, "a model file of this project, as `dvc repro train` makes it")
+    if not isinstance(content, dict) or content.get("format") != MODEL_FORMAT:
+        raise InputError(f"{path}: not a model file of this project: its format is not {MODEL_FORMAT!r}. `dvc repro train` "
+                         "makes one; `python -m ssd_lib.checkpoint convert` makes one of another file of weights.")
+    return build_model(path, content["spec"], content["weights"], content["about"], device)
+
+
+def build_model(path: Path, spec: Mapping[str, Any], weights: Mapping[str, Tensor], about: dict[str, Any],
+                device: torch.device | str) -> Model:
+    """A detector from what a file holds.
+
+    Raises:
+        InputError: the net is not known, or the weights are not its own.
+    """
+    known = NetSpec.from_plain(spec)
+    if known.net not in NETS:
+        raise InputError(f"{path}: its net is {known.net!r}; known are {', '.join(NETS)}. Take the version of this project "
+                         "that made it.")
+    net = known.build()
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
-        if not isinstance(content, dict) or content.get("format") != MODEL_FORMAT:
-            raise ValueError(f"its format is not {MODEL_FORMAT!r}")
-        spec = NetSpec(**content["spec"])
-        if spec.net not in NETS:
-            raise ValueError(f"its net is {spec.net!r}; known are {', '.join(NETS)}")
-        net = spec.build()
-        net.load_state_dict(content["weights"])
-    except FileNotFoundError as error:
-        raise StateError(f"{path}: missing. `dvc repro train` makes it when training is complete.") from error
-    except Exception as error:
-        raise InputError(f"{path}: not a model file of this project ({type(error).__name__}: {_first_line(error)}). "
-                         "`dvc repro train` makes one.") from error
-    return Model(net.to(device).eval(), spec, content["about"])
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0]
+        net.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(f"{path}: its weights are not those of its net, {known.net}: {str(error).splitlines()[-1].strip()}. "
+                         "Take the version of this project that made it.") from error
+    return Model(net.to(device).eval(), known, about)

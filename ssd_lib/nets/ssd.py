@@ -18,6 +18,7 @@ class SSD(nn.Module):
     Attributes:
         classes: K, the number of classes without the background.
         image_size: side of the square input in pixels.
+        rows, map_sizes: what the priors are made of: a row and a (height, width) in cells for each map.
         priors: (P, 4) float32, cxcywh in [0, 1].
         priors_xyxy: (P, 4) float32, xyxy.
     """
@@ -35,7 +36,8 @@ class SSD(nn.Module):
         self.classes, self.image_size = classes, image_size
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
-        priors = make_priors(rows, self._map_sizes(), image_size)
+        self.rows, self.map_sizes = tuple(rows), self._map_sizes()
+        priors = make_priors(self.rows, self.map_sizes, image_size)
         self.register_buffer("priors", priors, persistent=False)
         self.register_buffer("priors_xyxy", box_convert(priors, "cxcywh", "xyxy"), persistent=False)
 

@@ -2,24 +2,33 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
+from torchvision.models import resnet34, resnet50
 
-from ssd_lib.boxes.priors import PriorRow
-from ssd_lib.nets.backbones import LARGE, SMALL, MobileNetV2, mobilenet_v1, mobilenet_v3, squeezenet, vgg16_atrous
+from ssd_lib.boxes.priors import PriorRow, with_sizes
+from ssd_lib.nets.backbones import LARGE, SMALL, MobileNetV2, mobilenet_v1, mobilenet_v3, resnet, squeezenet, vgg16_atrous
 from ssd_lib.nets.heads import (
-    inverted_residual_extras,
+    after_squeezenet,
+    extra_maps,
+    inverted_residual,
     lite_heads,
     lite_heads_without_norm,
-    mobilenet_v3_extras,
-    plain_extras,
+    mobilenet_v3_block,
+    plain,
     plain_heads,
-    separable_extras,
-    squeezenet_extras,
+    plain_with_norm,
+    separable,
 )
 from ssd_lib.nets.ssd import SSD
+
+Colour = tuple[float, float, float]  # RGB, of pixels in [0, 255]
+IMAGENET_MEAN: Colour = (123.675, 116.28, 103.53)
+IMAGENET_STD: Colour = (58.395, 57.12, 57.375)
+VGG_MEAN: Colour = (123.0, 117.0, 104.0)
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,10 @@ class NetRow:
         extras: from the channels of the last map, and rows that begin with the channels of each extra map.
         heads: from the channels of the maps and the outputs wanted of each.
         priors: of each map.
-        mean, std: of RGB pixels in [0, 255].
+        mean, std: what the net subtracts from pixels in [0, 255], and divides them by.
+        imagenet: torchvision's name for weights of the backbone; None where it has none of this variant.
+        backbone_mean, backbone_std: what weights of a backbone alone were trained with.
+        is_upstreams: qfgaohao/pytorch-ssd has it, too.
     """
 
     backbone: Callable[[float], nn.Module]
@@ -39,8 +51,12 @@ class NetRow:
     extra_rows: tuple[tuple[Any, ...], ...]
     heads: Callable[[Sequence[int], Sequence[int]], nn.ModuleList]
     priors: tuple[PriorRow, ...]
-    mean: tuple[float, float, float] = (127.0, 127.0, 127.0)
-    std: tuple[float, float, float] = (128.0, 128.0, 128.0)
+    mean: Colour = (127.0, 127.0, 127.0)
+    std: Colour = (128.0, 128.0, 128.0)
+    imagenet: str | None = None
+    backbone_mean: Colour = IMAGENET_MEAN
+    backbone_std: Colour = IMAGENET_STD
+    is_upstreams: bool = True
 
 
 def _priors(strides: Sequence[int | None], pixels: Sequence[int], ratios: Sequence[tuple[float, ...]]) -> tuple[PriorRow, ...]:
@@ -49,31 +65,45 @@ def _priors(strides: Sequence[int | None], pixels: Sequence[int], ratios: Sequen
     return tuple(PriorRow(*row) for row in zip(strides, sizes[:-1], sizes[1:], ratios, strict=True))
 
 
+SSD_STRIDES, SSD_RATIOS = (8, 16, 32, 64, None, None), ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,))
 MOBILE_PRIORS = _priors((16, 32, 64, None, None, None), (60, 105, 150, 195, 240, 285, 330), [(2, 3)] * 6)
-VGG_PRIORS = _priors((8, 16, 32, 64, None, None), (30, 60, 111, 162, 213, 264, 315), [(2,), (2, 3), (2, 3), (2, 3), (2,), (2,)])
+VGG_PRIORS = _priors(SSD_STRIDES, (30, 60, 111, 162, 213, 264, 315), SSD_RATIOS)
+RESNET_PRIORS = _priors(SSD_STRIDES, (21, 45, 99, 153, 207, 261, 315), SSD_RATIOS)
 HALVING = ((512, 256, 2, 1), (256, 128, 2, 1), (256, 128, 2, 1), (256, 128, 2, 1))
+V2_ROWS = ((512, 0.2), (256, 0.25), (256, 0.5), (64, 0.25))
 V3_ROWS = ((512, 256), (256, 128), (256, 128), (64, 64))
+VGG_ROWS = ((512, 256, 2, 1), (256, 128, 2, 1), (256, 128, 1, 0), (256, 128, 1, 0))
+RESNET_ROWS = ((512, 256, 2, 1), (512, 256, 2, 1), (256, 128, 2, 1), (256, 128, 1, 0), (256, 128, 1, 0))
+SQUEEZENET_ROWS = ((512, 256, 2, 2), (512, 256, 2, 1), (256, 128, 2, 1), (256, 128, 2, 1), (256, 128, 2, 1))
 
 NETS = {
     "vgg16-ssd": NetRow(
-        lambda _: vgg16_atrous(), plain_extras, ((512, 256, 2, 1), (256, 128, 2, 1), (256, 128, 1, 0), (256, 128, 1, 0)),
-        plain_heads, VGG_PRIORS, mean=(123.0, 117.0, 104.0), std=(1.0, 1.0, 1.0)),
-    "mb1-ssd": NetRow(lambda _: mobilenet_v1(), plain_extras, HALVING, plain_heads, MOBILE_PRIORS),
-    "mb1-ssd-lite": NetRow(lambda _: mobilenet_v1(), separable_extras, HALVING, lite_heads_without_norm, MOBILE_PRIORS),
+        lambda _: vgg16_atrous(), partial(extra_maps, plain), VGG_ROWS, plain_heads, VGG_PRIORS, VGG_MEAN, (1.0, 1.0, 1.0),
+        "VGG16_Weights.IMAGENET1K_FEATURES", VGG_MEAN, (1.0, 1.0, 1.0)),
+    "mb1-ssd": NetRow(lambda _: mobilenet_v1(), partial(extra_maps, plain), HALVING, plain_heads, MOBILE_PRIORS),
+    "mb1-ssd-lite": NetRow(
+        lambda _: mobilenet_v1(), partial(extra_maps, separable), HALVING, lite_heads_without_norm, MOBILE_PRIORS),
     "mb2-ssd-lite": NetRow(
-        MobileNetV2, inverted_residual_extras, ((512, 0.2), (256, 0.25), (256, 0.5), (64, 0.25)), lite_heads, MOBILE_PRIORS),
+        MobileNetV2, partial(extra_maps, inverted_residual), V2_ROWS, lite_heads, MOBILE_PRIORS,
+        imagenet="MobileNet_V2_Weights.IMAGENET1K_V1"),
     "mb3-large-ssd-lite": NetRow(
-        lambda _: mobilenet_v3(LARGE, cut=12), mobilenet_v3_extras, V3_ROWS, lite_heads, MOBILE_PRIORS),
+        lambda _: mobilenet_v3(LARGE, cut=12), partial(extra_maps, mobilenet_v3_block), V3_ROWS, lite_heads, MOBILE_PRIORS),
     "mb3-small-ssd-lite": NetRow(
-        lambda _: mobilenet_v3(SMALL, cut=8), mobilenet_v3_extras, V3_ROWS, lite_heads, MOBILE_PRIORS),
+        lambda _: mobilenet_v3(SMALL, cut=8), partial(extra_maps, mobilenet_v3_block), V3_ROWS, lite_heads, MOBILE_PRIORS),
     "sq-ssd-lite": NetRow(
-        lambda _: squeezenet(), squeezenet_extras,
-        ((512, 256, 2, 2), (512, 256, 2, 1), (256, 128, 2, 1), (256, 128, 2, 1), (256, 128, 2, 1)),
-        lite_heads_without_norm, MOBILE_PRIORS),
+        lambda _: squeezenet(), after_squeezenet, SQUEEZENET_ROWS, lite_heads_without_norm, MOBILE_PRIORS,
+        imagenet="SqueezeNet1_1_Weights.IMAGENET1K_V1"),
+    "resnet34-ssd": NetRow(
+        lambda _: resnet(resnet34), partial(extra_maps, plain_with_norm), RESNET_ROWS, plain_heads, RESNET_PRIORS,
+        IMAGENET_MEAN, IMAGENET_STD, "ResNet34_Weights.IMAGENET1K_V1", is_upstreams=False),
+    "resnet50-ssd": NetRow(
+        lambda _: resnet(resnet50), partial(extra_maps, plain_with_norm), RESNET_ROWS, plain_heads, RESNET_PRIORS,
+        IMAGENET_MEAN, IMAGENET_STD, "ResNet50_Weights.IMAGENET1K_V1", is_upstreams=False),
 }
 
 
-def build_net(name: str, classes: int, image_size: int, width_mult: float, seed: int = 0) -> SSD:
+def build_net(name: str, classes: int, image_size: int, width_mult: float = 1.0, prior_sizes: Sequence[float] = (),
+              seed: int = 0) -> SSD:
     """Build a net with new weights.
 
     Args:
@@ -81,21 +111,23 @@ def build_net(name: str, classes: int, image_size: int, width_mult: float, seed:
         classes: K, the number of classes without the background.
         image_size: side of the square input in pixels.
         width_mult: width of the backbone; 1.0 is the published net.
+        prior_sizes: one more than the net has maps, as fractions of the image; none for the published ones.
         seed: of the weights. The global generator of torch is left as it was.
     """
     row = NETS[name]
+    priors = with_sizes(row.priors, prior_sizes) if prior_sizes else row.priors
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = row.backbone(width_mult)
         channels: list[int] = list(backbone.out_channels)  # type: ignore[arg-type]
         extras = row.extras(channels[-1], row.extra_rows)
         channels += [extra[0] for extra in row.extra_rows]
-        per_cell = [prior.boxes_per_cell for prior in row.priors]
+        per_cell = [prior.boxes_per_cell for prior in priors]
         class_heads = row.heads(channels, [n * (classes + 1) for n in per_cell])
         box_heads = row.heads(channels, [n * 4 for n in per_cell])
         for module in (extras, class_heads, box_heads):
             module.apply(_init_convolution)
-        return SSD(backbone, extras, class_heads, box_heads, classes, row.priors, image_size, row.mean, row.std)
+        return SSD(backbone, extras, class_heads, box_heads, classes, priors, image_size, row.mean, row.std)
 
 
 def _init_convolution(module: nn.Module) -> None:

@@ -1,7 +1,6 @@
 """A data set of the user's own, in COCO form, where it lies: found, listed and hashed; nothing is copied or changed."""
 
 import json
-import os
 import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from ssd_lib.errors import InputError
-from ssd_lib.files import sha256
+from ssd_lib.files import in_project, sha256
 from ssd_lib.manifest import Manifest, Split
 from ssd_lib.params import DataParams, RuntimeParams
 
@@ -36,7 +35,7 @@ def local(data: DataParams, runtime: RuntimeParams) -> Manifest:
     Raises:
         InputError: no such folder, no annotation file or image folder for train or val, or more than one.
     """
-    root = Path(os.environ.get("DVC_ROOT", "."), Path(data.paths[0]).expanduser()).resolve()
+    root = in_project(data.paths[0]).resolve()
     if not root.is_dir():
         raise InputError(f"data.paths: {root} is not a folder; source: local takes one in COCO form. "
                          "Correct params.yaml.")

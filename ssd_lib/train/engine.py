@@ -14,7 +14,7 @@ from ssd_lib.data.dataset import Batch
 from ssd_lib.distributed import meet, rank_and_size, sum_over_processes
 from ssd_lib.nets.ssd import SSD
 from ssd_lib.params import TrainParams
-from ssd_lib.train.optim import learning_rate, set_learning_rate
+from ssd_lib.train.optim import learning_rate, set_learning_rate, set_training_mode
 from ssd_lib.train.state import TrainState
 
 
@@ -39,7 +39,7 @@ def train_epoch(state: TrainState, replica: nn.Module, batches: Iterable[Batch],
         steps: of a whole epoch.
         params, device, precision: as in params.yaml, resolved.
     """
-    state.net.train()
+    set_training_mode(state.net, params.freeze)
     rank, _ = rank_and_size()
     for step, batch in zip(range(state.step, steps), batches, strict=False):  # range first: zip would eat a batch too many
         position = state.epoch * steps + step

@@ -25,11 +25,12 @@ from ssd_lib.device import choose_algorithms, pick_device
 from ssd_lib.distributed import launch, meet, process_count, rank_and_size, share_buffers, sum_over_processes
 from ssd_lib.errors import StateError, Stopped
 from ssd_lib.manifest import FIXED_FOLDER, HEAL, Manifest
-from ssd_lib.nets.model_file import MODEL_PATH, NetSpec
+from ssd_lib.nets.model_file import MODEL_PATH
 from ssd_lib.params import Params
 from ssd_lib.processes import die_with_parent
 from ssd_lib.train.engine import train_epoch, validation_losses
 from ssd_lib.train.given import given_path
+from ssd_lib.train.initial import initial_weights, make_spec, report_priors
 from ssd_lib.train.journal import StepJournal
 from ssd_lib.train.optim import learning_rate
 from ssd_lib.train.precision import pick_precision
@@ -60,7 +61,7 @@ def fit(params: Params, manifest: Manifest, measure: Measure, draw: Draw) -> str
     plain = params.model_dump(mode="json", include={"data", "fix", "model", "train"})
     digest = data_digest(FIXED_FOLDER)
     fingerprint = make_fingerprint(plain, digest)
-    spec = NetSpec(**params.model.model_dump(), class_names=train_set.class_names, source_ids=train_set.source_ids)
+    spec = make_spec(params.model, train_set)
     own = runs_folder() / "resume" / fingerprint
     with only_writer(CHECKPOINTS.parent), only_writer(own):
         with only_writer(CHECKPOINTS.parent, WRITER_LOCK):
@@ -72,14 +73,16 @@ def fit(params: Params, manifest: Manifest, measure: Measure, draw: Draw) -> str
         start, lines = choose_start(plain, fingerprint, digest, asdict(spec), CHECKPOINTS, journal)
         needed = [own] if resume in MODES else [own, given_path(resume).parent]
         lines += prune(journal, needed, params.runtime.keep_runs, params.runtime.keep_days)
-        print(*lines, sep="\n", end="\n" if lines else "", flush=True)
+        weights, begun = (None, []) if start is not None else initial_weights(spec, params.model, params.train.seed)
+        lines += [*begun, report_priors(spec.build(), train_set, is_fitted=params.model.priors == "auto")]
+        print(*lines, sep="\n", flush=True)
         seed, size = params.train.seed, params.model.image_size
         on_gpu = params.runtime.device != "cpu" and torch.cuda.is_available()
         return launch(_train_process, processes, on_gpu, Job(
             params, plain, spec,
             DetectionDataset(train_set, manifest.path, build_transform(params.train.augmentation, size), seed),
             DetectionDataset(val_set, manifest.path, build_transform("none", size)),
-            digest, fingerprint, start, measure, draw))
+            digest, fingerprint, start, weights, measure, draw))
 
 
 def _train_process(job: Job) -> str:
@@ -88,7 +91,7 @@ def _train_process(job: Job) -> str:
     device = pick_device(_own_device() if size > 1 else job.params.runtime.device)
     precision = pick_precision(job.params.train.precision, device)
     choose_algorithms(job.params.train.deterministic)
-    state = new_state(job.spec, job.params.train, device, precision)
+    state = new_state(job.spec, job.params.train, device, precision, job.weights)
     if job.start is not None:
         restore(state, job.start)
         if (job.start.params["train"]["ap_every_epochs"] > 0) != (job.params.train.ap_every_epochs > 0):

@@ -1,6 +1,5 @@
 """`train.resume: PATH`: a checkpoint, ours or of kaboom-labs, that is continued on purpose, with the parameters as they are."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,10 @@ import torch
 
 from ssd_lib.checkpoint.combo import CHECKPOINTS, ComboCheckpoint, read_checkpoint
 from ssd_lib.checkpoint.kaboom import read_kaboom
+from ssd_lib.checkpoint.weights import UNIT_PIXELS, classes_of
 from ssd_lib.errors import InputError
+from ssd_lib.files import in_project
+from ssd_lib.nets.input_scale import rescale_input
 from ssd_lib.nets.model_file import NetSpec
 from ssd_lib.nets.upstream import from_upstream
 
@@ -23,15 +25,26 @@ def given_path(resume: str) -> Path:
     Raises:
         InputError: it is no file, or one that the run would overwrite.
     """
-    path = Path(resume).expanduser()
-    if not path.is_absolute():
-        path = Path(os.environ.get("DVC_ROOT", ".")) / path
+    path = in_project(resume)
     if path.parent.resolve() == CHECKPOINTS.resolve():
         raise InputError(f"params.yaml: train.resume is '{resume}', which the run itself would overwrite; a file in another "
                          f"folder is needed. Copy it: cp {resume} my.pt")
     if not path.is_file():
         raise InputError(f"params.yaml: train.resume is '{resume}', which is no file ({path}); allowed are auto, never, "
                          "or the path of a combo checkpoint.")
+    return path
+
+
+def weights_path(key: str, source: str) -> Path:
+    """The file that `model.weights` or `model.backbone_weights` names.
+
+    Raises:
+        InputError: it is no file.
+    """
+    path = in_project(source)
+    if not path.is_file():
+        raise InputError(f"params.yaml: model.{key} is '{source}', which is no file ({path}); allowed are none"
+                         f"{', imagenet' if key == 'backbone_weights' else ''}, or the path of a file of weights.")
     return path
 
 
@@ -64,8 +77,8 @@ def read_given(resume: str, params: Groups, digest: str, spec: Mapping[str, Any]
 
 def _check(start: ComboCheckpoint, resume: str, params: Groups, spec: Mapping[str, Any]) -> None:
     """Refuse what cannot be continued, by name."""
-    faults = [f"{key} {start.spec[key]} is not {spec[key]}" for key in ("net", "image_size", "width_mult", "class_names")
-              if start.spec[key] != spec[key]]
+    structure = ("net", "image_size", "width_mult", "class_names", "prior_sizes")
+    faults = [f"{key} {start.spec.get(key)} is not {spec[key]}" for key in structure if start.spec.get(key, ()) != spec[key]]
     before, now = start.params["train"]["optimizer"], params["train"]["optimizer"]
     if before != now:
         faults.append(f"optimizer {before} is not {now}")
@@ -82,13 +95,18 @@ def _from_kaboom(path: Path, reason: InputError, params: Groups, digest: str,
         foreign = read_kaboom(path)
     except InputError:
         raise reason from None
-    net = NetSpec(**spec).build()
+    net = NetSpec.from_plain(spec).build()
+    own, where = net.state_dict(), str(path)
+    weights = from_upstream(foreign.weights, own, where)
+    if (classes := classes_of(weights, own, net.classes)) != net.classes:
+        raise InputError(f"{where}: cannot be continued: it is of {classes} classes, and the data has {net.classes}. To begin "
+                         "from its backbone, give it as model.weights, and set train.resume: auto.")
     start = ComboCheckpoint(
         fingerprint="", params=dict(params), data_digest=digest, spec=dict(spec), epoch=foreign.epochs, step=0,
-        weights=from_upstream(foreign.weights, net, str(path)), average={}, optimizer={}, scaler={},
+        weights=rescale_input(weights, net, *UNIT_PIXELS), average={}, optimizer={}, scaler={},
         totals=torch.zeros(3, dtype=torch.float64), best=None, history=[], versions={})
     return start, (
         f"WARNING {path} is a combo checkpoint of kaboom-labs/pytorch-ssd. Its weights and its {foreign.epochs} epochs are "
         "taken. Its scheduler is not to be trusted (once resumed, it drove a copy of the optimizer): the learning rate is that "
-        "of params.yaml, and the optimizer begins anew. Its weights saw pixels in [0, 1]; this net sees "
-        f"(x - {net.mean[0].item():g}) / {net.std[0].item():g}, and needs some epochs to get used to that.")
+        "of params.yaml, and the optimizer begins anew. Its weights were trained on pixels in [0, 1]; the first convolution is "
+        f"rescaled to those of this net, (x - {net.mean[0].item():g}) / {net.std[0].item():g}.")

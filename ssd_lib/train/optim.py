@@ -1,4 +1,5 @@
-"""The optimizer and its learning rate, a pure function of the step: there is no scheduler whose state could be lost."""
+"""What is trained and how fast. The learning rate is a pure function of the step: there is no scheduler whose state could be
+lost."""
 
 import math
 
@@ -6,14 +7,26 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from ssd_lib.nets.ssd import SSD
 from ssd_lib.params import TrainParams
 
 
-def make_optimizer(net: nn.Module, params: TrainParams) -> Optimizer:
-    """SGD with Nesterov momentum, or AdamW; norms and biases are not decayed."""
-    decayed = [p for p in net.parameters() if p.ndim > 1]
-    plain = [p for p in net.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": params.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+def make_optimizer(net: SSD, params: TrainParams) -> Optimizer:
+    """SGD with Nesterov momentum, or AdamW, with two groups of parameters, those of convolutions and the rest, for each of:
+    backbone, extra maps, heads.
+
+    Frozen parameters are in it, too, so that a run may be continued with others frozen: without a gradient they are left alone.
+    """
+    parts = (([net.backbone], params.backbone_lr), ([net.extras], params.extras_lr),
+             ([net.class_heads, net.box_heads], params.lr))
+    groups = []
+    for modules, rate in parts:
+        own = [p for module in modules for p in module.parameters()]
+        share = 1.0 if rate == "auto" else rate / params.lr
+        groups += [
+            {"params": [p for p in own if p.ndim > 1], "rate_share": share, "weight_decay": params.weight_decay},
+            {"params": [p for p in own if p.ndim <= 1], "rate_share": share,
+             "weight_decay": params.weight_decay if params.decay_norms else 0.0}]
     if params.optimizer == "adam":
         return torch.optim.AdamW(groups, lr=params.lr)
     return torch.optim.SGD(groups, lr=params.lr, momentum=params.momentum, nesterov=params.momentum > 0)
@@ -41,6 +54,24 @@ def learning_rate(step: int, total_steps: int, warmup_steps: float, params: Trai
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
-    """Give every parameter group the same rate."""
+    """Give every parameter group its share of the rate."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["rate_share"]
+
+
+def freeze(net: SSD, which: str) -> None:
+    """Keep gradients from the parts that `train.freeze` names."""
+    for module in frozen_parts(net, which):
+        module.requires_grad_(False)
+
+
+def set_training_mode(net: SSD, which: str) -> None:
+    """Training mode, but for frozen parts, whose batch norms would go on averaging."""
+    net.train()
+    for module in frozen_parts(net, which):
+        module.eval()
+
+
+def frozen_parts(net: SSD, which: str) -> list[nn.Module]:
+    """The modules that `train.freeze` names."""
+    return {"none": [], "backbone": [net.backbone], "all-but-heads": [net.backbone, net.extras]}[which]

@@ -9,8 +9,8 @@ from typing import Any
 
 from ssd_lib.checkpoint.combo import BEST, LAST, PREVIOUS, ComboCheckpoint, read_checkpoint
 from ssd_lib.errors import InputError
-from ssd_lib.files import link_or_copy, sha256
-from ssd_lib.train.given import given_path, read_given
+from ssd_lib.files import in_project, link_or_copy, sha256
+from ssd_lib.train.given import given_path, read_given, weights_path
 
 # Keys of `train` that do not shape the weights of an epoch: changing them continues a run.
 SHAPELESS = {"epochs", "checkpoint_minutes", "ap_every_epochs", "select", "resume"}
@@ -19,7 +19,7 @@ MODES = ("auto", "never")
 
 def runs_folder() -> Path:
     """runs/ of the main repository, out of reach of DVC, which rolls the workspace back before `dvc exp run`."""
-    return Path(os.environ.get("DVC_ROOT", ".")) / "runs"
+    return in_project("runs")
 
 
 def data_digest(folder: Path) -> str:
@@ -32,12 +32,18 @@ def make_fingerprint(params: Mapping[str, Mapping[str, Any]], digest: str) -> st
     """Name a run by all that shapes its result: `model`, `train` without SHAPELESS, and the data.
 
     The groups `data` and `fix` count through the bytes of data/fixed that they lead to, so that the same images from
-    another mirror continue a run. A run that continues a given checkpoint is named by that file's content, too.
+    another mirror continue a run. Files that a run begins from count by their content, too.
+
+    Raises:
+        InputError: such a file is not there.
     """
     shaping = {"model": dict(params["model"]), "train": _shaping(params["train"]), "data": digest}
     resume = params["train"]["resume"]
     if resume not in MODES:
         shaping["parent"] = sha256(given_path(resume))
+    for key, plain in (("weights", ("none",)), ("backbone_weights", ("none", "imagenet"))):
+        if (source := params["model"][key]) not in plain:
+            shaping[key] = sha256(weights_path(key, source))
     return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ssd_lib.checkpoint.combo import BEST, CHECKPOINTS, ComboCheckpoint, read_checkpoint, save_checkpoint
 from ssd_lib.data.dataset import DetectionDataset
@@ -39,6 +40,8 @@ class Job:
 
     Attributes:
         plain: the groups data, fix, model, train of `params` as plain values.
+        start: where to continue.
+        weights: to begin from where nothing is continued; None for new ones.
         measure, draw: what validation does beside the loss: AP, and a picture. Handed in, for `infer` is another room.
     """
 
@@ -50,6 +53,7 @@ class Job:
     digest: str
     fingerprint: str
     start: ComboCheckpoint | None
+    weights: dict[str, Tensor] | None
     measure: Measure
     draw: Draw
 
@@ -141,8 +145,7 @@ def finish(job: Job, state: TrainState) -> str:
     """Write the model and the reports of a complete run."""
     weights = state.final_net.state_dict()
     if job.params.train.select == "best" and (CHECKPOINTS / BEST).exists():
-        best = read_checkpoint(CHECKPOINTS / BEST)
-        weights = _averaged(best.average) or best.weights
+        weights = read_checkpoint(CHECKPOINTS / BEST).final_weights
     last = state.history[-1]
     save_model(MODEL_PATH, job.spec, weights, {"fingerprint": job.fingerprint, "params": job.plain, "metrics": dict(last)})
     write_history(HISTORY_PATH, state.history)
@@ -151,7 +154,3 @@ def finish(job: Job, state: TrainState) -> str:
     return f"train: {state.epoch} epochs of {len(job.train_set)} images, loss {last['train_loss']:.3f}, " + (
         f"AP50 {last['AP50']:.3f}, " if last.get("AP50") is not None else "") + f"model in {MODEL_PATH}"
 
-
-def _averaged(average: Mapping[str, Any]) -> dict[str, Any]:
-    """The weights in the state dict of an AveragedModel."""
-    return {key.removeprefix("module."): value for key, value in average.items() if key.startswith("module.")}

@@ -17,7 +17,7 @@ from ssd_lib.checkpoint.combo import ComboCheckpoint
 from ssd_lib.nets.model_file import NetSpec
 from ssd_lib.nets.ssd import SSD
 from ssd_lib.params import TrainParams
-from ssd_lib.train.optim import make_optimizer
+from ssd_lib.train.optim import freeze, make_optimizer
 
 VERSIONS = {
     "python": platform.python_version(),
@@ -53,9 +53,14 @@ class TrainState:
         return self.net if self.average is None else cast(SSD, self.average.module)
 
 
-def new_state(spec: NetSpec, params: TrainParams, device: torch.device, precision: torch.dtype) -> TrainState:
-    """The state before the first step; the same `params.seed` gives the same weights."""
-    net = spec.build(params.seed).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+def new_state(spec: NetSpec, params: TrainParams, device: torch.device, precision: torch.dtype,
+              weights: Mapping[str, Tensor] | None = None) -> TrainState:
+    """The state before the first step, from given weights or from new ones, which `params.seed` alone makes."""
+    net = spec.build(params.seed)
+    if weights is not None:
+        net.load_state_dict(weights)
+    net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    freeze(net, params.freeze)
     average = None
     if params.ema_decay > 0:
         average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(params.ema_decay), use_buffers=True)

@@ -1,15 +1,12 @@
 """The nets: upstream's figures, any size, and a net that learns."""
 
-import json
-import math
-import zlib
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from golden import UPSTREAM_NETS, golden_weights, read_golden
 
 from ssd_lib.boxes.coder import decode, encode
 from ssd_lib.boxes.loss import multibox_loss
@@ -19,27 +16,14 @@ from ssd_lib.nets.upstream import from_upstream
 from ssd_lib.nets.zoo import NETS, build_net
 from ssd_lib.params import ModelParams
 
-
-def _weight(name: str, shape: list[int]) -> Tensor:
-    """The golden figures' weights, made from an entry's name (their README says how)."""
-    if name.endswith("num_batches_tracked"):
-        return torch.zeros(shape, dtype=torch.int64)
-    x = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(math.prod(shape)).reshape(shape)
-    if name.endswith("running_var"):
-        x = 1 + 0.1 * abs(x)
-    elif len(shape) == 4:
-        x = x * math.sqrt(2 / math.prod(shape[1:])) * (0.1 if "headers" in name else 1)
-    else:
-        x = 0.1 * x + (1 if name.endswith("weight") else 0)
-    return torch.from_numpy(x.astype(np.float32))
+LARGE_NETS = ("vgg16-ssd", "resnet34-ssd", "resnet50-ssd")  # their last maps need 272 pixels
 
 
-@pytest.mark.parametrize("name", list(NETS))
+@pytest.mark.parametrize("name", UPSTREAM_NETS)
 def test_net_computes_what_upstream_s_does(name: str, shared_data: Path) -> None:
-    golden = json.loads((shared_data / "upstream" / f"{name}.json").read_text())
+    golden = read_golden(shared_data, name)
     net = build_net(name, classes=20, image_size=300, width_mult=1.0).eval()
-    theirs = {entry[0]: _weight(*entry) for entry in golden["entries"]}
-    net.load_state_dict(from_upstream(theirs, net, "golden"))
+    net.load_state_dict(from_upstream(golden_weights(golden), net.state_dict(), "golden"))
     assert sum(p.numel() for p in net.parameters()) == golden["parameters"]
     assert len(net.priors) == golden["priors"]
 
@@ -52,7 +36,8 @@ def test_net_computes_what_upstream_s_does(name: str, shared_data: Path) -> None
 
 
 @pytest.mark.parametrize(("name", "size"), [
-    *((name, size) for name in NETS for size in (64, 160, 320) if name != "vgg16-ssd"), ("vgg16-ssd", 272), ("vgg16-ssd", 320)])
+    *((name, size) for name in NETS for size in (64, 160, 320) if name not in LARGE_NETS),
+    *((name, size) for name in LARGE_NETS for size in (272, 320))])
 def test_priors_follow_the_maps_at_any_size(name: str, size: int) -> None:
     net = build_net(name, classes=3, image_size=size, width_mult=0.5 if name == "mb2-ssd-lite" else 1.0).eval()
     with torch.no_grad():
@@ -72,7 +57,7 @@ def test_the_names_in_params_are_the_table_s() -> None:
 
 def test_the_seed_alone_makes_the_weights() -> None:
     before = torch.random.get_rng_state()
-    one, same, other = (build_net("mb2-ssd-lite", 3, 64, 0.25, seed).state_dict() for seed in (5, 5, 6))
+    one, same, other = (build_net("mb2-ssd-lite", 3, 64, 0.25, seed=seed).state_dict() for seed in (5, 5, 6))
     assert all(torch.equal(one[key], same[key]) for key in one)
     assert not torch.equal(one["class_heads.0.0.weight"], other["class_heads.0.0.weight"])
     assert torch.equal(before, torch.random.get_rng_state())

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 from checkpoint.test_kaboom import write_kaboom
-from nets.test_upstream import upstream_names
 from tiny_run import assert_same_weights, make_workspace, run_stage, set_params, set_runtime
 
 from ssd_lib.checkpoint.combo import BEST, LAST, PREVIOUS, read_checkpoint
+from ssd_lib.nets.upstream import to_upstream
 from ssd_lib.nets.zoo import build_net
 from ssd_lib.train.resume import differences
 from ssd_lib.train.stopping import StopRequested, StopWish
@@ -159,20 +159,20 @@ def test_a_given_checkpoint_continues_with_edited_parameters(workspace: Path) ->
     assert "continuing from my.pt" in edited.stdout
     last = read_checkpoint(workspace / CHECKPOINTS / LAST)
     assert last.position == (2, 0)
-    assert [group["weight_decay"] for group in last.optimizer["param_groups"]] == [0.5, 0.0]
+    assert [group["weight_decay"] for group in last.optimizer["param_groups"]] == [0.5, 0.0] * 3
     assert not last.average
 
 
 def test_a_checkpoint_of_kaboom_labs_gives_its_weights_and_its_epoch(workspace: Path) -> None:
     net = build_net("mb2-ssd-lite", 2, 64, 0.1, seed=7)
-    write_kaboom(workspace / "COMBO_CHECKPOINT_x.pth", net, epoch=0, prefix="module.", names=upstream_names(net))
+    write_kaboom(workspace / "COMBO_CHECKPOINT_x.pth", net, epoch=0, prefix="module.", names=to_upstream(net.state_dict()))
     set_params(workspace, resume="COMBO_CHECKPOINT_x.pth", optimizer="sgd", ema_decay=0.0)
     continued = run_stage(workspace, kill_at="in-validation-1:SIGTERM")
     assert continued.returncode == 128 + signal.SIGTERM, continued.stderr
     assert "its 1 epochs are taken. Its scheduler is not to be trusted" in continued.stdout
     last = read_checkpoint(workspace / CHECKPOINTS / LAST)
     assert last.position == (1, 3)
-    start, now = next(iter(net.state_dict().values())), next(iter(last.weights.values()))
+    start, now = (weights["box_heads.0.0.weight"] for weights in (net.state_dict(), last.weights))
     assert 0 < (start - now).abs().max() < 0.1, "three steps away from the file's weights"
     again = run_stage(workspace)
     assert "continuing at epoch 2/2, step 3" in again.stdout

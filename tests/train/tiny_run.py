@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import sys
+from collections.abc import Mapping
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -58,12 +59,13 @@ def make_workspace(folder: Path, images: int = 12) -> Path:
     return folder
 
 
-def set_params(folder: Path, **train: Any) -> None:
-    """Write params.yaml: the shipped one, made tiny, with these keys of `train`."""
+def set_params(folder: Path, model: Mapping[str, Any] | None = None, **train: Any) -> None:
+    """Write params.yaml: the shipped one, made tiny, with these keys of `train`, and of `model`."""
     tree = yaml.safe_load((ROOT / "params.yaml").read_text())
     for group, values in TINY.items():
         tree[group].update(values)
     tree["train"].update(train)
+    tree["model"].update(model or {})
     (folder / "params.yaml").write_text(yaml.safe_dump(tree))
 
 

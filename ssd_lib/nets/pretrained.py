@@ -1,0 +1,73 @@
+"""Weights of a backbone alone: torchvision's of ImageNet, or a file of such."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+from torchvision.models import get_weight
+
+from ssd_lib.errors import InputError
+from ssd_lib.files import in_project
+from ssd_lib.nets.input_scale import rescale_input
+from ssd_lib.nets.ssd import SSD
+from ssd_lib.nets.torch_file import read_torch_file
+from ssd_lib.nets.zoo import NETS
+
+KEY = "params.yaml: model.backbone_weights"
+BACKBONE = "backbone."
+
+
+def with_backbone_weights(net: SSD, name: str, source: str) -> tuple[dict[str, Tensor], str]:
+    """The state dict of a new net with a backbone that has learned from other images, and a line to tell the user.
+
+    Weights are laid onto the backbone in their order for as long as the shapes are the same: a classifier at their end is left
+    over. The first convolution is rescaled to the pixels that this net sees.
+
+    Args:
+        net: with new weights.
+        name: its key in `NETS`.
+        source: "imagenet", or the path of a state dict with torchvision's layout (upstream's files have it, too).
+
+    Raises:
+        InputError: there are no such weights, they cannot be had, or they are of another net.
+    """
+    where, weights = _imagenet(name) if source == "imagenet" else _read(source)
+    own = {key: value for key, value in net.state_dict().items() if key.startswith(BACKBONE) and not _is_counter(key)}
+    theirs = [value for key, value in weights.items() if not _is_counter(key)]
+    fitting: dict[str, Tensor] = {}
+    for (key, place), value in zip(own.items(), theirs, strict=False):
+        if value.shape != place.shape:
+            break
+        fitting[key] = value.to(place.dtype)
+    if 2 * len(fitting) < len(own):
+        raise InputError(f"{where}: not the weights of {name}'s backbone: {len(fitting)} of its {len(own)} tensors have the "
+                         "shape that is needed there, and more than half must. Check model.net, model.width_mult and the file.")
+    row = NETS[name]
+    result = rescale_input({**net.state_dict(), **fitting}, net, row.backbone_mean, row.backbone_std)
+    new = "" if len(fitting) == len(own) else f"; {', '.join(list(own)[len(fitting):])} begin anew"
+    return result, f"backbone: {len(fitting)} of {len(own)} tensors from {where}{new}"
+
+
+def _imagenet(name: str) -> tuple[str, Mapping[str, Tensor]]:
+    wanted = NETS[name].imagenet
+    if wanted is None:
+        known = ", ".join(net for net, row in NETS.items() if row.imagenet)
+        raise InputError(f"{KEY} is imagenet: torchvision has no weights for the backbone of {name}; it has them for {known}. "
+                         "Take none, or a path; or give a whole detector as model.weights.")
+    weights = get_weight(wanted)
+    try:
+        return wanted, weights.get_state_dict(progress=True, check_hash=True)
+    except (OSError, RuntimeError) as error:  # no network; another hash
+        raise InputError(f"{KEY} is imagenet: {weights.url} cannot be had ({error}). Fetch that file on another machine and "
+                         "give its path, or set none.") from error
+
+
+def _read(source: str) -> tuple[str, Mapping[str, Tensor]]:
+    weights = read_torch_file(in_project(source), f"a file of weights, as model.backbone_weights ('{source}') must name")
+    if not isinstance(weights, Mapping) or not weights or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise InputError(f"{source}: holds no state dict of a backbone, which model.backbone_weights needs. If it is a whole "
+                         "detector, give it as model.weights.")
+    return source, weights
+
+
+def _is_counter(key: str) -> bool:
+    return key.endswith("num_batches_tracked")

@@ -1,0 +1,52 @@
+"""How well priors cover boxes, and sizes that cover them better."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchvision.ops import box_convert, box_iou
+
+from ssd_lib.boxes.prior_fit import GOOD_IOU, best_ious, fit_sizes
+from ssd_lib.boxes.priors import PriorRow, make_priors, sizes_of, with_sizes
+
+ROWS = (PriorRow(16, 0.2, 0.35, (2, 3)), PriorRow(None, 0.35, 0.6, (2,)), PriorRow(None, 0.6, 1.1, (2, 3)))
+MAPS = ((10, 10), (5, 5), (2, 2))
+SIZE = 160
+
+
+def _boxes(seed: int, count: int, longest: float = 0.9) -> np.ndarray:
+    dice = np.random.default_rng(seed)
+    corner, sides = dice.uniform(0, 0.9, (count, 2)), dice.uniform(0.01, longest, (count, 2))
+    return np.concatenate([corner, np.minimum(corner + sides, 1)], axis=1)
+
+
+@given(st.integers(0, 10**6))
+def test_the_nearest_priors_are_the_best_of_all(seed: int) -> None:
+    boxes = _boxes(seed, 20)
+    priors = box_convert(make_priors(ROWS, MAPS, SIZE).double(), "cxcywh", "xyxy")
+    wanted = box_iou(torch.from_numpy(boxes), priors).amax(dim=1).numpy()
+    assert best_ious(boxes, ROWS, MAPS, SIZE) == pytest.approx(wanted, abs=1e-6)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10**6), st.floats(0.05, 0.9))
+def test_fitted_sizes_rise_and_cover_no_fewer_boxes(seed: int, longest: float) -> None:
+    boxes = _boxes(seed, 40, longest)
+    sizes = fit_sizes(boxes, ROWS, MAPS, SIZE)
+    assert list(sizes) == sorted(set(sizes))
+    before, after = ((best_ious(boxes, rows, MAPS, SIZE) >= GOOD_IOU).mean() for rows in (ROWS, with_sizes(ROWS, sizes)))
+    assert after >= before
+
+
+def test_small_boxes_get_small_priors() -> None:
+    centres = np.random.default_rng(0).integers(0, 10, (200, 2)) / 10 + 0.05  # of the first map's cells
+    boxes = np.concatenate([centres - 0.03, centres + 0.03], axis=1)
+    assert (best_ious(boxes, ROWS, MAPS, SIZE) >= GOOD_IOU).mean() == 0
+    sizes = fit_sizes(boxes, ROWS, MAPS, SIZE)
+    assert (best_ious(boxes, with_sizes(ROWS, sizes), MAPS, SIZE) >= GOOD_IOU).mean() == 1
+    assert fit_sizes(boxes, ROWS, MAPS, SIZE) == sizes
+
+
+def test_rows_and_sizes_are_two_forms_of_the_same() -> None:
+    assert with_sizes(ROWS, sizes_of(ROWS)) == ROWS

@@ -1,0 +1,156 @@
+"""Weights of a detector from any file that holds some."""
+
+import zipfile
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+from checkpoint.conftest import Make, Places
+from checkpoint.test_kaboom import write_kaboom
+
+from ssd_lib.checkpoint.combo import LAST
+from ssd_lib.checkpoint.weights import fit_weights, read_weights
+from ssd_lib.errors import InputError
+from ssd_lib.nets.model_file import NetSpec, save_model
+from ssd_lib.nets.upstream import to_upstream
+
+SPEC = NetSpec("mb2-ssd-lite", 64, 0.1, ("cat", "dog"), (17, 18))
+OTHERS = replace(SPEC, class_names=("bus", "car", "tram"), source_ids=(1, 2, 3))
+NEW = SPEC.build(seed=1)
+
+
+def _is_loaded(weights: dict[str, torch.Tensor], part: str, theirs: dict[str, torch.Tensor]) -> bool:
+    """Whether all weights of a part are the file's; False when all are the new net's."""
+    keys = [key for key in weights if key.startswith(f"{part}.") and not key.endswith("num_batches_tracked")]
+    from_file = [torch.equal(weights[key], theirs[key]) for key in keys if weights[key].shape == theirs[key].shape]
+    from_new = [torch.equal(weights[key], value) for key, value in NEW.state_dict().items() if key in keys]
+    assert len(from_file) < len(keys) or all(from_file) or all(from_new)
+    return len(from_file) == len(keys) and all(from_file)
+
+
+def test_a_model_of_the_same_classes_is_loaded_whole(tmp_path: Path) -> None:
+    theirs = SPEC.build(seed=2).state_dict()
+    save_model(tmp_path / "ssd.pt", SPEC, theirs, {})
+    weights, lines = fit_weights(read_weights(tmp_path / "ssd.pt"), NEW, SPEC, "ssd.pt")
+    assert all(torch.equal(weights[key], theirs[key]) for key in theirs)
+    assert lines[0] == "weights of ssd.pt (this project):"
+    assert [line.split()[0] for line in lines[1:]] == ["backbone", "extras", "class_heads", "box_heads"]
+    assert all(line.endswith(" tensors loaded") for line in lines[1:])
+
+
+@pytest.mark.parametrize(("spec", "reason"), [
+    (OTHERS, "new: 3 classes there, 2 here"),
+    (replace(SPEC, class_names=("cat", "cow")), r"new: other classes ('cow' there, 'dog' here)"),
+], ids=["number", "names"])
+def test_other_classes_get_new_class_heads_and_the_old_rest(tmp_path: Path, spec: NetSpec, reason: str) -> None:
+    theirs = spec.build(seed=2).state_dict()
+    save_model(tmp_path / "ssd.pt", spec, theirs, {})
+    weights, lines = fit_weights(read_weights(tmp_path / "ssd.pt"), NEW, SPEC, "ssd.pt")
+    assert [part for part in ("backbone", "extras", "class_heads", "box_heads") if not _is_loaded(weights, part, theirs)] == [
+        "class_heads"]
+    assert any("class_heads" in line and line.endswith(reason) for line in lines)
+
+
+def test_another_image_size_is_no_hindrance(tmp_path: Path) -> None:
+    theirs = SPEC.build(seed=2).state_dict()
+    save_model(tmp_path / "ssd.pt", replace(SPEC, image_size=128), theirs, {})
+    assert _is_loaded(fit_weights(read_weights(tmp_path / "ssd.pt"), NEW, SPEC, "x")[0], "class_heads", theirs)
+
+
+def test_a_combo_checkpoint_gives_its_averaged_weights(make: Make, places: Places) -> None:
+    net, average = SPEC.build(seed=2).state_dict(), SPEC.build(seed=3).state_dict()
+    spec = {**asdict(SPEC), "mean": [127.0], "priors": 5}
+    checkpoint = replace(make(1, 0), spec=spec, weights=net, average={"n_averaged": torch.tensor(3), **{
+        f"module.{key}": value for key, value in average.items()}})
+    places.save(checkpoint)
+    given = read_weights(places.folder / LAST)
+    assert given.spec == SPEC
+    assert _is_loaded(fit_weights(given, NEW, SPEC, "x")[0], "backbone", average)
+    assert all(torch.equal(value, net[key]) for key, value in replace(checkpoint, average={}).final_weights.items())
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_state_dict_of_upstream_is_loaded_and_its_classes_counted(tmp_path: Path, prefix: str) -> None:
+    theirs = OTHERS.build(seed=2).state_dict()
+    torch.save({prefix + key: value for key, value in to_upstream(theirs).items()}, tmp_path / "mb2.pth")
+    weights, lines = fit_weights(read_weights(tmp_path / "mb2.pth"), NEW, SPEC, "mb2.pth")
+    assert _is_loaded(weights, "backbone", theirs)
+    assert _is_loaded(weights, "box_heads", theirs)
+    assert any(line.endswith("new: 3 classes there, 2 here") for line in lines)
+    same, lines = fit_weights(read_weights(tmp_path / "mb2.pth"), OTHERS.build(), OTHERS, "mb2.pth")
+    assert _is_loaded(same, "class_heads", theirs)
+    assert "does not name its 3 classes; taken to be this data set's" in lines[-1]
+
+
+def test_a_file_of_kaboom_labs_is_rescaled_to_the_pixels_of_the_net(tmp_path: Path) -> None:
+    net = SPEC.build(seed=2)
+    theirs = net.state_dict()
+    write_kaboom(tmp_path / "COMBO_CHECKPOINT_x.pth", net, 3, prefix="module.", names=to_upstream(theirs))
+    given = read_weights(tmp_path / "COMBO_CHECKPOINT_x.pth")
+    weights, lines = fit_weights(given, NEW, SPEC, "x.pth")
+    assert _is_loaded(weights, "extras", theirs)
+    first = "backbone.features.0.0.weight"
+    assert torch.allclose(weights[first], theirs[first] * 128 / 255)
+    assert any("WARNING such files were trained on pixels in [0, 1]" in line for line in lines)
+
+
+@pytest.mark.parametrize(("spec", "message"), [
+    (replace(SPEC, width_mult=0.5), r"model\.width_mult 0\.5 is not 0\.1"),
+    (replace(SPEC, net="mb3-small-ssd-lite", width_mult=1.0),
+     r"model\.net mb3-small-ssd-lite is not mb2-ssd-lite; model\.width_mult 1\.0 is not 0\.1"),
+])
+def test_a_model_of_another_net_is_refused_by_name(tmp_path: Path, spec: NetSpec, message: str) -> None:
+    save_model(tmp_path / "ssd.pt", spec, spec.build().state_dict(), {})
+    with pytest.raises(InputError, match=rf"x: its weights are not this net's: {message}"):
+        fit_weights(read_weights(tmp_path / "ssd.pt"), NEW, SPEC, "x")
+
+
+def _write_zip(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("model/readme.txt", "hello")
+
+
+def _write_html(path: Path) -> None:
+    path.write_text("<!doctype html><title>Sign in</title>")
+
+
+def _write_half(path: Path) -> None:
+    torch.save(to_upstream(SPEC.build().state_dict()), path)
+    path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
+
+
+def _write_whole_object(path: Path) -> None:
+    torch.save(SPEC.build(), path)
+
+
+def _write_numbers(path: Path) -> None:
+    torch.save({"lr": 0.1, "epoch": 3}, path)
+
+
+@pytest.mark.parametrize(("write", "reason"), [
+    (_write_zip, r"it is a zip archive of other files \(model/readme\.txt\)"),
+    (_write_html, "it is a web page"),
+    (_write_half, "it is cut short or damaged"),
+    (_write_whole_object, "it holds objects of a program beside its weights, which are not executed"),
+    (_write_numbers, "it holds a dict of lr, epoch"),
+])
+def test_a_file_without_weights_is_told_for_what_it_is(tmp_path: Path, write: object, reason: str) -> None:
+    write(tmp_path / "x.pth")
+    with pytest.raises(InputError, match=rf"x\.pth: not weights of a detector .*: {reason}"):
+        read_weights(tmp_path / "x.pth")
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"x\.pth: no such file; weights of a detector .* is needed"):
+        read_weights(tmp_path / "x.pth")
+
+
+def test_a_damaged_combo_checkpoint_is_refused(make: Make, places: Places) -> None:
+    places.save(make())
+    path = places.folder / LAST
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"last\.pt: not "):
+        read_weights(path)
