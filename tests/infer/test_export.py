@@ -11,11 +11,14 @@ from torch import nn
 
 from ssd_lib.errors import StateError
 from ssd_lib.infer import export as export_module
-from ssd_lib.infer.export import LABELS_PATH, ONNX_PATH, check_onnx, export
+from ssd_lib.infer.export import LABELS_PATH, NMS_FOLDER, ONNX_PATH, as_input, check_nms, check_onnx, export
+from ssd_lib.infer.nms_graph import NMS_IOU, SCORE_THRESHOLD, with_nms
+from ssd_lib.infer.postprocess import select_detections
 from ssd_lib.nets.model_file import MODEL_PATH, load_model, save_model
-from ssd_lib.params import ExportParams
+from ssd_lib.params import EvalParams, ExportParams
 
-OPSET = ExportParams(opset=18)
+OPSET = ExportParams(opset=18, nms=True)
+NOISE = as_input(np.random.default_rng(3).integers(0, 256, (64, 64, 3)).astype(np.uint8), 64)
 ENGINE = Path("models/ssd.onnx.1.1.8602.GPU.FP16.engine")
 
 
@@ -41,8 +44,9 @@ def test_the_file_is_what_the_jetson_wants(exported: tuple[str, Path]) -> None:
         ("boxes", "tensor(float)", [1, priors, 4]),
     ]
     assert (root / LABELS_PATH).read_text() == "BACKGROUND\ndog\nkite\n"
-    assert {path.name for path in (root / "models").iterdir()} == {"labels.txt", "ssd.onnx", ENGINE.name, "ssd.pt"}
+    assert {path.name for path in (root / "models").iterdir()} == {"labels.txt", "ssd.onnx", ENGINE.name, "ssd.pt", "with_nms"}
     assert "opset 18" in summary
+    assert "at most on 3 validation images" in summary
 
 
 def test_scores_and_boxes_are_those_of_the_net(exported: tuple[str, Path]) -> None:
@@ -64,8 +68,51 @@ def test_the_file_says_what_it_is(exported: tuple[str, Path]) -> None:
     about = {entry.key: entry.value for entry in graph.metadata_props}
     assert json.loads(about["classes"]) == ["BACKGROUND", "dog", "kite"]
     assert (about["net"], about["image_size"], about["fingerprint"]) == ("mb2-ssd-lite", "64", "f00d")
+    assert json.loads(about["source_ids"]) == [18, 38]
+    assert (json.loads(about["mean"]), json.loads(about["std"])) == ([127.5] * 3, [127.5] * 3)
     assert {entry.version for entry in graph.opset_import if entry.domain == ""} == {18}
     assert not any(node.op_type == "NonMaxSuppression" for node in graph.graph.node)
+
+
+def test_the_graph_with_nms_gives_what_the_detector_selects(exported: tuple[str, Path]) -> None:
+    plain, ended = (onnxruntime.InferenceSession(exported[1] / path) for path in (ONNX_PATH, NMS_FOLDER / ONNX_PATH.name))
+    assert [(value.name, value.type) for value in ended.get_outputs()] == [
+        ("boxes", "tensor(float)"), ("labels", "tensor(int64)"), ("scores", "tensor(float)")]
+    boxes, labels, scores = ended.run(None, {"input_0": NOISE})
+    of_priors, prior_boxes = plain.run(None, {"input_0": NOISE})
+    params = EvalParams(batch_size=1, score_threshold=SCORE_THRESHOLD, nms_iou=NMS_IOU, top_k_per_class=1000,
+                        max_detections=100, pictures=0)
+    wanted = select_detections(torch.from_numpy(of_priors[..., 1:]), torch.from_numpy(prior_boxes), params)[0]
+    assert len(scores) > 10
+    assert (labels == wanted.labels.numpy()).all()
+    assert (scores == wanted.scores.numpy()).all()
+    assert (boxes == wanted.boxes.numpy()).all()
+
+
+def test_the_graph_with_nms_says_what_it_is_too(exported: tuple[str, Path]) -> None:
+    plain, ended = ({entry.key: entry.value for entry in onnx.load(exported[1] / path).metadata_props}
+                    for path in (ONNX_PATH, NMS_FOLDER / ONNX_PATH.name))
+    assert plain == ended
+
+
+def test_a_graph_with_nms_that_names_other_labels_is_refused(exported: tuple[str, Path]) -> None:
+    plain = (exported[1] / ONNX_PATH).read_bytes()
+    graph = with_nms(onnx.load_from_string(plain))
+    check_nms(graph.SerializeToString(), plain, [NOISE])
+    one = next(value for value in graph.graph.initializer if value.name == "nms_one")
+    one.CopyFrom(onnx.numpy_helper.from_array(np.array([0]), one.name))
+    with pytest.raises(StateError, match="is not the best of all priors"):
+        check_nms(graph.SerializeToString(), plain, [NOISE])
+
+
+def test_without_export_nms_the_folder_is_empty_and_photos_may_be_missing(project: Path) -> None:
+    for photo in Path("data/raw/tiny/val").iterdir():
+        photo.unlink()
+    NMS_FOLDER.mkdir()
+    (NMS_FOLDER / "ssd.onnx").write_bytes(b"an earlier model's")
+    said = export(ExportParams(opset=18, nms=False))
+    assert "at most on noise (the validation images are not here)" in said
+    assert list(NMS_FOLDER.iterdir()) == []
 
 
 def test_a_stale_engine_is_named(exported: tuple[str, Path]) -> None:
@@ -86,11 +133,11 @@ def test_nothing_is_written_when_the_graph_is_of_another_net(exported: tuple[str
 
 def test_another_opset_than_asked_for_is_refused(exported: tuple[str, Path], project: Path) -> None:
     with pytest.raises(StateError, match=r"opset 18; export.opset is 19.*Set export.opset: 18"):
-        check_onnx((exported[1] / ONNX_PATH).read_bytes(), load_model(), 19)
+        check_onnx((exported[1] / ONNX_PATH).read_bytes(), load_model(), 19, [NOISE])
 
 
 def test_a_net_of_nan_is_refused(exported: tuple[str, Path], project: Path) -> None:
     model = load_model()
     nn.init.constant_(model.net.box_heads[0][-1].bias, torch.nan)
     with pytest.raises(StateError, match="differs from PyTorch by nan"):
-        check_onnx((exported[1] / ONNX_PATH).read_bytes(), model, 18)
+        check_onnx((exported[1] / ONNX_PATH).read_bytes(), model, 18, [NOISE])
