@@ -102,7 +102,7 @@ def test_the_better_score_takes_the_object_wherever_it_stands() -> None:
 
 
 def test_equal_scores_are_taken_in_their_order() -> None:
-    gt, false = truth(Object(0, A)), [Found(0.5, 0, NOWHERE)] * 99
+    gt, false = truth(Object(0, A)), [Found(0.5, 0, NOWHERE), Found(0.4, 0, NOWHERE)] * 99
     assert both(gt, detections(Found(0.5, 0, A), *false))[1] == 1
     assert both(gt, detections(*false, Found(0.5, 0, A)))[1] == pytest.approx(1 / 100)
 
