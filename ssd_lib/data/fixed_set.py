@@ -53,7 +53,7 @@ def load_fixed(split: str, folder: Path = FIXED_FOLDER) -> FixedSet:
     """
     path = folder / f"{split}.json"
     try:
-        return _flatten(json.loads(path.read_bytes()))
+        return flatten(json.loads(path.read_bytes()))
     except FileNotFoundError as error:
         raise StateError(f"{path}: missing. `dvc repro fix_annotations` makes it.") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -61,7 +61,8 @@ def load_fixed(split: str, folder: Path = FIXED_FOLDER) -> FixedSet:
                          "Run `dvc repro --force fix_annotations`.") from error
 
 
-def _flatten(tree: dict) -> FixedSet:
+def flatten(tree: dict) -> FixedSet:
+    """One split from its annotations as fix_annotations writes them: `write_annotations`, parsed."""
     images, rows, categories = tree["images"], tree["annotations"], tree["categories"]
     image_ids = np.array([image["id"] for image in images], dtype=np.int64)
     order = np.argsort(image_ids)

@@ -55,7 +55,7 @@ def measure(net: SSD, dataset: DetectionDataset, gt_path: Path, params: EvalPara
         workers: loader processes.
     """
     predictions = predict(net, dataset, params, device, workers, progress=False)
-    return coco_metrics(run_coco(gt_path, dataset.fixed, predictions))
+    return coco_metrics(run_coco(json.loads(gt_path.read_bytes()), dataset.fixed, predictions))
 
 
 def predict(net: SSD, dataset: DetectionDataset, params: EvalParams, device: torch.device, workers: int,
@@ -75,14 +75,22 @@ def predict(net: SSD, dataset: DetectionDataset, params: EvalParams, device: tor
     return Predictions(*(np.concatenate(column) for column in zip(*rows, strict=True)))
 
 
-def run_coco(gt_path: Path, fixed: FixedSet, predictions: Predictions) -> COCOeval:
-    """COCO's evaluation of boxes, accumulated and summarized, without its prints. There may be no predictions."""
+def run_coco(truth: dict[str, Any], fixed: FixedSet, predictions: Predictions) -> COCOeval:
+    """COCO's evaluation of boxes, accumulated and summarized, without its prints.
+
+    Args:
+        truth: a split as fix_annotations wrote it, parsed.
+        fixed: the same, flattened.
+        predictions: its detections; there may be none.
+    """
+    # Copies, since pycocotools writes into them; numbered from 1, since it takes a found object of id 0 for a missed one.
+    rows = [{**row, "id": number} for number, row in enumerate(truth["annotations"], start=1)]
     with redirect_stdout(StringIO()):
-        truth = _indexed(json.loads(gt_path.read_bytes()))
+        known = _indexed({**truth, "annotations": rows})
         found = [{"id": i, "image_id": int(fixed.image_ids[image]), "category_id": int(label), "score": float(score),
                   "bbox": box.tolist(), "area": float(box[2]) * float(box[3]), "iscrowd": 0}
                  for i, (image, label, score, box) in enumerate(zip(*predictions, strict=True), start=1)]
-        result = COCOeval(truth, _indexed({**truth.dataset, "annotations": found}), "bbox")
+        result = COCOeval(known, _indexed({**truth, "annotations": found}), "bbox")
         result.evaluate()
         result.accumulate()
         result.summarize()

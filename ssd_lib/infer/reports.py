@@ -1,9 +1,11 @@
 """What the evaluate stage leaves to look at: numbers, curves, detections and pictures in reports/."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pycocotools.cocoeval import COCOeval
 
 from ssd_lib.data.dataset import DetectionDataset
 from ssd_lib.data.fixed_set import FixedSet, load_fixed
@@ -14,7 +16,8 @@ from ssd_lib.errors import InputError
 from ssd_lib.files import write_json
 from ssd_lib.infer.curves import draw_curves, write_curves
 from ssd_lib.infer.drawing import validation_sheet, write_picture
-from ssd_lib.infer.evaluation import coco_metrics, predict, results_json, run_coco
+from ssd_lib.infer.evaluation import Predictions, coco_metrics, predict, results_json, run_coco
+from ssd_lib.infer.voc_ap import voc_metrics
 from ssd_lib.manifest import FIXED_FOLDER, load_manifest
 from ssd_lib.nets.model_file import MODEL_PATH, Model, load_model
 from ssd_lib.params import EvalParams, RuntimeParams
@@ -39,15 +42,22 @@ def evaluate(params: EvalParams, runtime: RuntimeParams) -> str:
     _check_classes(model, fixed)
     dataset = DetectionDataset(fixed, load_manifest().path, build_transform("none", model.spec.image_size))
     predictions = predict(model.net, dataset, params, device, worker_count(runtime.workers), progress=True)
-    result = run_coco(FIXED_FOLDER / "val.json", fixed, predictions)
-    metrics = coco_metrics(result)
-    write_json(REPORTS / "eval.json", _rounded(metrics), indent=1)
+    result = run_coco(json.loads((FIXED_FOLDER / "val.json").read_bytes()), fixed, predictions)
+    metrics = all_metrics(result, fixed, predictions)
+    write_json(REPORTS / "eval.json", metrics, indent=1)
     write_json(REPORTS / "results.json", results_json(fixed, predictions))
     write_curves(REPORTS / "pr_curve.csv", result.eval["precision"])
     draw_curves(REPORTS / "pr_curve.png", result.eval["precision"], fixed.class_names)
     shown = np.linspace(0, len(fixed) - 1, min(params.pictures, len(fixed))).round().astype(int).tolist()
     write_picture(REPORTS / "detections.png", validation_sheet(model.net, dataset, shown, params, device))
     return _summary(metrics, len(fixed), len(predictions.images))
+
+
+def all_metrics(result: COCOeval, fixed: FixedSet, predictions: Predictions) -> dict[str, Any]:
+    """COCO's twelve numbers, VOC's two, and each class's AP, as `coco_metrics` and `voc_metrics` give them, rounded."""
+    coco = coco_metrics(result)
+    by_class = coco.pop("class")
+    return _rounded({**coco, **voc_metrics(fixed, predictions), "class": by_class})
 
 
 def _rounded(metrics: dict[str, Any]) -> dict[str, Any]:

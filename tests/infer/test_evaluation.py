@@ -1,5 +1,3 @@
-import contextlib
-import io
 import json
 import random
 import zipfile
@@ -8,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+from infer.predictions import by_hand, ground_truth_as_predictions, noisy
 
 from ssd_lib.data.dataset import DetectionDataset
 from ssd_lib.data.fixed_set import FixedSet, load_fixed
@@ -31,29 +28,12 @@ CPU = torch.device("cpu")
 NOTHING = Predictions(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), np.empty((0, 4)))
 
 
-def ground_truth_as_predictions(fixed: FixedSet) -> Predictions:
-    """A perfect detector's predictions, crowds left out."""
-    real = ~fixed.is_crowd
-    images = np.repeat(np.arange(len(fixed)), np.diff(fixed.first))[real]
-    xywh = np.concatenate([fixed.boxes[:, :2], fixed.boxes[:, 2:] - fixed.boxes[:, :2]], axis=1)[real]
-    scores = np.linspace(0.9, 0.5, real.sum()).round(6)
-    return Predictions(images, fixed.labels[real], scores, xywh.astype(float).round(3))
-
-
-def by_hand(annotations: Path, results: list[dict], tmp_path: Path) -> list[float]:
-    """The twelve numbers by pycocotools from files, as anyone would get them."""
-    (tmp_path / "results.json").write_text(json.dumps(results))
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(annotations))
-        run = COCOeval(truth, truth.loadRes(str(tmp_path / "results.json")), "bbox")
-        run.evaluate()
-        run.accumulate()
-        run.summarize()
-    return run.stats.tolist()
+def ground_truth() -> dict:
+    return json.loads(GT_PATH.read_bytes())
 
 
 def test_the_ground_truth_itself_has_ap_1(fixed: FixedSet) -> None:
-    metrics = coco_metrics(run_coco(GT_PATH, fixed, ground_truth_as_predictions(fixed)))
+    metrics = coco_metrics(run_coco(ground_truth(), fixed, ground_truth_as_predictions(fixed)))
     assert metrics["AP"] == pytest.approx(1)
     assert metrics["class"] == {"dog": pytest.approx(1), "kite": pytest.approx(1)}
 
@@ -61,7 +41,7 @@ def test_the_ground_truth_itself_has_ap_1(fixed: FixedSet) -> None:
 def test_a_missed_object_costs_its_class_alone(fixed: FixedSet) -> None:
     found = ground_truth_as_predictions(fixed)
     kept = np.array([True, True, False])  # one of two dogs is missed
-    metrics = coco_metrics(run_coco(GT_PATH, fixed, Predictions(*(column[kept] for column in found))))
+    metrics = coco_metrics(run_coco(ground_truth(), fixed, Predictions(*(column[kept] for column in found))))
     assert metrics["class"]["dog"] == pytest.approx(51 / 101)  # precision 1 at the recalls 0, 0.01 ... 0.50
     assert metrics["class"]["kite"] == pytest.approx(1)
 
@@ -70,11 +50,11 @@ def test_a_detection_in_a_crowd_is_not_counted_against(fixed: FixedSet) -> None:
     found = ground_truth_as_predictions(fixed)
     crowd = Predictions(np.array([1]), np.array([1]), np.array([0.99]), np.array([[0.0, 66, 30, 14]]))
     joined = Predictions(*(np.concatenate(pair) for pair in zip(found, crowd, strict=True)))
-    assert coco_metrics(run_coco(GT_PATH, fixed, joined))["AP"] == pytest.approx(1)
+    assert coco_metrics(run_coco(ground_truth(), fixed, joined))["AP"] == pytest.approx(1)
 
 
 def test_no_predictions_are_ap_0_and_an_empty_result(fixed: FixedSet) -> None:
-    metrics = coco_metrics(run_coco(GT_PATH, fixed, NOTHING))
+    metrics = coco_metrics(run_coco(ground_truth(), fixed, NOTHING))
     assert (metrics["AP"], metrics["AR100"]) == (0, 0)
     assert results_json(fixed, NOTHING) == []
 
@@ -86,13 +66,26 @@ def test_results_have_the_ids_of_the_data_set_as_it_came(fixed: FixedSet) -> Non
 
 
 def test_what_is_undefined_is_none(fixed: FixedSet) -> None:
-    metrics = coco_metrics(run_coco(GT_PATH, fixed, ground_truth_as_predictions(fixed)))
+    metrics = coco_metrics(run_coco(ground_truth(), fixed, ground_truth_as_predictions(fixed)))
     assert metrics["APl"] is None  # no object of 96 x 96 pixels
     assert list(metrics) == [*SUMMARY_NAMES, "class"]
 
 
+def test_an_object_of_id_0_can_be_found(fixed: FixedSet) -> None:
+    truth = ground_truth()
+    for number, row in enumerate(truth["annotations"]):
+        row["id"] = number
+    assert coco_metrics(run_coco(truth, fixed, ground_truth_as_predictions(fixed)))["AP"] == pytest.approx(1)
+
+
+def test_evaluation_leaves_the_ground_truth_as_it_was(fixed: FixedSet) -> None:
+    truth = ground_truth()
+    run_coco(truth, fixed, ground_truth_as_predictions(fixed))
+    assert truth == ground_truth()
+
+
 def test_evaluation_prints_nothing(fixed: FixedSet, capsys: pytest.CaptureFixture[str]) -> None:
-    run_coco(GT_PATH, fixed, NOTHING)
+    run_coco(ground_truth(), fixed, NOTHING)
     assert capsys.readouterr().out == ""
 
 
@@ -139,17 +132,8 @@ def test_results_of_real_photos_give_the_same_numbers_against_the_original_annot
     }))
     fixed = load_fixed("val", tmp_path)
     found = noisy(ground_truth_as_predictions(fixed), len(labels))
-    metrics = coco_metrics(run_coco(tmp_path / "val.json", fixed, found))
+    metrics = coco_metrics(run_coco(json.loads((tmp_path / "val.json").read_bytes()), fixed, found))
     expected = by_hand(original, results_json(fixed, found), tmp_path)
     assert 0.1 < expected[0] < 0.9
     assert [metrics[name] for name in SUMMARY_NAMES] == expected
     assert metrics["class"]["person"] > 0
-
-
-def noisy(found: Predictions, classes: int) -> Predictions:
-    """Misplaced, misnamed and mistaken predictions."""
-    dice = np.random.default_rng(5)
-    count = len(found.images)
-    boxes = found.boxes + found.boxes[:, [2, 3, 2, 3]] * dice.normal(0, 0.08, (count, 4))
-    labels = np.where(dice.random(count) < 0.1, dice.integers(1, classes + 1, count), found.labels)
-    return Predictions(found.images, labels, dice.random(count).round(6), boxes.round(3))
