@@ -21,8 +21,8 @@ def pick_device(name: str) -> torch.device:
         name = "cuda" if found else "cpu"
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= found:
-        raise StateError(f"runtime.device: '{name}' is not there, this torch sees {found} CUDA device(s); auto "
-                         "takes what there is. Set runtime.device: auto.")
+        raise StateError(f"device '{name}' is not there, this torch sees {found} CUDA device(s); auto "
+                         "takes what there is. Set runtime.device (or --device) to auto.")
     return device
 
 

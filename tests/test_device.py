@@ -14,5 +14,5 @@ def test_cpu_is_always_there() -> None:
 
 
 def test_a_device_that_is_not_there_is_named() -> None:
-    with pytest.raises(StateError, match=r"runtime.device: 'cuda:99' is not there.*Set runtime.device: auto"):
+    with pytest.raises(StateError, match=r"device 'cuda:99' is not there.*Set runtime.device \(or --device\) to auto"):
         pick_device("cuda:99")

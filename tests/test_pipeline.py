@@ -39,7 +39,7 @@ def test_git_sees_nothing_new_but_the_lock(reproduced: Path) -> None:
 
 
 def test_metrics_show_names_the_coco_numbers(reproduced: Path) -> None:
-    names = {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"}
+    names = {"AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl", "VOC07", "VOC10"}
     numbers = json.loads((reproduced / "reports" / "eval.json").read_text())
     assert names <= set(numbers)
     shown = set(dvc(reproduced, "metrics", "show").stdout.split())

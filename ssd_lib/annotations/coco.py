@@ -76,7 +76,7 @@ def read_annotations(path: Path, *, boxes: bool = True) -> Annotations:
                          "Is it an archive?") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}. `dvc repro --force --single-item download` "
-                         "fetches what is missing.") from error
+                         "fetches what is missing, if it was downloaded.") from error
     return parse_annotations(text, str(path), boxes=boxes)
 
 

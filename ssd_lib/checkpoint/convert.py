@@ -7,7 +7,7 @@ import torch
 from ssd_lib.checkpoint.weights import GivenWeights, classes_of, fit_weights, read_weights
 from ssd_lib.errors import InputError
 from ssd_lib.files import atomic_write
-from ssd_lib.nets.model_file import BACKGROUND_NAME, Model, NetSpec, build_model, save_model
+from ssd_lib.nets.model_file import BACKGROUND_NAME, Model, NetSpec, build_model, refuse_missing, save_model
 from ssd_lib.nets.upstream import from_upstream, to_upstream
 from ssd_lib.nets.zoo import NETS
 
@@ -16,8 +16,10 @@ def open_model(path: Path, device: torch.device | str = "cpu") -> Model:
     """The detector in an ssd.pt or in a combo checkpoint, in evaluation mode on `device`.
 
     Raises:
+        StateError: it is not there.
         InputError: it is another file; upstream's do not say of which net and classes they are.
     """
+    refuse_missing(path)
     given = read_weights(path)
     if given.spec is None:
         raise InputError(f"{path}: weights of {given.kind}, which do not name their net and their classes. Convert them first: "

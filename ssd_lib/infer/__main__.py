@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ssd_lib.checkpoint.convert import open_model
 from ssd_lib.data.loader import worker_count
 from ssd_lib.device import pick_device
 from ssd_lib.errors import InputError, StateError
@@ -13,7 +14,6 @@ from ssd_lib.infer.evaluation import results_json, run_coco
 from ssd_lib.infer.foreign_set import ForeignSet, open_foreign_set, predict_foreign
 from ssd_lib.infer.reports import all_metrics
 from ssd_lib.infer.submission import submission_name, write_submission
-from ssd_lib.nets.model_file import load_model
 from ssd_lib.params import EvalParams
 
 SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl", "VOC07", "VOC10")
@@ -36,7 +36,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m ssd_lib.infer", description="Measure a model on a data set in COCO's form, classes matched by name.",
         epilog="python -m ssd_lib.infer models/ssd.pt --annotations instances_val2017.json --images val2017/")
-    parser.add_argument("model", type=Path, metavar="MODEL", help="what `dvc repro train` made")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="an ssd.pt, or a combo checkpoint")
     parser.add_argument("--annotations", type=Path, required=True, metavar="FILE",
                         help="a COCO file; where it lists no boxes, only the detections are written")
     parser.add_argument("--images", type=Path, required=True, metavar="FOLDER", help="where its images are")
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> None:
     """Detect on all images, write results.json and what was asked for beside it, and say what came out."""
     name = submission_name(options.annotations, options.name) if options.name else None
     device = pick_device(options.device)
-    model = load_model(options.model, device)
+    model = open_model(options.model, device)
     data = open_foreign_set(options.annotations, options.images, model.spec.class_names)
     print(describe(data, options.annotations), flush=True)
     params = EvalParams(batch_size=options.batch_size, score_threshold=options.score_threshold, nms_iou=options.nms_iou,

@@ -12,8 +12,8 @@ INNER = {"scores": "prior_scores", "boxes": "prior_boxes"}  # the outputs that i
 
 
 def with_nms(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """A graph whose outputs are objects, OBJECTS at most, the highest score first: `boxes` (N, 4) float32 xyxy in [0, 1], `labels`
-    (N,) int64 in 1..K, `scores` (N,) float32 above SCORE_THRESHOLD.
+    """A graph whose outputs are objects, OBJECTS at most, the highest score first: `boxes` (N, 4) float32 xyxy in [0, 1],
+    `labels` (N,) int64 in 1..K, `scores` (N,) float32 above SCORE_THRESHOLD.
 
     Args:
         graph: with the outputs `scores` (1, P, K + 1) and `boxes` (1, P, 4) of the Jetson's contract; left as it was.

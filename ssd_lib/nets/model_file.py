@@ -81,13 +81,18 @@ def load_model(path: Path = MODEL_PATH, device: torch.device | str = "cpu") -> M
         StateError: it is not there.
         InputError: it is not a model file of this project.
     """
-    if not path.exists():
-        raise StateError(f"{path}: missing. `dvc repro train` makes it when training is complete.")
+    refuse_missing(path)
     content = read_torch_file(path, "a model file of this project, as `dvc repro train` makes it")
     if not isinstance(content, dict) or content.get("format") != MODEL_FORMAT:
         raise InputError(f"{path}: not a model file of this project: its format is not {MODEL_FORMAT!r}. `dvc repro train` "
                          "makes one; `python -m ssd_lib.checkpoint convert` makes one of another file of weights.")
     return build_model(path, content["spec"], content["weights"], content["about"], device)
+
+
+def refuse_missing(path: Path) -> None:
+    """Raise StateError, unless there is such a file."""
+    if not path.exists():
+        raise StateError(f"{path}: missing. `dvc repro train` makes it when training is complete.")
 
 
 def build_model(path: Path, spec: Mapping[str, Any], weights: Mapping[str, Tensor], about: dict[str, Any],

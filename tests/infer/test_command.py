@@ -4,18 +4,21 @@ import json
 import runpy
 import sys
 import zipfile
+from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
 
 import pytest
+import torch
 from infer.conftest import SPEC
 from infer.predictions import by_hand
 
+from ssd_lib.checkpoint.combo import LAST, ComboCheckpoint, save_checkpoint
 from ssd_lib.infer.__main__ import main
 from ssd_lib.infer.evaluation import SUMMARY_NAMES
 from ssd_lib.infer.reports import evaluate
 from ssd_lib.manifest import FIXED_FOLDER
-from ssd_lib.nets.model_file import MODEL_PATH, NetSpec, save_model
+from ssd_lib.nets.model_file import MODEL_PATH, NetSpec, load_model, save_model
 from ssd_lib.params import EvalParams, RuntimeParams
 
 RUNTIME = RuntimeParams(device="cpu", workers=0, processes=1, downloads=1, keep_runs=20, keep_days=30)
@@ -63,6 +66,19 @@ def test_the_numbers_are_those_of_the_evaluate_stage_and_of_pycocotools(
     assert dict(zip(names, numbers, strict=True))["VOC10"] == f"{stage['VOC10']:.3f}"
     expected = by_hand(raw_file, read(OUT / "results.json"), tmp_path)
     assert [stage[name] for name in SUMMARY_NAMES] == [None if x == -1 else round(x, 4) for x in expected]
+
+
+def test_a_combo_checkpoint_is_measured_like_the_model_it_would_become(raw_file: Path) -> None:
+    assert measure(raw_file, IMAGES) == 0
+    wanted = (OUT / "results.json").read_bytes()
+    weights = load_model().net.state_dict()
+    combo = ComboCheckpoint(
+        fingerprint="", params={}, data_digest="", spec=asdict(SPEC), epoch=1, step=0, weights=SPEC.build(9).state_dict(),
+        average={f"module.{key}": value for key, value in weights.items()}, optimizer={}, scaler={}, totals=torch.zeros(3),
+        best=None, history=[], versions={})
+    save_checkpoint(combo, Path("checkpoints"), Path("journal"), is_best=False)
+    assert measure(raw_file, IMAGES, model=Path("checkpoints") / LAST) == 0
+    assert (OUT / "results.json").read_bytes() == wanted
 
 
 def test_classes_of_one_side_alone_are_named_and_count_for_nothing(
