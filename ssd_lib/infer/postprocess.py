@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +10,11 @@ from torchvision.ops import batched_nms
 
 from ssd_lib.boxes.coder import decode
 from ssd_lib.errors import StateError
+from ssd_lib.infer.soft_nms import soft_nms
 from ssd_lib.nets.ssd import SSD
 from ssd_lib.params import EvalParams
+
+Nms = Literal["hard", "soft"]  # of boxes that overlap, the weaker goes, or loses score
 
 
 class Detections(NamedTuple):
@@ -29,16 +32,31 @@ class Detections(NamedTuple):
 
 
 @torch.inference_mode()
-def detect(net: SSD, images: Tensor, params: EvalParams) -> list[Detections]:
-    """Find objects in a batch of images. The net runs in evaluation mode and is left in the mode that it was in.
+def detect(net: SSD, images: Tensor, params: EvalParams, nms: Nms = "hard") -> list[Detections]:
+    """Find objects in a batch of images: `score_priors`, then `select_detections`, which say what is raised and when.
 
     Args:
         net: on the device of `images`.
         images: (B, 3, S, S) RGB in [0, 255], uint8 or float.
         params: thresholds and limits.
+        nms: "hard" | "soft".
 
     Returns:
         B detections.
+    """
+    return select_detections(*score_priors(net, images), params, nms)
+
+
+@torch.inference_mode()
+def score_priors(net: SSD, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Give every prior its scores and its box. The net runs in evaluation mode and is left in the mode that it was in.
+
+    Args:
+        net: on the device of `images`.
+        images: (B, 3, S, S) RGB in [0, 255], uint8 or float.
+
+    Returns:
+        (B, P, K) float32 scores without the background, and (B, P, 4) float32 boxes, xyxy in [0, 1].
 
     Raises:
         StateError: the net gives nan or infinity.
@@ -48,21 +66,21 @@ def detect(net: SSD, images: Tensor, params: EvalParams) -> list[Detections]:
     if not (logits.isfinite().all() and offsets.isfinite().all()):
         raise StateError("net: its output is nan or infinite; the output of good weights is finite, so its training "
                          "has diverged. Lower train.lr or set train.precision: fp32, then train again.")
-    scores = logits.float().softmax(dim=2)[..., 1:]
-    return select_detections(scores, decode(offsets.float(), net.priors).clamp(0, 1), params)
+    return logits.float().softmax(dim=2)[..., 1:], decode(offsets.float(), net.priors).clamp(0, 1)
 
 
-def select_detections(scores: Tensor, boxes: Tensor, params: EvalParams) -> list[Detections]:
+def select_detections(scores: Tensor, boxes: Tensor, params: EvalParams, nms: Nms = "hard") -> list[Detections]:
     """Keep the best boxes of every image.
 
     A class's candidates are its `top_k_per_class` best scores from the threshold up; of two that overlap by more than
     `nms_iou` the weaker goes; of what is left, the best `max_detections` of all classes stay. All have an area.
-    Source: Liu et al. 2016, arXiv 1512.02325, sec. 3 "Inference time".
+    Source: Liu et al. 2016, arXiv 1512.02325, sec. 3 "Inference time". Soft-NMS takes the place of `nms_iou` on request.
 
     Args:
         scores: (B, P, K) float32, without the background.
         boxes: (B, P, 4) float32, xyxy in [0, 1].
         params: thresholds and limits.
+        nms: "hard", or "soft" as `soft_nms` does it: no score after it is below the threshold either.
 
     Returns:
         B detections.
@@ -75,7 +93,8 @@ def select_detections(scores: Tensor, boxes: Tensor, params: EvalParams) -> list
     counts = torch.bincount(images, minlength=batch).tolist()
     columns = zip(boxes[images, priors].split(counts), (rows % classes + 1).split(counts),
                   by_class[rows, priors].split(counts), strict=True)
-    return [_suppress(Detections(*column), params) for column in columns]
+    suppress = _suppress_softly if nms == "soft" else _suppress
+    return [suppress(Detections(*column), params) for column in columns]
 
 
 def _candidates(scores: Tensor, threshold: float, top_k: int) -> tuple[Tensor, Tensor]:
@@ -102,6 +121,11 @@ def _suppress(found: Detections, params: EvalParams) -> Detections:
     """
     keep = batched_nms(found.boxes.double(), found.scores.double(), found.labels, params.nms_iou)
     return Detections(*(column[keep[:params.max_detections]] for column in found))
+
+
+def _suppress_softly(found: Detections, params: EvalParams) -> Detections:
+    picked, scores = soft_nms(found.boxes, found.scores, found.labels, params.score_threshold, params.max_detections)
+    return Detections(found.boxes[picked], found.labels[picked], scores)
 
 
 @contextmanager
