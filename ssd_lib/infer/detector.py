@@ -1,26 +1,33 @@
 """The detector as a library: pictures in, objects out.
 
-    from ssd_lib.infer.detector import Detector
-    objects = Detector("models/ssd.pt")("photo.jpg")
-    print(objects.class_names, objects.boxes)
+    from ssd_lib import Detector
+    found = Detector("models/ssd.pt")("photo.jpg")
+    print(found.class_names, found.boxes)
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import NamedTuple, get_args, overload
 
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
 from ssd_lib.device import pick_device
 from ssd_lib.errors import InputError
 from ssd_lib.images import read_image
-from ssd_lib.infer.postprocess import Detections, detect
-from ssd_lib.nets.model_file import MODEL_PATH, load_model
+from ssd_lib.infer.onnx_net import OnnxNet, load_onnx
+from ssd_lib.infer.postprocess import Detections, Nms, score_priors, select_detections
+from ssd_lib.nets.model_file import MODEL_PATH, NetSpec, load_model
 from ssd_lib.params import EvalParams
 
 Picture = np.ndarray | str | Path
+ScorePriors = Callable[[Tensor], tuple[Tensor, Tensor]]  # (B, 3, S, S) uint8 -> (B, P, K) scores, (B, P, 4) boxes
+NMS_IOU = 0.45
+TOP_K_PER_CLASS = 200
 
 
 class Objects(NamedTuple):
@@ -43,31 +50,39 @@ class Detector:
     """A trained model, ready to be called.
 
     Args:
-        path: a model file, as the train stage writes it.
+        path: models/ssd.pt, as the train stage writes it, or models/ssd.onnx, as the export stage does.
         device: "auto" | "cpu" | "cuda" | "cuda:1".
-        threshold: objects below this score are left out.
+        threshold: objects below this score are left out, [0, 1].
+        top_k: objects kept of each picture.
+        nms: "hard" (of two boxes of a class that overlap, the weaker goes) or "soft" (it loses score: see soft_nms.py).
         batch_size: pictures at once.
+
+    Attributes:
+        class_names: K names; label i is class_names[i - 1].
+        source_ids: the K category ids of the data set that it was trained on.
+        image_size: side of the net's input in pixels; pictures of any size are scaled to it.
 
     Raises:
         StateError: the file or the device is not there.
-        InputError: it is not a model file of this project.
+        InputError: it is not a model file of this project, or an argument is out of its range.
     """
 
-    def __init__(self, path: str | Path = MODEL_PATH, device: str = "auto", threshold: float = 0.4,
-                 batch_size: int = 16) -> None:
-        self.device = pick_device(device)
-        model = load_model(Path(path), self.device)
-        self.net, self.spec = model.net, model.spec
-        self.params = EvalParams(batch_size=batch_size, score_threshold=threshold, nms_iou=0.45, top_k_per_class=200,
-                                 max_detections=100, pictures=0)
+    def __init__(self, path: str | Path = MODEL_PATH, device: str = "auto", threshold: float = 0.4, top_k: int = 100,
+                 nms: Nms = "hard", batch_size: int = 16) -> None:
+        _check(device, threshold, top_k, nms, batch_size)
+        self._score_priors, about = _load(Path(path), device)
+        self.image_size, self.class_names, self.source_ids = about.image_size, about.class_names, about.source_ids
+        self._nms: Nms = nms
+        self._params = EvalParams(batch_size=batch_size, score_threshold=threshold, nms_iou=NMS_IOU,
+                                  top_k_per_class=max(top_k, TOP_K_PER_CLASS), max_detections=top_k, pictures=0)
 
     @overload
-    def __call__(self, pictures: Picture) -> Objects: ...  # type: ignore[overload-overlap]  # a str is a Sequence[str]
+    def __call__(self, pictures: Picture) -> Objects: ...  # type: ignore[overload-overlap]  # a str is an Iterable[str]
 
     @overload
-    def __call__(self, pictures: Sequence[Picture]) -> list[Objects]: ...
+    def __call__(self, pictures: Iterable[Picture]) -> list[Objects]: ...
 
-    def __call__(self, pictures: Picture | Sequence[Picture]) -> Objects | list[Objects]:
+    def __call__(self, pictures: Picture | Iterable[Picture]) -> Objects | list[Objects]:
         """Find the objects of a picture, or of each of many.
 
         Args:
@@ -77,22 +92,57 @@ class Detector:
             InputError: a file is not an image, or an array is of another kind.
         """
         if isinstance(pictures, np.ndarray | str | Path):
-            return self._find([pictures])[0]
-        size = self.params.batch_size
-        return [found for i in range(0, len(pictures), size) for found in self._find(pictures[i:i + size])]
+            return self._find([_pixels(pictures)])[0]
+        return [found for _, found in self.stream(pictures)]
 
-    def _find(self, batch: Sequence[Picture]) -> list[Objects]:
-        images = [_pixels(picture) for picture in batch]
-        side = self.spec.image_size
-        resized = np.stack([cv2.resize(image, (side, side), interpolation=cv2.INTER_LINEAR) for image in images])
-        found = detect(self.net, torch.from_numpy(resized).permute(0, 3, 1, 2).to(self.device), self.params)
+    def stream(self, pictures: Iterable[Picture]) -> Iterator[tuple[np.ndarray, Objects]]:
+        """Give each picture's pixels and objects, reading `batch_size` pictures ahead: for a video, or a million files.
+
+        Args:
+            pictures: as for a call; a generator is read as it is needed.
+
+        Raises:
+            InputError: as a call does.
+        """
+        waiting = iter(pictures)
+        while batch := [_pixels(picture) for picture in islice(waiting, self._params.batch_size)]:
+            yield from zip(batch, self._find(batch), strict=True)
+
+    @torch.inference_mode()
+    def _find(self, images: Sequence[np.ndarray]) -> list[Objects]:
+        side = (self.image_size, self.image_size)
+        resized = np.stack([cv2.resize(image, side, interpolation=cv2.INTER_LINEAR) for image in images])
+        scores, boxes = self._score_priors(torch.from_numpy(resized).permute(0, 3, 1, 2))
+        found = select_detections(scores, boxes, self._params, self._nms)
         return [self._objects(one, image.shape[:2]) for one, image in zip(found, images, strict=True)]
 
     def _objects(self, found: Detections, size: tuple[int, ...]) -> Objects:
         height, width = size
         labels = found.labels.cpu().numpy()
         return Objects(found.boxes.cpu().numpy() * np.array([width, height, width, height], dtype=np.float32), labels,
-                       found.scores.cpu().numpy(), tuple(self.spec.class_names[label - 1] for label in labels))
+                       found.scores.cpu().numpy(), tuple(self.class_names[label - 1] for label in labels))
+
+
+def _load(path: Path, name: str) -> tuple[ScorePriors, NetSpec | OnnxNet]:
+    """How the file's net is run, and what is known of it."""
+    if path.suffix.lower() == ".onnx":
+        exported = load_onnx(path, name)
+        return exported.score_priors, exported
+    device = pick_device(name)
+    model = load_model(path, device)
+    return lambda images: score_priors(model.net, images.to(device)), model.spec
+
+
+def _check(device: str, threshold: float, top_k: int, nms: str, batch_size: int) -> None:
+    for name, value, holds, allowed in (
+        ("device", device, re.fullmatch(r"auto|cpu|cuda(:\d+)?", device), "auto, cpu, cuda or cuda:1"),
+        ("threshold", threshold, 0 <= threshold <= 1, "from 0 to 1"),
+        ("top_k", top_k, top_k >= 1, "1 or more"),
+        ("nms", nms, nms in get_args(Nms), " or ".join(get_args(Nms))),
+        ("batch_size", batch_size, batch_size >= 1, "1 or more"),
+    ):
+        if not holds:
+            raise InputError(f"Detector: {name} is {value!r}; it must be {allowed}.")
 
 
 def _pixels(picture: Picture) -> np.ndarray:
