@@ -1,31 +1,30 @@
-"""Find objects in pictures: `python detect.py photo.jpg` draws them, says what they are, and writes JSON on request."""
+"""Find objects in pictures and videos: `python detect.py photo.jpg` draws them and says what they are."""
 
 import argparse
-import glob
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
-
-import numpy as np
+from typing import get_args
 
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.files import write_json
-from ssd_lib.images import read_image
-from ssd_lib.infer.detector import Detector, Objects
-from ssd_lib.infer.drawing import class_colour, draw_boxes, write_picture
+from ssd_lib.infer.detect_command import BATCH_SIZE, look, results
+from ssd_lib.infer.detector import Detector
+from ssd_lib.infer.inputs import drawn_paths, find_sources
+from ssd_lib.infer.postprocess import Nms
+from ssd_lib.infer.window import open_window
 from ssd_lib.nets.model_file import MODEL_PATH
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
-BATCH_SIZE = 8
+INTERRUPTED = 130  # the exit code after Ctrl-C, as the shell has it
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Detect on what the command line names.
 
     Returns:
-        0, or 1 where a file could not be read.
+        0; 1 where a file could not be read, or not to its end; 130 after Ctrl-C.
     """
     options = parse_arguments(arguments)
     try:
@@ -33,122 +32,58 @@ def main(arguments: list[str] | None = None) -> int:
     except (InputError, StateError) as error:
         sys.exit(f"ERROR {error}")
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="detect.py", description="Find objects in pictures and draw them.",
-                                     epilog="python detect.py photo.jpg holiday/ --threshold 0.5 --json found.json")
-    parser.add_argument("inputs", nargs="+", metavar="INPUT",
-                        help="a picture, a folder of pictures (with its subfolders), or a pattern like 'a/*.jpg'")
-    parser.add_argument("--model", type=Path, default=MODEL_PATH, metavar="FILE",
-                        help="what `dvc repro train` made (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("detections"), metavar="FOLDER",
-                        help="where the drawn pictures go (default: %(default)s)")
-    parser.add_argument("--threshold", type=_fraction, default=0.4, metavar="SCORE",
-                        help="leave out what scores below it, 0 to 1 (default: %(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE",
-                        help="write all objects to this file, in COCO's results form with file names for ids")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1 (default: %(default)s)")
+    parser = argparse.ArgumentParser(prog="detect.py", description="Find objects in pictures and videos, and draw them.",
+                                     epilog="python detect.py photo.jpg holiday/ clip.mp4 --threshold 0.5 --json found.json")
+    add = parser.add_argument
+    add("inputs", nargs="+", metavar="INPUT", help="a picture, a video, a folder of them (with its subfolders), a pattern like "
+        "'a/*.jpg', the number of a camera, or - for a picture on standard input")
+    add("--model", type=Path, default=MODEL_PATH, metavar="FILE",
+        help="what `dvc repro` made: models/ssd.pt or models/ssd.onnx (default: %(default)s)")
+    add("--out", type=Path, default=Path("detections"), metavar="FOLDER", help="where the drawings go (default: %(default)s)")
+    add("--threshold", type=float, default=0.4, metavar="SCORE",
+        help="leave out what scores below it, 0 to 1 (default: %(default)s)")
+    add("--top-k", type=int, default=100, metavar="N", help="objects kept of each picture or frame (default: %(default)s)")
+    add("--nms", choices=get_args(Nms), default="hard",
+        help="what becomes of a box that a better one of its class overlaps: it goes, or loses score (default: %(default)s)")
+    add("--json", type=Path, metavar="FILE",
+        help="write all objects to this file, in COCO's results form with file names, and frame numbers, for ids")
+    add("--show", action="store_true", help="show the drawings in a window, too; q ends, for a picture any other key goes on")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:1 (default: %(default)s)")
     return parser.parse_args(arguments)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Detect, draw and print, a batch at a time; a file that is no picture is named and passed over."""
-    paths = find_pictures(options.inputs)
-    drawn = drawn_paths(paths, options.out)
-    detector = Detector(options.model, options.device, options.threshold, BATCH_SIZE)
-    start_s, rows, unreadable = time.perf_counter(), [], 0
-    for batch in (paths[i:i + BATCH_SIZE] for i in range(0, len(paths), BATCH_SIZE)):
-        pictures = dict(_readable(batch))
-        unreadable += len(batch) - len(pictures)
-        for (path, picture), found in zip(pictures.items(), detector(list(pictures.values())), strict=True):
-            write_picture(drawn[path], draw(picture, found))
-            rows += results(path, found, detector.spec.source_ids)
-            print(f"{path}: {describe(found)}", flush=True)
+    """Detect, draw and tell; Ctrl-C ends it early, with all that was found until then."""
+    drawn = drawn_paths(find_sources(options.inputs), options.out)
+    detector = Detector(options.model, options.device, options.threshold, options.top_k, options.nms, BATCH_SIZE)
+    if options.show:
+        open_window()
+    start_s, rows, tally, stopped = time.perf_counter(), [], Counter[str](), False
+    try:
+        with closing(look(detector, drawn, options.show)) as sights:
+            for seen in sights:
+                rows += results(seen, detector.source_ids)
+                tally["bad" if seen.objects is None else "pictures" if seen.frame is None else "frames"] += 1
+    except KeyboardInterrupt:
+        stopped = True
     if options.json:
         write_json(options.json, rows)
-    count, elapsed_s = len(paths) - unreadable, time.perf_counter() - start_s
-    print(f"{count} pictures, {len(rows)} objects, {count / elapsed_s:.1f} pictures/s; drawn in {options.out}"
-          + (f"; {unreadable} could not be read" if unreadable else ""))
-    return 1 if unreadable else 0
+    print(summary(tally, len(rows), time.perf_counter() - start_s, options.out) + ("; stopped by Ctrl-C" if stopped else ""))
+    return INTERRUPTED if stopped else 1 if tally["bad"] else 0
 
 
-def find_pictures(inputs: list[str]) -> list[Path]:
-    """The files that the inputs name, each once, in their order; a folder's by name.
-
-    Raises:
-        InputError: an input names nothing.
-    """
-    paths: dict[Path, None] = {}
-    for name in inputs:
-        matches = [name] if Path(name).exists() else sorted(glob.glob(name, recursive=True))
-        found = [path for match in matches for path in _files(Path(match))]
-        if not found:
-            raise InputError(f"{name}: no picture is there; an input is a file, a folder with pictures "
-                             f"({', '.join(sorted(IMAGE_SUFFIXES))}) or a pattern. Look for a typing error.")
-        paths.update(dict.fromkeys(found))
-    return list(paths)
-
-
-def drawn_paths(paths: list[Path], folder: Path) -> dict[Path, Path]:
-    """Where each drawing goes: the picture's name as .jpg, numbered where two pictures have the same.
-
-    Raises:
-        InputError: a drawing would replace a picture.
-    """
-    seen: Counter[str] = Counter()
-    drawn = {}
-    for path in paths:
-        seen[path.stem] += 1
-        drawn[path] = folder / (f"{path.stem}.jpg" if seen[path.stem] == 1 else f"{path.stem}_{seen[path.stem]}.jpg")
-    originals = {path.resolve() for path in paths}
-    clash = next((path for path in drawn.values() if path.resolve() in originals), None)
-    if clash:
-        raise InputError(f"--out {folder}: the drawing would replace the picture {clash}; drawings need a folder of "
-                         "their own. Name another one.")
-    return drawn
-
-
-def draw(picture: np.ndarray, found: Objects) -> np.ndarray:
-    """The picture with its objects."""
-    names = [f"{name} {score:.2f}" for name, score in zip(found.class_names, found.scores, strict=True)]
-    return draw_boxes(picture, found.boxes, names, [class_colour(label) for label in found.labels.tolist()])
-
-
-def results(path: Path, found: Objects, source_ids: tuple[int, ...]) -> list[dict]:
-    """COCO's results rows, with the file's name in the place of an image id."""
-    return [{"file_name": path.as_posix(), "category_id": source_ids[label - 1], "class_name": name,
-             "score": round(float(score), 5), "bbox": [round(float(value), 2) for value in (x1, y1, x2 - x1, y2 - y1)]}
-            for (x1, y1, x2, y2), label, score, name in zip(*found, strict=True)]
-
-
-def describe(found: Objects) -> str:
-    """The objects in words: "2 person, 1 dog"."""
-    return ", ".join(f"{count} {name}" for name, count in Counter(found.class_names).most_common()) or "nothing found"
-
-
-def _files(path: Path) -> list[Path]:
-    """The path itself, or the pictures of a folder."""
-    if not path.is_dir():
-        return [path]
-    return sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
-
-
-def _readable(paths: list[Path]) -> Iterator[tuple[Path, np.ndarray]]:
-    for path in paths:
-        try:
-            yield path, read_image(path)
-        except InputError:
-            print(f"{path}: not a picture that can be read; passed over", file=sys.stderr)
-
-
-def _fraction(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
+def summary(tally: Counter[str], objects: int, elapsed_s: float, folder: Path) -> str:
+    """The last line: "2 pictures, 5 objects, 20.1 pictures/s; drawn in detections"."""
+    kinds = [kind for kind in ("pictures", "frames") if tally[kind]] or ["pictures"]
+    counts = ", ".join(f"{tally[kind]} {kind}" for kind in kinds)
+    rate = sum(tally[kind] for kind in kinds) / elapsed_s
+    bad = f"; {tally['bad']} could not be read to the end" if tally["bad"] else ""
+    return f"{counts}, {objects} objects, {rate:.1f} {' and '.join(kinds)}/s; drawn in {folder}{bad}"
 
 
 if __name__ == "__main__":
