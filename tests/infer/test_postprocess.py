@@ -1,10 +1,12 @@
+from math import exp
+
 import pytest
 import torch
 from torch import Tensor
 from torchvision.ops import nms
 
 from ssd_lib.errors import StateError
-from ssd_lib.infer.postprocess import Detections, detect, select_detections
+from ssd_lib.infer.postprocess import Detections, Nms, detect, select_detections
 from ssd_lib.nets.zoo import build_net
 from ssd_lib.params import EvalParams
 
@@ -99,3 +101,24 @@ def test_a_diverged_net_is_called_so(params: EvalParams) -> None:
         net.box_heads[0][-1].bias.fill_(torch.nan)
     with pytest.raises(StateError, match=r"nan or infinite.*diverged"):
         detect(net, torch.zeros(1, 3, 64, 64, dtype=torch.uint8), params)
+
+
+def test_soft_nms_is_a_choice_and_keeps_what_hard_nms_drops(params: EvalParams) -> None:
+    boxes = torch.tensor([[[0.0, 0.0, 0.4, 0.2], [0.05, 0.0, 0.45, 0.2]]])  # IoU 7/9
+    scores = torch.tensor([[[0.0, 0.9], [0.0, 0.8]]])
+    [hard] = select_detections(scores, boxes, params)
+    [soft] = select_detections(scores, boxes, params, nms="soft")
+    assert hard.scores.tolist() == pytest.approx([0.9])
+    assert soft.labels.tolist() == [2, 2]
+    assert soft.scores.tolist() == pytest.approx([0.9, 0.8 * exp(-((7 / 9) ** 2) / 0.5)])
+    assert torch.equal(soft.boxes, boxes[0])
+
+
+@pytest.mark.parametrize("nms", ["hard", "soft"])
+def test_both_kinds_of_nms_hold_the_limits(params: EvalParams, nms: Nms) -> None:
+    params = params.model_copy(update={"score_threshold": 0.3, "max_detections": 20})
+    scores = torch.rand(2, 300, 3, generator=torch.Generator().manual_seed(0))
+    for found in select_detections(scores, random_boxes(2, 300, seed=1, side=0.2), params, nms):
+        assert len(found.scores) == 20
+        assert found.scores.min() >= 0.3
+        assert (found.scores.diff() <= 0).all()
