@@ -1,16 +1,24 @@
+import io
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+from videos import FPS, HEIGHT, WIDTH, frames_of, make_video
 
 import detect
-from ssd_lib.errors import InputError
 from ssd_lib.images import read_image
 from ssd_lib.infer.drawing import write_picture
+from ssd_lib.infer.video import frame_count, frame_rate, frame_size, open_video
 from ssd_lib.nets.model_file import MODEL_PATH, NetSpec, save_model
+
+SCRIPT = Path(detect.__file__)
 
 
 @pytest.fixture
@@ -24,45 +32,140 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path("photos")
 
 
+@pytest.fixture
+def video(photos: Path) -> Path:
+    return make_video(Path("clip.mp4"), frames=20)
+
+
+def rows_of(path: str) -> list[dict[str, Any]]:
+    return json.loads(Path(path).read_text())
+
+
 def test_a_folder_is_drawn_described_and_written(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert detect.main(["photos", "--threshold", "0.1", "--json", "found.json"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(str(Path("photos/a.png")) + ": ")
-    assert "2 pictures" in lines[-1]
+    assert lines[-1].startswith("2 pictures, ")
+    assert lines[-1].endswith("pictures/s; drawn in detections")
     assert read_image(Path("detections/a.jpg")).shape == (50, 80, 3)
     assert Path("detections/a_2.jpg").is_file()
-    rows = json.loads(Path("found.json").read_text())
+    rows = rows_of("found.json")
     assert {row["file_name"] for row in rows} == {"photos/a.png", "photos/deeper/a.png"}
     assert {(row["class_name"], row["category_id"]) for row in rows} <= {("dog", 18), ("kite", 38)}
+    assert "frame" not in rows[0]
 
 
 def test_a_bad_file_is_named_and_passed_over(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (photos / "b.jpg").write_bytes(b"not a picture")
+    (photos / "c.mp4").write_bytes(b"not a video")
     assert detect.main(["photos", "--device", "cpu"]) == 1
     printed = capsys.readouterr()
     assert f"{Path('photos/b.jpg')}: not a picture" in printed.err
-    assert "1 could not be read" in printed.out
-    assert not Path("detections/b.jpg").exists()
+    assert "photos/c.mp4: not a video" in printed.err
+    assert "2 pictures" in printed.out
+    assert "2 could not be read to the end" in printed.out
+    assert {path.name for path in Path("detections").iterdir()} == {"a.jpg", "a_2.jpg"}
 
 
-def test_patterns_and_repeated_inputs_name_each_picture_once(photos: Path) -> None:
-    assert detect.find_pictures(["photos/*.png", "photos/a.png"]) == [Path("photos/a.png")]
+def test_top_k_and_nms_are_handed_on(photos: Path) -> None:
+    found = {}
+    for nms in ("hard", "soft"):
+        detect.main(["photos/a.png", "--threshold", "0.05", "--top-k", "90", "--nms", nms, "--json", f"{nms}.json"])
+        found[nms] = rows_of(f"{nms}.json")
+    assert len(found["soft"]) == 90
+    assert found["soft"] != found["hard"]
 
 
-def test_an_input_that_names_nothing_is_an_error(photos: Path) -> None:
-    with pytest.raises(InputError, match=r"fotos: no picture is there"):
-        detect.find_pictures(["fotos"])
+def test_a_video_is_drawn_frame_by_frame_with_its_size_and_rate(video: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert detect.main(["clip.mp4", "--threshold", "0", "--top-k", "1", "--json", "found.json"]) == 0
+    with open_video(Path("detections/clip.mp4")) as capture:
+        assert (frame_count(capture), frame_size(capture), frame_rate(capture)) == (20, (HEIGHT, WIDTH), FPS)
+    rows = rows_of("found.json")
+    assert [(row["file_name"], row["frame"]) for row in rows] == [("clip.mp4", i) for i in range(20)]
+    printed = capsys.readouterr()
+    assert printed.out.startswith("clip.mp4: 20 frames, ")
+    assert "20 frames, 20 objects, " in printed.out
+    assert printed.err == ""  # no progress bar where there is no terminal
+
+
+def test_a_video_s_frames_differ_at_the_boxes_and_nowhere_else(video: Path) -> None:
+    detect.main(["clip.mp4", "--threshold", "0", "--top-k", "1", "--json", "found.json"])
+    pairs = zip(frames_of(video), frames_of(Path("detections/clip.mp4")), rows_of("found.json"), strict=True)
+    for before, after, row in pairs:
+        x, y, _, height = row["bbox"]
+        change = np.abs(before.astype(int) - after).max(axis=2)
+        line = change[int(y + height / 2), max(0, round(x) - 1):round(x) + 2]  # the box's left side, at half its height
+        assert line.max() > 60
+        far = np.ones((HEIGHT, WIDTH), bool)
+        far[max(0, int(y) - 24):int(y + height) + 6, max(0, int(x) - 6):] = False  # its name may stand above, and be longer
+        assert far.sum() == 0 or np.median(change[far]) < 12
+
+
+def test_a_video_that_breaks_off_keeps_its_frames_and_is_named(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = make_video(Path("whole.avi"), 40, "MJPG").read_bytes()
+    Path("half.avi").write_bytes(whole[:len(whole) // 2])
+    assert detect.main(["half.avi", "--threshold", "0", "--top-k", "1", "--json", "found.json"]) == 1
+    kept = len(frames_of(Path("detections/half.mp4")))
+    assert 5 < kept < 35
+    assert len(rows_of("found.json")) == kept
+    assert f"half.avi: ends after {kept} of 40 frames" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to a process")
+def test_ctrl_c_leaves_a_video_that_plays_and_its_json(photos: Path) -> None:
+    make_video(Path("long.mp4"), frames=5000)
+    process = subprocess.Popen([sys.executable, SCRIPT, "long.mp4", "--threshold", "0", "--json", "found.json"],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+    wait_until_frames_are_written(process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    kept = len(frames_of(Path("detections/long.mp4")))
+    assert (process.returncode, err) == (130, "")
+    assert 0 < kept < 5000
+    assert kept - max(row["frame"] for row in rows_of("found.json")) in (1, 2)  # stopped before or after a row was taken
+    assert out.startswith(f"{kept} frames, ")
+    assert out.endswith("; stopped by Ctrl-C\n")
+    assert [path.name for path in Path("detections").iterdir()] == ["long.mp4"]
+
+
+def test_a_picture_comes_through_standard_input(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO((photos / "a.png").read_bytes()), isatty=lambda: False))
+    assert detect.main(["-", "--threshold", "0.1", "--json", "found.json"]) == 0
+    assert read_image(Path("detections/stdin.jpg")).shape == (50, 80, 3)
+    assert {row["file_name"] for row in rows_of("found.json")} == {"-"}
 
 
 def test_drawings_never_replace_the_pictures(photos: Path) -> None:
     write_picture(photos / "c.jpg", np.zeros((9, 9, 3), np.uint8))
-    with pytest.raises(SystemExit, match="the drawing would replace the picture"):
+    with pytest.raises(SystemExit, match="the drawing would replace"):
         detect.main(["photos", "--out", "photos"])
 
 
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["97"], "ERROR 97: no camera of this number can be opened; 0 is the first"),
+    (["fotos"], "ERROR fotos: no picture or video is there"),
+    (["photos", "--threshold", "3"], r"ERROR Detector: threshold is 3.0; it must be from 0 to 1"),
+    (["photos", "--top-k", "0"], "ERROR Detector: top_k is 0; it must be 1 or more"),
+    (["photos", "--model", "none.onnx"], "ERROR none.onnx: missing"),
+])
+def test_what_cannot_be_done_is_one_line(photos: Path, arguments: list[str], message: str) -> None:
+    with pytest.raises(SystemExit, match=message):
+        detect.main(arguments)
+
+
 def test_the_command_line_says_in_one_line_what_is_wrong(tmp_path: Path) -> None:
-    script = Path(detect.__file__)
     (tmp_path / "a.png").write_bytes(b"")
-    ended = subprocess.run([sys.executable, script, "a.png"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    ended = subprocess.run([sys.executable, SCRIPT, "a.png"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
     assert ended.stderr == f"ERROR {MODEL_PATH}: missing. `dvc repro train` makes it when training is complete.\n"
+
+
+def wait_until_frames_are_written(process: subprocess.Popen[str]) -> None:
+    """Until the unfinished video has grown to some kilobytes."""
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        if any(path.stat().st_size > 10_000 for path in Path("detections").glob(".*.tmp.mp4")):
+            return
+        time.sleep(0.01)
+    raise AssertionError(process.communicate()[1])
