@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from videos import FPS, HEIGHT, WIDTH, frames_of, make_video
 import detect
 from ssd_lib.images import read_image
 from ssd_lib.infer.drawing import write_picture
+from ssd_lib.infer.postprocess import Nms
 from ssd_lib.infer.video import frame_count, frame_rate, frame_size, open_video
 from ssd_lib.nets.model_file import MODEL_PATH, NetSpec, save_model
 
@@ -147,18 +148,20 @@ def test_drawings_never_replace_the_pictures(photos: Path) -> None:
     (["fotos"], "ERROR fotos: no picture or video is there"),
     (["photos", "--threshold", "3"], r"ERROR Detector: threshold is 3.0; it must be from 0 to 1"),
     (["photos", "--top-k", "0"], "ERROR Detector: top_k is 0; it must be 1 or more"),
-    (["photos", "--model", "none.onnx"], "ERROR none.onnx: missing"),
+    (["photos", "--model", "none.pt"], "ERROR none.pt: missing. `dvc repro train` makes it"),
+    (["photos", "--model", "none.onnx"], "ERROR none.onnx: missing. `dvc repro export` makes it"),
 ])
 def test_what_cannot_be_done_is_one_line(photos: Path, arguments: list[str], message: str) -> None:
     with pytest.raises(SystemExit, match=message):
         detect.main(arguments)
 
 
-def test_the_command_line_says_in_one_line_what_is_wrong(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"")
-    ended = subprocess.run([sys.executable, SCRIPT, "a.png"], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert ended.returncode == 1
-    assert ended.stderr == f"ERROR {MODEL_PATH}: missing. `dvc repro train` makes it when training is complete.\n"
+def test_the_arguments_are_read_before_torch_is_and_name_what_the_library_knows(photos: Path) -> None:
+    code = "import sys, detect; detect.parse_arguments(['a.jpg']); print({'torch', 'cv2'} & set(sys.modules))"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=SCRIPT.parent, capture_output=True, text=True, check=True)
+    assert ended.stdout == "set()\n"
+    assert detect.parse_arguments(["a.jpg"]).model == MODEL_PATH
+    assert [detect.parse_arguments(["a.jpg", "--nms", nms]).nms for nms in get_args(Nms)] == list(get_args(Nms))
 
 
 def wait_until_frames_are_written(process: subprocess.Popen[str]) -> None:

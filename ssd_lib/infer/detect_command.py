@@ -1,8 +1,10 @@
-"""What detect.py does with each picture and each video: finds, draws, shows, tells. Arguments and exit codes are its own."""
+"""What detect.py does with pictures and videos: finds, draws, shows, tells. Its arguments and exit code are its own."""
 
 import sys
+import time
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -10,11 +12,13 @@ import numpy as np
 from tqdm import tqdm
 
 from ssd_lib.errors import InputError
+from ssd_lib.files import write_json
 from ssd_lib.infer.detector import Detector, Objects
 from ssd_lib.infer.drawing import class_colour, draw_boxes, write_picture
-from ssd_lib.infer.inputs import STDIN, Source, is_video, name_of, read_picture
+from ssd_lib.infer.inputs import STDIN, Source, drawn_paths, find_sources, is_video, name_of, read_picture
+from ssd_lib.infer.postprocess import Nms
 from ssd_lib.infer.video import frame_count, frame_rate, frame_size, is_cut_short, open_video, read_frames, write_video
-from ssd_lib.infer.window import show
+from ssd_lib.infer.window import open_window, show_picture
 
 BATCH_SIZE = 8  # pictures or frames at once: what is in memory at most
 
@@ -33,6 +37,45 @@ class Seen(NamedTuple):
     objects: Objects | None
 
 
+def run(inputs: list[str], model: Path, out: Path, threshold: float, top_k: int, nms: Nms, json: Path | None, show: bool,
+        device: str) -> int:
+    """Detect on all that is named, draw it, and say what was found.
+
+    Args:
+        inputs: as `find_sources` takes them.
+        model, threshold, top_k, nms, device: as a `Detector` takes them.
+        out: folder of the drawings.
+        json: where COCO's results rows go, or None.
+        show: whether to show the drawings in a window.
+
+    Returns:
+        How many inputs could not be read, or not to their end; each was named.
+
+    Raises:
+        InputError: an input names nothing, or an argument or the model is wrong.
+        StateError: the model, the device, a camera or the window is not there, or a file cannot be written.
+        KeyboardInterrupt: Ctrl-C; drawings and JSON of all that was found until then are written.
+    """
+    drawn = drawn_paths(find_sources(inputs), out)
+    detector = Detector(model, device, threshold, top_k, nms, BATCH_SIZE)
+    if show:
+        open_window()
+    start_s, rows, tally, stopped = time.perf_counter(), [], Counter[str](), False
+    try:
+        with closing(look(detector, drawn, show)) as sights:
+            for seen in sights:
+                rows += results(seen, detector.source_ids)
+                tally["bad" if seen.objects is None else "pictures" if seen.frame is None else "frames"] += 1
+    except KeyboardInterrupt:
+        stopped = True
+    if json:
+        write_json(json, rows)
+    _say(_summary(tally, len(rows), time.perf_counter() - start_s, out) + ("; stopped by Ctrl-C" if stopped else ""), sys.stdout)
+    if stopped:
+        raise KeyboardInterrupt
+    return tally["bad"]
+
+
 def look(detector: Detector, drawn: Mapping[Source, Path], shown: bool) -> Generator[Seen, None, None]:
     """Look at all pictures, then at all videos; draw each, and say a line of it. What cannot be read is named and passed over.
 
@@ -46,7 +89,10 @@ def look(detector: Detector, drawn: Mapping[Source, Path], shown: bool) -> Gener
         StateError: a camera is not there, or a drawing cannot be written.
     """
     pictures = [source for source in drawn if isinstance(source, Path) and not is_video(source)]
-    yield from _look_at_pictures(detector, pictures, drawn, shown)
+    with tqdm(total=len(pictures), unit=" pictures", leave=False, disable=None) as bar:
+        for seen in _look_at_pictures(detector, pictures, drawn, shown):
+            yield seen
+            bar.update()
     for source in filter(is_video, drawn):
         try:
             yield from _look_at_video(detector, source, drawn[source], shown)
@@ -65,22 +111,24 @@ def results(seen: Seen, source_ids: tuple[int, ...]) -> list[dict[str, Any]]:
             for (x1, y1, x2, y2), label, score, name in zip(*seen.objects, strict=True)]
 
 
-def describe(class_names: Iterable[str]) -> str:
-    """The objects in words: "2 person, 1 dog"."""
-    return ", ".join(f"{count} {name}" for name, count in Counter(class_names).most_common()) or "nothing found"
+def _summary(tally: Counter[str], objects: int, elapsed_s: float, folder: Path) -> str:
+    """The last line: "2 pictures, 5 objects, 20.1 pictures/s; drawn in detections"."""
+    kinds = [kind for kind in ("pictures", "frames") if tally[kind]] or ["pictures"]
+    counts, rate = ", ".join(f"{tally[kind]} {kind}" for kind in kinds), sum(tally[kind] for kind in kinds) / elapsed_s
+    bad = f"; {tally['bad']} could not be read to the end" if tally["bad"] else ""
+    return f"{counts}, {objects} objects, {rate:.1f} {' and '.join(kinds)}/s; drawn in {folder}{bad}"
 
 
 def _look_at_pictures(detector: Detector, paths: list[Path], drawn: Mapping[Source, Path], shown: bool) -> Iterator[Seen]:
-    for i in tqdm(range(0, len(paths), BATCH_SIZE), unit_scale=BATCH_SIZE, unit=" pictures", leave=False, disable=None):
-        batch = paths[i:i + BATCH_SIZE]
+    for batch in (paths[i:i + BATCH_SIZE] for i in range(0, len(paths), BATCH_SIZE)):
         pictures = dict(_readable(batch))
         yield from (Seen(name_of(path), None, None) for path in batch if path not in pictures)
         for (path, pixels), found in zip(pictures.items(), detector(list(pictures.values())), strict=True):
             picture = _draw(pixels, found)
             write_picture(drawn[path], picture)
-            _say(f"{path}: {describe(found.class_names)}", sys.stdout)
+            _say(f"{path}: {_describe(Counter(found.class_names))}", sys.stdout)
             yield Seen(name_of(path), None, found)
-            if shown and not show(picture, wait_ms=0):
+            if shown and not show_picture(picture, wait_ms=0):
                 return
 
 
@@ -107,16 +155,21 @@ def _look_at_video(detector: Detector, source: Source, target: Path, shown: bool
                 write(picture)
                 counts.update(found.class_names)
                 yield Seen(name, index, found)
-                if shown and not show(picture, wait_ms=1):
+                if shown and not show_picture(picture, wait_ms=1):
                     total = None
                     break
     if index < 0:
         raise InputError(f"{name}: no frame of it can be decoded. Does another player play it?")
-    _say(f"{name}: {index + 1} frames, {describe(counts.elements())}", sys.stdout)
+    _say(f"{name}: {index + 1} frames, {_describe(counts)}", sys.stdout)
     if is_cut_short(index + 1, total):
         _say(f"{name}: ends after {index + 1} of {total} frames, more cannot be decoded; what was found is kept",
              sys.stderr)
         yield Seen(name, None, None)
+
+
+def _describe(counts: Counter[str]) -> str:
+    """The objects in words: "2 person, 1 dog"."""
+    return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nothing found"
 
 
 def _draw(picture: np.ndarray, found: Objects) -> np.ndarray:

@@ -23,7 +23,7 @@ def open_window() -> None:
                          "out.") from error
 
 
-def show(picture: np.ndarray, wait_ms: int) -> bool:
+def show_picture(picture: np.ndarray, wait_ms: int) -> bool:
     """Show an RGB picture, and say whether to go on: not after q or Esc.
 
     Args:

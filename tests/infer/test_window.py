@@ -19,5 +19,5 @@ def test_q_and_esc_end_and_other_keys_go_on(monkeypatch: pytest.MonkeyPatch, key
     shown: list[np.ndarray] = []
     monkeypatch.setattr(cv2, "imshow", lambda _, picture: shown.append(picture))  # no window can be opened in a test
     monkeypatch.setattr(cv2, "waitKey", lambda _: key)
-    assert window.show(np.full((2, 2, 3), (255, 0, 0), np.uint8), wait_ms=1) is goes_on
+    assert window.show_picture(np.full((2, 2, 3), (255, 0, 0), np.uint8), wait_ms=1) is goes_on
     assert shown[0][0, 0].tolist() == [0, 0, 255]  # blue first, as OpenCV has it
