@@ -70,7 +70,8 @@ def run(inputs: list[str], model: Path, out: Path, threshold: float, top_k: int,
         stopped = True
     if json:
         write_json(json, rows)
-    _say(_summary(tally, len(rows), time.perf_counter() - start_s, out) + ("; stopped by Ctrl-C" if stopped else ""), sys.stdout)
+    ending = "; stopped by Ctrl-C" if stopped else ""
+    _say(_summary(tally, len(rows), time.perf_counter() - start_s, out) + ending, sys.stdout)
     if stopped:
         raise KeyboardInterrupt
     return tally["bad"]
