@@ -1,16 +1,13 @@
 """Read an image file into pixels: one way for training, evaluation, checks and pictures."""
 
-import os
 from pathlib import Path
 
-import numpy as np
-
-os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # its warnings name no file; errors of ours do
-
 import cv2
+import numpy as np
 
 from ssd_lib.errors import InputError
 
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # its warnings name no file; errors of ours do
 cv2.setNumThreads(0)  # parallelism is by process; OpenCV's own threads would fight for the same cores
 READ_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 LIST_THEM = "`dvc repro --force --single-item validate` lists every such file"

@@ -16,12 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssd_lib.checkpoint.convert import open_model
 from ssd_lib.device import pick_device
 from ssd_lib.errors import InputError
 from ssd_lib.images import read_image
 from ssd_lib.infer.onnx_net import OnnxNet, load_onnx
 from ssd_lib.infer.postprocess import Detections, Nms, score_priors, select_detections
-from ssd_lib.nets.model_file import MODEL_PATH, NetSpec, load_model
+from ssd_lib.nets.model_file import MODEL_PATH, NetSpec
 from ssd_lib.params import EvalParams
 
 Picture = np.ndarray | str | Path
@@ -50,7 +51,7 @@ class Detector:
     """A trained model, ready to be called.
 
     Args:
-        path: models/ssd.pt, as the train stage writes it, or models/ssd.onnx, as the export stage does.
+        path: models/ssd.pt, as the train stage writes it; models/ssd.onnx, as the export stage does; or a combo checkpoint.
         device: "auto" | "cpu" | "cuda" | "cuda:1".
         threshold: objects below this score are left out, [0, 1].
         top_k: objects kept of each picture.
@@ -129,7 +130,7 @@ def _load(path: Path, name: str) -> tuple[ScorePriors, NetSpec | OnnxNet]:
         exported = load_onnx(path, name)
         return exported.score_priors, exported
     device = pick_device(name)
-    model = load_model(path, device)
+    model = open_model(path, device)
     return lambda images: score_priors(model.net, images.to(device)), model.spec
 
 

@@ -13,7 +13,6 @@ import numpy as np
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.infer.inputs import Source, name_of
 
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # a camera that is not there is told once, by us
 UNKNOWN_FPS = 25.0  # of a camera or a file that does not say
 MAX_FPS = 1000.0  # what stands for "not known" in some files is above it
 ESTIMATE_SHARE = 0.02  # some formats give the number of frames only as length times rate
