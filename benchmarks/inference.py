@@ -2,9 +2,10 @@
 
     python -m benchmarks.inference
 
-Weights are random: speed depends on them through the number of boxes that reach the NMS alone, so the background of every net
-is raised until about `CANDIDATES` class scores of an image pass the threshold, as in a trained one. Pictures are photographs
-of the size of COCO's, made of noise at several scales. The rounds go through all systems in turn; medians are printed.
+Weights are random: speed depends on them through the number of boxes that reach the NMS alone, so the background of every
+net is raised until about `CANDIDATES` class scores of an image pass the threshold, as in a trained one. Pictures are
+photographs of the size of COCO's, made of noise at several scales. The rounds go through all systems in turn; medians are
+printed.
 """
 
 import argparse
