@@ -24,6 +24,7 @@ from torchvision.models.detection import ssd300_vgg16, ssdlite320_mobilenet_v3_l
 
 from ssd_lib.infer.export import as_input, to_onnx
 from ssd_lib.infer.postprocess import detect, select_detections
+from ssd_lib.nets.fusion import fuse_batch_norms
 from ssd_lib.nets.model_file import Model, NetSpec
 from ssd_lib.nets.zoo import NETS
 from ssd_lib.params import EvalParams
@@ -91,7 +92,8 @@ def our_runs(net: str, size: int, picture: np.ndarray) -> dict[str, Run]:
             scores, boxes = session.run(None, {"input_0": as_input(each, size)})
             select_detections(torch.from_numpy(scores[..., 1:]), torch.from_numpy(boxes), PARAMS)
 
-    return {"PyTorch": lambda pictures: detect(ssd, _stack(pictures, size), PARAMS), "ONNX Runtime": in_onnx_runtime}
+    fused = fuse_batch_norms(ssd)  # as the Detector does
+    return {"PyTorch": lambda pictures: detect(fused, _stack(pictures, size), PARAMS), "ONNX Runtime": in_onnx_runtime}
 
 
 def torchvision_run(make: Callable[..., nn.Module], picture: np.ndarray) -> Run:

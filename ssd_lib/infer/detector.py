@@ -22,6 +22,7 @@ from ssd_lib.errors import InputError
 from ssd_lib.images import read_image
 from ssd_lib.infer.onnx_net import OnnxNet, load_onnx
 from ssd_lib.infer.postprocess import Detections, Nms, score_priors, select_detections
+from ssd_lib.nets.fusion import fuse_batch_norms
 from ssd_lib.nets.model_file import MODEL_PATH, NetSpec
 from ssd_lib.params import EvalParams
 
@@ -131,7 +132,8 @@ def _load(path: Path, name: str) -> tuple[ScorePriors, NetSpec | OnnxNet]:
         return exported.score_priors, exported
     device = pick_device(name)
     model = open_model(path, device)
-    return lambda images: score_priors(model.net, images.to(device)), model.spec
+    net = fuse_batch_norms(model.net)
+    return lambda images: score_priors(net, images.to(device)), model.spec
 
 
 def _check(device: str, threshold: float, top_k: int, nms: str, batch_size: int) -> None:
