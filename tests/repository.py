@@ -11,7 +11,6 @@ import yaml
 from project import ROOT
 
 TINY: dict[str, dict[str, Any]] = {
-    "data": {"demo_images": [12, 6]},
     "model": {"image_size": 64, "width_mult": 0.1},
     "train": {"epochs": 1, "batch_size": 4, "precision": "fp32"},
     "eval": {"batch_size": 4, "pictures": 2},
@@ -44,8 +43,8 @@ def git(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def make_clone(folder: Path, **train: Any) -> Path:
-    """The project as it is now, with tiny parameters and these keys of `train` committed."""
+def make_clone(folder: Path, images: int = 12, **train: Any) -> Path:
+    """The project as it is now, with tiny parameters, so many images to train on and these keys of `train` committed."""
     names = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True,
                            text=True, check=True).stdout.splitlines()
     for name in names:
@@ -56,6 +55,7 @@ def make_clone(folder: Path, **train: Any) -> Path:
     for group, values in TINY.items():
         tree[group].update(values)
     tree["train"].update(train)
+    tree["data"]["demo_images"] = [images, 6]
     (folder / "params.yaml").write_text(yaml.safe_dump(tree))
     git(folder, "init", "--quiet", "--initial-branch=main")
     git(folder, "add", "--all")

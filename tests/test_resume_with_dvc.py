@@ -16,15 +16,15 @@ from repository import dvc, environment, git, make_clone
 from ssd_lib.checkpoint.combo import LAST, ComboCheckpoint, read_checkpoint
 
 CHECKPOINTS = Path("models/checkpoints")
-EPOCHS = 16  # long enough for a kill to come before the end on a busy machine
-STEPS = 3 * EPOCHS  # 12 pictures, 4 in a batch
+EPOCHS, EPOCH_STEPS = 4, 12  # long enough for a kill to come before the end on a busy machine
+STEPS = EPOCHS * EPOCH_STEPS
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with everything before training done; a checkpoint after every step."""
-    folder = make_clone(tmp_path_factory.mktemp("prepared") / "clone", epochs=EPOCHS, ap_every_epochs=0,
-                        checkpoint_minutes=1e-9)
+    folder = make_clone(tmp_path_factory.mktemp("prepared") / "clone", images=4 * EPOCH_STEPS, epochs=EPOCHS,
+                        ap_every_epochs=0, checkpoint_minutes=1e-9)
     done = dvc(folder, "repro", "fix_annotations")
     assert done.returncode == 0, done.stdout + done.stderr
     git(folder, "add", "--all")
@@ -86,7 +86,7 @@ def _last(folder: Path) -> ComboCheckpoint | None:
 def _steps(folder: Path) -> int:
     """Steps that are saved."""
     last = _last(folder)
-    return 0 if last is None else 3 * last.epoch + last.step
+    return 0 if last is None else EPOCH_STEPS * last.epoch + last.step
 
 
 def _assert_same_end(one: Path, other: Path) -> None:
