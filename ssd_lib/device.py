@@ -1,10 +1,11 @@
 """Which device to compute on, as `runtime.device` asks for it."""
 
 import os
+import re
 
 import torch
 
-from ssd_lib.errors import StateError
+from ssd_lib.errors import InputError, StateError
 
 
 def pick_device(name: str) -> torch.device:
@@ -14,8 +15,11 @@ def pick_device(name: str) -> torch.device:
         name: "auto" (the first CUDA device, or the CPU where there is none) | "cpu" | "cuda" | "cuda:1".
 
     Raises:
+        InputError: it is no name of a device.
         StateError: a CUDA device is asked for that is not there.
     """
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", name):
+        raise InputError(f"device is '{name}'; it must be auto, cpu, cuda or cuda:1. Correct runtime.device, or --device.")
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
         name = "cuda" if found else "cpu"

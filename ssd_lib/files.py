@@ -18,7 +18,22 @@ CHUNK_BYTES = 1 << 20
 def in_project(path: str | Path) -> Path:
     """A path that the user gave, or a place of ours: a relative one begins at the root of the main repository, which DVC_ROOT
     names in the copies of it that `dvc exp run --temp` and queued experiments work in."""
-    return Path(os.environ.get("DVC_ROOT", ".")) / Path(path).expanduser()
+    with suppress(RuntimeError):  # there is no such user's home
+        path = Path(path).expanduser()
+    return Path(os.environ.get("DVC_ROOT", ".")) / path
+
+
+def why_unreadable(path: Path) -> str:
+    """Why a file cannot be opened, "" where it can."""
+    try:
+        with path.open("rb"):
+            return ""
+    except FileNotFoundError:
+        return "there is no such file"
+    except IsADirectoryError:
+        return "it is a folder"
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
 
 
 @contextmanager
@@ -76,7 +91,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8, atomically."""
     with atomic_write(path) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="backslashreplace"))  # names of files need not be whole characters
 
 
 def write_json(path: Path, value: Any, *, indent: int | None = None) -> None:

@@ -10,7 +10,7 @@ from ssd_lib.errors import InputError
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # its warnings name no file; errors of ours do
 cv2.setNumThreads(0)  # parallelism is by process; OpenCV's own threads would fight for the same cores
 READ_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-LIST_THEM = "`dvc repro --force --single-item validate` lists every such file"
+LIST_THEM = "Of a data set, `dvc repro --force --single-item validate` lists every such file"
 
 
 def read_image(path: Path) -> np.ndarray:

@@ -148,7 +148,9 @@ def test_drawings_never_replace_the_pictures(photos: Path) -> None:
     (["97"], "ERROR 97: no camera of this number can be opened; 0 is the first"),
     (["fotos"], "ERROR fotos: no picture or video is there"),
     (["photos", "--threshold", "3"], r"ERROR Detector: threshold is 3.0; it must be from 0 to 1"),
-    (["photos", "--top-k", "0"], "ERROR Detector: top_k is 0; it must be 1 or more"),
+    (["photos", "--top-k", "0"], "ERROR Detector: top_k is 0; it must be a whole number, 1 or more"),
+    (["photos", "--json", "photos"], "ERROR --json photos: is a folder"),
+    (["photos", "--json", "photos/a.png"], "ERROR --json photos/a.png: is an input, which would be lost"),
     (["photos", "--model", "none.pt"], "ERROR none.pt: missing. `dvc repro train` makes it"),
     (["photos", "--model", "none.onnx"], "ERROR none.onnx: missing. `dvc repro export` makes it"),
 ])

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from ssd_lib.device import pick_device
-from ssd_lib.errors import StateError
+from ssd_lib.errors import InputError, StateError
 
 
 def test_auto_takes_what_there_is() -> None:
@@ -16,3 +16,9 @@ def test_cpu_is_always_there() -> None:
 def test_a_device_that_is_not_there_is_named() -> None:
     with pytest.raises(StateError, match=r"device 'cuda:99' is not there.*Set runtime.device \(or --device\) to auto"):
         pick_device("cuda:99")
+
+
+@pytest.mark.parametrize("name", ["foo", "meta", "cuda:x"])
+def test_what_is_no_device_is_told(name: str) -> None:
+    with pytest.raises(InputError, match=rf"device is '{name}'; it must be auto, cpu, cuda or cuda:1"):
+        pick_device(name)

@@ -1,5 +1,6 @@
 """Files are whole or absent."""
 
+import json
 import os
 import resource
 import signal
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ssd_lib.errors import StateError
-from ssd_lib.files import atomic_write, sha256, write_json, write_text
+from ssd_lib.files import atomic_write, in_project, sha256, write_json, write_text
 
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
@@ -86,3 +87,12 @@ def test_json_holds_no_nan(tmp_path: Path) -> None:
 def test_sha256_is_the_standard_one(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")  # FIPS 180-2, appendix B.1
     assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_names_that_are_not_whole_characters_can_be_written(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", ["bad\udcff.png"])
+    assert json.loads((tmp_path / "a.json").read_text()) == ["bad\udcff.png"]
+
+
+def test_a_home_that_is_nobody_s_is_a_name_like_others() -> None:
+    assert in_project("~nobody-of-this-name/a.pt").name == "a.pt"

@@ -38,8 +38,11 @@ def fit_sizes(boxes: np.ndarray, rows: Sequence[PriorRow], maps: Sequence[tuple[
         boxes: (N, 4) xyxy in [0, 1], one at least.
         rows, maps, image_size: as of `make_priors`.
     """
-    starts = (sizes_of(rows), _spread_like(boxes, len(rows) + 1))
-    return max((_ascend(start, boxes, rows, maps, image_size) for start in starts), key=lambda found: found[0])[1]
+    present = sizes_of(rows)
+    starts = (present, _spread_like(boxes, len(rows) + 1))
+    (share, _), sizes = max((_ascend(start, boxes, rows, maps, image_size) for start in starts), key=lambda found: found[0])
+    is_better = share > (best_ious(boxes, rows, maps, image_size) >= GOOD_IOU).mean()
+    return sizes if is_better else present
 
 
 def _ascend(sizes: Sequence[float], boxes: np.ndarray, rows: Sequence[PriorRow], maps: Sequence[tuple[int, int]],
@@ -96,7 +99,6 @@ def _best_ious_of_map(boxes: np.ndarray, row: PriorRow, size: tuple[int, int], i
 
 
 def _nearest(values: np.ndarray, centres: Sequence[float]) -> np.ndarray:
-    """For each value the centre next to it; centres rise evenly."""
-    step = centres[1] - centres[0] if len(centres) > 1 else 1.0
-    index = np.floor((values - centres[0]) / step + 0.5).clip(0, len(centres) - 1).astype(int)
-    return np.asarray(centres)[index]
+    """For each value the centre next to it; centres rise, and those beyond the image lie on its edge, as in `make_priors`."""
+    inside = np.minimum(centres, 1.0)
+    return inside[np.searchsorted((inside[1:] + inside[:-1]) / 2, values)]

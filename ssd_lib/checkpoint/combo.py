@@ -130,7 +130,7 @@ def _sealed(path: Path) -> io.BytesIO:
     content = path.read_bytes()
     body, seal, digest = memoryview(content)[:-66], content[-66:-64], content[-64:]
     if seal != SEAL:
-        raise ValueError("it has no checksum: it is torn, or of another program")
+        raise ValueError("it has no checksum: it is torn, or of another kind (a finished model can be given as model.weights)")
     check = hashlib.sha256(body)
     check.update(NO_COMMENT)
     if check.hexdigest().encode() != digest:

@@ -11,6 +11,8 @@ from ssd_lib.nets.model_file import BACKGROUND_NAME, Model, NetSpec, build_model
 from ssd_lib.nets.upstream import from_upstream, to_upstream
 from ssd_lib.nets.zoo import NETS
 
+SMALLEST_PX, LARGEST_PX = 64, 1024  # as of model.image_size
+
 
 def open_model(path: Path, device: torch.device | str = "cpu") -> Model:
     """The detector in an ssd.pt or in a combo checkpoint, in evaluation mode on `device`.
@@ -45,17 +47,28 @@ def convert(source: Path, target: Path, net: str | None, labels: Path | None, im
     if target.exists() or target.suffix not in (".pt", ".pth"):
         raise InputError(f"{target}: {'exists' if target.exists() else 'ends in neither .pt (ours) nor .pth (upstream)'}; "
                          "convert writes a new .pt or .pth file. Give another name.")
+    if not SMALLEST_PX <= image_size <= LARGEST_PX:
+        raise InputError(f"--image-size: {image_size}; {SMALLEST_PX} to {LARGEST_PX} pixels are allowed. Give the side of the "
+                         "input that the net was trained with.")
     given = read_weights(source)
+    if given.spec is not None and (net or labels):
+        raise InputError(f"{source}: names its own net, {given.spec.net}, and its classes; --net and --labels are for files "
+                         "that do not. Leave them out.")
     spec = given.spec or _spec_of(given, source, net, labels, image_size)
     if target.suffix == ".pth" and not NETS[spec.net].is_upstreams:
         raise InputError(f"{target}: upstream has no {spec.net}, so that .pth files of it do not exist; .pt files do. Give a "
                          "name that ends in .pt.")
+    if target.suffix == ".pth" and spec.prior_sizes:
+        raise InputError(f"{target}: the priors of {source} were fitted to its data (model.priors: auto), and a .pth file has "
+                         "no place for their sizes: its boxes would be wrong. Give a name that ends in .pt.")
     weights, lines = fit_weights(given, spec.build(), spec, str(source))
     if target.suffix == ".pth":
         with atomic_write(target) as file:
             torch.save(to_upstream(weights), file)
     else:
         save_model(target, spec, weights, {"fingerprint": "", "source": source.name, **(given.about or {})})
+    if target.suffix == ".pth" and (spec.image_size, spec.width_mult) != (300, 1.0):
+        lines.append(f"  a .pth file cannot say that its net is of width {spec.width_mult:g} and sees {spec.image_size} px")
     return "\n".join([*lines, f"written: {target}, {spec.net} of {len(spec.class_names)} classes"])
 
 

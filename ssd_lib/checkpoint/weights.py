@@ -14,10 +14,11 @@ from ssd_lib.errors import InputError
 from ssd_lib.nets.input_scale import rescale_input
 from ssd_lib.nets.model_file import MODEL_FORMAT, NetSpec
 from ssd_lib.nets.ssd import SSD
-from ssd_lib.nets.torch_file import read_torch_file
+from ssd_lib.nets.torch_file import read_torch_file, refuse_strange
 from ssd_lib.nets.upstream import CLASS_HEADS, from_upstream
 
 WANTED = "weights of a detector (a combo checkpoint, an ssd.pt, or a .pth of qfgaohao, dusty-nv or kaboom-labs)"
+KABOOM = "kaboom-labs/pytorch-ssd"
 UNIT_PIXELS = ((0.0,) * 3, (255.0,) * 3)  # the mean and std of who divides by 255
 
 
@@ -50,17 +51,12 @@ def read_weights(path: Path) -> GivenWeights:
         content = read_torch_file(path, WANTED)
     except InputError as error:
         try:  # its scheduler is an object, so that torch refuses the file
-            return GivenWeights("kaboom-labs/pytorch-ssd", read_kaboom(path).weights, saw_unit_pixels=True)
+            return GivenWeights(KABOOM, read_kaboom(path).weights, saw_unit_pixels=True)
         except InputError:
             raise error from None
-    kind = content.get("format") if isinstance(content, dict) else None
-    if kind == CHECKPOINT_FORMAT:
-        return _from_combo(read_checkpoint(path))
-    if kind == MODEL_FORMAT:
-        return GivenWeights("this project", content["weights"], NetSpec.from_plain(content["spec"]), about=content["about"])
-    if isinstance(content, Mapping) and content and all(isinstance(value, Tensor) for value in content.values()):
-        return GivenWeights("qfgaohao/pytorch-ssd", {key.removeprefix("module."): value for key, value in content.items()})
-    raise InputError(f"{path}: not {WANTED}: it holds {_in_words(content)}.")
+    given = _recognise(content, path)
+    refuse_strange(given.tensors, str(path))
+    return given
 
 
 def fit_weights(given: GivenWeights, net: SSD, spec: NetSpec, where: str) -> tuple[dict[str, Tensor], list[str]]:
@@ -89,7 +85,7 @@ def fit_weights(given: GivenWeights, net: SSD, spec: NetSpec, where: str) -> tup
     counts = Counter(key.split(".")[0] for key in own)
     lines = [f"  {part:12} {count:4} tensors {'new: ' + reason if reason and part + '.' == CLASS_HEADS else 'loaded'}"
              for part, count in counts.items()]
-    return loaded, [f"weights of {where} ({given.kind}):", *lines, *_notes(given, reason, net)]
+    return loaded, [f"weights of {where} ({given.kind}):", *lines, *_notes(given, reason, net, spec)]
 
 
 def classes_of(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], classes: int) -> int:
@@ -98,10 +94,27 @@ def classes_of(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], classes
     return len(tensors[key]) * (classes + 1) // len(own[key]) - 1
 
 
-def _from_combo(checkpoint: ComboCheckpoint) -> GivenWeights:
+def _recognise(content: Any, path: Path) -> GivenWeights:
+    plain = content if isinstance(content, Mapping) else {}
+    if plain.get("format") == CHECKPOINT_FORMAT:
+        return _from_combo(read_checkpoint(path), str(path))
+    if plain.get("format") == MODEL_FORMAT:
+        return GivenWeights("this project", plain.get("weights", {}), NetSpec.from_plain(plain.get("spec", {}), str(path)),
+                            about=plain.get("about"))
+    if isinstance(plain.get("format"), str):
+        raise InputError(f"{path}: its format is {plain['format']!r}, which this version of the project does not know. Take "
+                         "the version that made it.")
+    if {"epoch", "weights"} <= plain.keys():
+        return GivenWeights(KABOOM, read_kaboom(path).weights, saw_unit_pixels=True)
+    if plain and all(isinstance(value, Tensor) for value in plain.values()):
+        return GivenWeights("qfgaohao/pytorch-ssd", {str(key).removeprefix("module."): value for key, value in plain.items()})
+    raise InputError(f"{path}: not {WANTED}: it holds {_in_words(content)}.")
+
+
+def _from_combo(checkpoint: ComboCheckpoint, where: str) -> GivenWeights:
     about = {"fingerprint": checkpoint.fingerprint, "params": checkpoint.params,
              "metrics": dict(checkpoint.history[-1]) if checkpoint.history else {}}
-    return GivenWeights("this project", checkpoint.final_weights, NetSpec.from_plain(checkpoint.spec), about=about)
+    return GivenWeights("this project", checkpoint.final_weights, NetSpec.from_plain(checkpoint.spec, where), about=about)
 
 
 def _own(tensors: dict[str, Tensor], given: NetSpec, spec: NetSpec, own: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
@@ -128,13 +141,15 @@ def _other_classes(given: GivenWeights, loaded: Mapping[str, Tensor], own: Mappi
     return ""
 
 
-def _notes(given: GivenWeights, reason: str, net: SSD) -> list[str]:
+def _notes(given: GivenWeights, reason: str, net: SSD, spec: NetSpec) -> list[str]:
     notes = []
     if given.saw_unit_pixels:
         notes.append("  WARNING such files were trained on pixels in [0, 1]; the first convolution is rescaled to the pixels "
                      f"of this net, (x - {net.mean[0].item():g}) / {net.std[0].item():g}")
+    if given.spec is not None and given.spec.prior_sizes != spec.prior_sizes:
+        notes.append("  WARNING its priors have other sizes than this net's (model.priors): the box heads must learn anew")
     if given.spec is None and not reason:
-        notes.append(f"  the file does not name its {net.classes} classes; taken to be this data set's, in the same order")
+        notes.append(f"  the file does not name its {net.classes} classes; taken to be the present ones, in the same order")
     return notes
 
 

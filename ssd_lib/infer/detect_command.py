@@ -57,6 +57,7 @@ def run(inputs: list[str], model: Path, out: Path, threshold: float, top_k: int,
         KeyboardInterrupt: Ctrl-C; drawings and JSON of all that was found until then are written.
     """
     drawn = drawn_paths(find_sources(inputs), out)
+    _refuse_target(json, drawn)
     detector = Detector(model, device, threshold, top_k, nms, BATCH_SIZE)
     if show:
         open_window()
@@ -110,6 +111,13 @@ def results(seen: Seen, source_ids: tuple[int, ...]) -> list[dict[str, Any]]:
     return [place | {"category_id": source_ids[label - 1], "class_name": name, "score": round(float(score), 5),
                      "bbox": [round(float(value), 2) for value in (x1, y1, x2 - x1, y2 - y1)]}
             for (x1, y1, x2, y2), label, score, name in zip(*seen.objects, strict=True)]
+
+
+def _refuse_target(json: Path | None, drawn: Mapping[Source, Path]) -> None:
+    """Raise InputError where the JSON cannot or must not be written, before anything is looked at."""
+    if json and (json.is_dir() or json.resolve() in {source.resolve() for source in drawn if isinstance(source, Path)}):
+        reason = "is a folder" if json.is_dir() else "is an input, which would be lost"
+        raise InputError(f"--json {json}: {reason}; a new file, or an earlier one of its kind, is needed. Give another name.")
 
 
 def _summary(tally: Counter[str], objects: int, elapsed_s: float, folder: Path) -> str:

@@ -95,6 +95,8 @@ class Detector:
         """
         if isinstance(pictures, np.ndarray | str | Path):
             return self._find([_pixels(pictures)])[0]
+        if isinstance(pictures, bytes | Tensor) or not isinstance(pictures, Iterable):
+            raise _no_picture(pictures)
         return [found for _, found in self.stream(pictures)]
 
     def stream(self, pictures: Iterable[Picture]) -> Iterator[tuple[np.ndarray, Objects]]:
@@ -138,20 +140,28 @@ def _load(path: Path, name: str) -> tuple[ScorePriors, NetSpec | OnnxNet]:
 
 def _check(device: str, threshold: float, top_k: int, nms: str, batch_size: int) -> None:
     for name, value, holds, allowed in (
-        ("device", device, re.fullmatch(r"auto|cpu|cuda(:\d+)?", device), "auto, cpu, cuda or cuda:1"),
-        ("threshold", threshold, 0 <= threshold <= 1, "from 0 to 1"),
-        ("top_k", top_k, top_k >= 1, "1 or more"),
+        ("device", device, isinstance(device, str) and re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", device),
+         "'auto', 'cpu', 'cuda' or 'cuda:1'"),
+        ("threshold", threshold, isinstance(threshold, int | float) and 0 <= threshold <= 1, "from 0 to 1"),
+        ("top_k", top_k, isinstance(top_k, int) and top_k >= 1, "a whole number, 1 or more"),
         ("nms", nms, nms in get_args(Nms), " or ".join(get_args(Nms))),
-        ("batch_size", batch_size, batch_size >= 1, "1 or more"),
+        ("batch_size", batch_size, isinstance(batch_size, int) and batch_size >= 1, "a whole number, 1 or more"),
     ):
         if not holds:
             raise InputError(f"Detector: {name} is {value!r}; it must be {allowed}.")
 
 
 def _pixels(picture: Picture) -> np.ndarray:
-    if not isinstance(picture, np.ndarray):
+    if isinstance(picture, str | Path):
         return read_image(Path(picture))
+    if not isinstance(picture, np.ndarray):
+        raise _no_picture(picture)
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
         raise InputError(f"Detector: a picture is {picture.dtype} of shape {picture.shape}; it must be uint8 of shape "
                          "(height, width, 3), RGB. Convert it, or give the path of its file.")
     return picture
+
+
+def _no_picture(value: object) -> InputError:
+    return InputError(f"Detector: a picture is a {type(value).__name__}; it must be the path of an image file, or a numpy "
+                      "array, uint8 of shape (height, width, 3), RGB. Convert it: np.asarray(image) does for Pillow.")

@@ -148,6 +148,7 @@ def check_nms(graph: bytes, plain: bytes, pictures: Sequence[np.ndarray]) -> Non
     for pixels in pictures:
         boxes, labels, scores = ended.run(None, {"input_0": pixels})
         of_priors, prior_boxes = (output[0] for output in session.run(None, {"input_0": pixels}))
+        of_priors = of_priors * (prior_boxes[:, 2:] > prior_boxes[:, :2]).all(axis=1, keepdims=True)
         best = of_priors[:, 1:].max()
         if best <= SCORE_THRESHOLD and not len(scores):
             continue

@@ -12,6 +12,7 @@ from ssd_lib.images import decode_image, read_image
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".gif"}
 Source = Path | int  # a file, or the number of a camera
+CAMERA_DIGITS = 3  # of the number of a camera; a longer one names a file
 STDIN = Path("-")  # one encoded picture on standard input
 
 
@@ -87,7 +88,7 @@ def read_picture(path: Path) -> np.ndarray:
 
 
 def _named_by(name: str) -> list[Source]:
-    if name.isascii() and name.isdigit():
+    if name.isascii() and name.isdigit() and len(name) <= CAMERA_DIGITS and not Path(name).exists():
         return [int(name)]
     if Path(name) == STDIN:
         return [STDIN]

@@ -26,7 +26,7 @@ def with_nms(graph: onnx.ModelProto) -> onnx.ModelProto:
         node.input[:] = [INNER.get(name, name) for name in node.input]
     inner.node.extend(_nodes())
     constants = {"per_class": [PER_CLASS], "objects": [OBJECTS], "one": [1], "first": [1], "last": [2**31], "axis": [2],
-                 "zero": [0], "class_column": 1, "prior_column": 2}
+                 "zero": [0], "two": [2], "four": [4], "class_column": 1, "prior_column": 2}
     inner.initializer.extend(numpy_helper.from_array(np.array(value, dtype=np.int64), f"nms_{name}")
                              for name, value in constants.items())
     inner.initializer.extend(numpy_helper.from_array(np.array([value], dtype=np.float32), f"nms_{name}")
@@ -43,7 +43,13 @@ def _nodes() -> list[onnx.NodeProto]:
     """From the scores and boxes of priors to objects."""
     rows: tuple[tuple[str, str, str, dict[str, Any]], ...] = (  # operator, inputs, outputs, attributes
         ("Slice", "prior_scores nms_first nms_last nms_axis", "nms_of_classes", {}),
-        ("Transpose", "nms_of_classes", "nms_by_class", {"perm": [0, 2, 1]}),
+        ("Slice", "prior_boxes nms_zero nms_two nms_axis", "nms_top_left", {}),
+        ("Slice", "prior_boxes nms_two nms_four nms_axis", "nms_bottom_right", {}),
+        ("Sub", "nms_bottom_right nms_top_left", "nms_sides", {}),
+        ("Sign", "nms_sides", "nms_side_is_long", {}),
+        ("ReduceMin", "nms_side_is_long nms_axis", "nms_has_area", {"keepdims": 1}),  # 1.0, or 0.0 for a box without an area
+        ("Mul", "nms_of_classes nms_has_area", "nms_with_area", {}),
+        ("Transpose", "nms_with_area", "nms_by_class", {"perm": [0, 2, 1]}),
         ("NonMaxSuppression", "prior_boxes nms_by_class nms_per_class nms_iou_threshold nms_score_threshold", "nms_picked", {}),
         ("GatherND", "nms_by_class nms_picked", "nms_picked_scores", {}),
         ("Gather", "nms_picked nms_class_column", "nms_picked_classes", {"axis": 1}),

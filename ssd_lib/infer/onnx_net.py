@@ -65,7 +65,7 @@ def load_onnx(path: Path, device: str) -> OnnxNet:
         session = onnxruntime.InferenceSession(path, providers=_providers(device))
         net = _described(session)
     except Exception as error:
-        raise InputError(f"{path}: not a detector that this project exported ({_first_line(error)}). "
+        raise InputError(f"{path}: not an exported detector of this project, as it is needed here ({_first_line(error)}). "
                          "`dvc repro export` makes one.") from error
     if device.startswith("cuda") and CUDA not in session.get_providers():
         raise StateError(f"device: '{device}' is not there for {path}, this ONNX Runtime computes on "
@@ -93,6 +93,8 @@ def _described(session: onnxruntime.InferenceSession) -> OnnxNet:
     size, names = int(about["image_size"]), json.loads(about["classes"])[1:]
     source_ids = json.loads(about["source_ids"]) if "source_ids" in about else range(1, len(names) + 1)
     shapes = {value.name: value.shape for value in [*session.get_inputs(), *session.get_outputs()]}
+    if "labels" in shapes:
+        raise ValueError("it ends with NMS, which the Detector does itself: give models/ssd.onnx")
     priors = shapes.get("boxes", [])[1:2]
     wanted = {"input_0": [1, 3, size, size], "scores": [1, *priors, len(names) + 1], "boxes": [1, *priors, 4]}
     if shapes != wanted:

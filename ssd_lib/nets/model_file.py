@@ -1,7 +1,8 @@
 """models/ssd.pt: a finished detector in one file, plain values and tensors only, so that nothing is ever unpickled."""
 
+import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,20 @@ class NetSpec:
     prior_sizes: tuple[float, ...] = ()
 
     @classmethod
-    def from_plain(cls, values: Mapping[str, Any]) -> "NetSpec":
-        """From what a file holds, where sequences may be lists and more may stand beside."""
+    def from_plain(cls, values: Mapping[str, Any], where: str) -> "NetSpec":
+        """From what a file holds, where sequences may be lists and more may stand beside.
+
+        Raises:
+            InputError: something is missing, or the net is not known.
+        """
         found = [(field.name, values[field.name]) for field in fields(cls) if field.name in values]
         known: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in found}
+        if missing := [field.name for field in fields(cls) if field.default is MISSING and field.name not in known]:
+            raise InputError(f"{where}: does not say its {', '.join(missing)}; it is damaged, or of another version of this "
+                             "project. Take the version that made it.")
+        if known["net"] not in NETS:
+            raise InputError(f"{where}: its net is {known['net']!r}; known are {', '.join(NETS)}. Take the version of this "
+                             "project that made it.")
         return cls(**known)
 
     def build(self, seed: int = 0) -> SSD:
@@ -86,12 +97,12 @@ def load_model(path: Path = MODEL_PATH, device: torch.device | str = "cpu") -> M
     if not isinstance(content, dict) or content.get("format") != MODEL_FORMAT:
         raise InputError(f"{path}: not a model file of this project: its format is not {MODEL_FORMAT!r}. `dvc repro train` "
                          "makes one; `python -m ssd_lib.checkpoint convert` makes one of another file of weights.")
-    return build_model(path, content["spec"], content["weights"], content["about"], device)
+    return build_model(path, content.get("spec", {}), content.get("weights", {}), content.get("about", {}), device)
 
 
 def refuse_missing(path: Path) -> None:
     """Raise StateError, unless there is such a file."""
-    if not path.exists():
+    if not os.path.exists(path):  # False, too, where a folder on the way cannot be read
         raise StateError(f"{path}: missing. `dvc repro train` makes it when training is complete.")
 
 
@@ -102,10 +113,7 @@ def build_model(path: Path, spec: Mapping[str, Any], weights: Mapping[str, Tenso
     Raises:
         InputError: the net is not known, or the weights are not its own.
     """
-    known = NetSpec.from_plain(spec)
-    if known.net not in NETS:
-        raise InputError(f"{path}: its net is {known.net!r}; known are {', '.join(NETS)}. Take the version of this project "
-                         "that made it.")
+    known = NetSpec.from_plain(spec, str(path))
     net = known.build()
     try:
         net.load_state_dict(weights)

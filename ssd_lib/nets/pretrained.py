@@ -9,7 +9,7 @@ from ssd_lib.errors import InputError
 from ssd_lib.files import in_project
 from ssd_lib.nets.input_scale import rescale_input
 from ssd_lib.nets.ssd import SSD
-from ssd_lib.nets.torch_file import read_torch_file
+from ssd_lib.nets.torch_file import read_torch_file, refuse_strange
 from ssd_lib.nets.zoo import NETS
 
 KEY = "params.yaml: model.backbone_weights"
@@ -66,6 +66,8 @@ def _read(source: str) -> tuple[str, Mapping[str, Tensor]]:
     if not isinstance(weights, Mapping) or not weights or not all(isinstance(value, Tensor) for value in weights.values()):
         raise InputError(f"{source}: holds no state dict of a backbone, which model.backbone_weights needs. If it is a whole "
                          "detector, give it as model.weights.")
+    weights = {str(key): value for key, value in weights.items()}
+    refuse_strange(weights, source)
     return source, weights
 
 

@@ -1,12 +1,15 @@
 """Files that torch has saved, of which nothing is executed: tensors and plain values, or a clear reason why not."""
 
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ssd_lib.errors import InputError
+from ssd_lib.files import why_unreadable
 
 
 def read_torch_file(path: Path, wanted: str) -> Any:
@@ -19,12 +22,24 @@ def read_torch_file(path: Path, wanted: str) -> Any:
     Raises:
         InputError: it is missing, or torch cannot read it as tensors and plain values; says what it is instead.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; {wanted} is needed. Look for a typing error.")
+    if reason := why_unreadable(path):
+        raise InputError(f"{path}: {reason}; {wanted} is needed. Look for a typing error, or mend the permissions.")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise InputError(f"{path}: not {wanted}: {_what_it_is(path, error)}.") from error
+
+
+def refuse_strange(tensors: Mapping[str, Any], where: str) -> None:
+    """Raise InputError, unless all of a state dict are finite numbers that a net can begin from."""
+    def is_good(name: str, value: Any) -> bool:
+        if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
+            return False
+        return name.endswith("num_batches_tracked") or bool(value.is_floating_point() and value.isfinite().all())
+    bad = next((name for name, value in tensors.items() if not is_good(name, value)), None)
+    if bad is not None:
+        raise InputError(f"{where}: '{bad}' is not a tensor of finite floating-point numbers; no net can begin from it. Take "
+                         "another file.")
 
 
 def _what_it_is(path: Path, error: Exception) -> str:

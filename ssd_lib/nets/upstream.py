@@ -9,6 +9,7 @@ from torch import Tensor
 from ssd_lib.errors import InputError
 
 CLASS_HEADS = "class_heads."
+HINT = "Check the net (model.net, or --net) and its width."
 NAMES: tuple[tuple[str, str], ...] = (  # ours -> theirs; all rows are applied, one after the other
     (r"^backbone\.features\.", "base_net."),
     (r"^backbone\.norm\.", "source_layer_add_ons.0."),
@@ -63,13 +64,13 @@ def from_upstream(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], wher
     names = {upstream_name(name): name for name in own}
     strange = next((name for name in weights if name not in names), None)
     if strange is not None:
-        raise InputError(f"{where}: its weights are not this net's: '{strange}' has no place in it. Check model.net.")
+        raise InputError(f"{where}: its weights are not this net's: '{strange}' has no place in it. {HINT}")
     missing = next((name for name in names if name not in weights and not name.endswith("num_batches_tracked")), None)
     if missing is not None:
-        raise InputError(f"{where}: its weights are not this net's: '{missing}' is missing. Check model.net.")
+        raise InputError(f"{where}: its weights are not this net's: '{missing}' is missing. {HINT}")
     for name, value in weights.items():
         place = own[names[name]]
         if value.shape != place.shape and not names[name].startswith(CLASS_HEADS):
             raise InputError(f"{where}: its weights are not this net's: '{name}' is {tuple(value.shape)}, and this net has "
-                             f"{tuple(place.shape)} there. Check model.net and model.width_mult.")
+                             f"{tuple(place.shape)} there. {HINT}")
     return {ours: weights.get(theirs, own[ours]) for theirs, ours in names.items()}

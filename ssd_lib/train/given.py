@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ssd_lib.checkpoint.combo import CHECKPOINTS, ComboCheckpoint, read_checkpoint
 from ssd_lib.checkpoint.kaboom import read_kaboom
 from ssd_lib.checkpoint.weights import UNIT_PIXELS, classes_of
 from ssd_lib.errors import InputError
-from ssd_lib.files import in_project
+from ssd_lib.files import in_project, why_unreadable
 from ssd_lib.nets.input_scale import rescale_input
 from ssd_lib.nets.model_file import NetSpec
 from ssd_lib.nets.upstream import from_upstream
+from ssd_lib.train.optim import FROZEN_PARTS
 
 Groups = Mapping[str, Mapping[str, Any]]
 
@@ -42,9 +44,9 @@ def weights_path(key: str, source: str) -> Path:
         InputError: it is no file.
     """
     path = in_project(source)
-    if not path.is_file():
-        raise InputError(f"params.yaml: model.{key} is '{source}', which is no file ({path}); allowed are none"
-                         f"{', imagenet' if key == 'backbone_weights' else ''}, or the path of a file of weights.")
+    if reason := why_unreadable(path):
+        raise InputError(f"params.yaml: model.{key} is '{source}', which is no file to read ({path}: {reason}); allowed are "
+                         f"none{', imagenet' if key == 'backbone_weights' else ''}, or the path of a file of weights.")
     return path
 
 
@@ -69,16 +71,24 @@ def read_given(resume: str, params: Groups, digest: str, spec: Mapping[str, Any]
     except InputError as error:
         start, line = _from_kaboom(path, error, params, digest, spec)
     _check(start, resume, params, spec)
-    start = replace(start, best=None)  # its best.pt is another run's
+    start = replace(start, best=None, weights=_as_delivered(start, params["train"]["freeze"]))  # its best.pt is another run's
     if start.data_digest == digest and start.params["train"]["batch_size"] == params["train"]["batch_size"]:
         return start, line
     return replace(start, step=0, totals=start.totals * 0), line
 
 
+def _as_delivered(start: ComboCheckpoint, freeze: str) -> dict[str, Tensor]:
+    """Its weights, the frozen parts as they are in the model that it would become: else the average would still move there."""
+    final, parts = start.final_weights, FROZEN_PARTS[freeze]
+    return {key: final[key] if key.split(".")[0] in parts else value for key, value in start.weights.items()}
+
+
 def _check(start: ComboCheckpoint, resume: str, params: Groups, spec: Mapping[str, Any]) -> None:
     """Refuse what cannot be continued, by name."""
-    structure = ("net", "image_size", "width_mult", "class_names", "prior_sizes")
-    faults = [f"{key} {start.spec.get(key)} is not {spec[key]}" for key in structure if start.spec.get(key, ()) != spec[key]]
+    structure = ("net", "image_size", "width_mult", "class_names")
+    faults = [f"{key} {start.spec.get(key)} is not {spec[key]}" for key in structure if start.spec.get(key) != spec[key]]
+    if start.spec.get("prior_sizes", ()) != spec["prior_sizes"]:
+        faults.append("its priors have other sizes (model.priors; as model.weights it may be begun from)")
     before, now = start.params["train"]["optimizer"], params["train"]["optimizer"]
     if before != now:
         faults.append(f"optimizer {before} is not {now}")
@@ -95,7 +105,7 @@ def _from_kaboom(path: Path, reason: InputError, params: Groups, digest: str,
         foreign = read_kaboom(path)
     except InputError:
         raise reason from None
-    net = NetSpec.from_plain(spec).build()
+    net = NetSpec.from_plain(spec, str(path)).build()
     own, where = net.state_dict(), str(path)
     weights = from_upstream(foreign.weights, own, where)
     if (classes := classes_of(weights, own, net.classes)) != net.classes:

@@ -10,6 +10,8 @@ from torch.optim import Optimizer
 from ssd_lib.nets.ssd import SSD
 from ssd_lib.params import TrainParams
 
+FROZEN_PARTS: dict[str, tuple[str, ...]] = {"none": (), "backbone": ("backbone",), "all-but-heads": ("backbone", "extras")}
+
 
 def make_optimizer(net: SSD, params: TrainParams) -> Optimizer:
     """SGD with Nesterov momentum, or AdamW, with two groups of parameters, those of convolutions and the rest, for each of:
@@ -74,4 +76,4 @@ def set_training_mode(net: SSD, which: str) -> None:
 
 def frozen_parts(net: SSD, which: str) -> list[nn.Module]:
     """The modules that `train.freeze` names."""
-    return {"none": [], "backbone": [net.backbone], "all-but-heads": [net.backbone, net.extras]}[which]
+    return [net.get_submodule(part) for part in FROZEN_PARTS[which]]

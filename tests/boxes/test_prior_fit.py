@@ -50,3 +50,16 @@ def test_small_boxes_get_small_priors() -> None:
 
 def test_rows_and_sizes_are_two_forms_of_the_same() -> None:
     assert with_sizes(ROWS, sizes_of(ROWS)) == ROWS
+
+
+@pytest.mark.parametrize("box", [[0.5, 0.5, 0.501, 0.501], [0.0, 0.5, 1.0, 0.502]], ids=["tiny", "thin"])
+def test_boxes_that_no_prior_can_fit_leave_the_sizes_as_they_are(box: list[float]) -> None:
+    assert fit_sizes(np.array([box]), ROWS, MAPS, SIZE) == sizes_of(ROWS)
+
+
+def test_priors_beyond_the_image_are_looked_for_on_its_edge() -> None:
+    rows, maps, size = (PriorRow(16, 0.2, 0.35, (2,)),), ((5, 5),), 65  # the last centre lies at 72 of 65 pixels
+    boxes = _boxes(3, 50)
+    priors = box_convert(make_priors(rows, maps, size).double(), "cxcywh", "xyxy")
+    wanted = box_iou(torch.from_numpy(boxes), priors).amax(dim=1).numpy()
+    assert best_ious(boxes, rows, maps, size) == pytest.approx(wanted, abs=1e-6)

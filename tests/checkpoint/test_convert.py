@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,20 @@ def test_the_command_converts_and_tells_faults_in_one_line(files: Path, tmp_path
                           capture_output=True, text=True, check=False)
     assert good.returncode == 0, good.stderr
     assert open_model(tmp_path / "new.pt").spec == SPEC
+
+
+def test_fitted_priors_have_no_place_in_a_file_of_upstream(tmp_path: Path) -> None:
+    spec = replace(SPEC, prior_sizes=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7))
+    save_model(tmp_path / "ssd.pt", spec, spec.build().state_dict(), {})
+    with pytest.raises(InputError, match=r"the priors of .* were fitted to its data .* Give a name that ends in \.pt"):
+        convert(tmp_path / "ssd.pt", tmp_path / "x.pth", None, None, 300)
+
+
+def test_what_a_file_says_itself_must_not_be_given(files: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="names its own net, mb1-ssd, and its classes"):
+        convert(files / "ssd.pt", tmp_path / "x.pt", "mb2-ssd-lite", None, 300)
+
+
+def test_an_absurd_size_is_refused(files: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--image-size: 10; 64 to 1024 pixels are allowed"):
+        convert(files / "mb1.pth", tmp_path / "x.pt", "mb1-ssd", files / "labels.txt", 10)

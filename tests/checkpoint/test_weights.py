@@ -80,7 +80,7 @@ def test_a_state_dict_of_upstream_is_loaded_and_its_classes_counted(tmp_path: Pa
     assert any(line.endswith("new: 3 classes there, 2 here") for line in lines)
     same, lines = fit_weights(read_weights(tmp_path / "mb2.pth"), OTHERS.build(), OTHERS, "mb2.pth")
     assert _is_loaded(same, "class_heads", theirs)
-    assert "does not name its 3 classes; taken to be this data set's" in lines[-1]
+    assert "does not name its 3 classes; taken to be the present ones" in lines[-1]
 
 
 def test_a_file_of_kaboom_labs_is_rescaled_to_the_pixels_of_the_net(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_file_without_weights_is_told_for_what_it_is(tmp_path: Path, write: ob
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"x\.pth: no such file; weights of a detector .* is needed"):
+    with pytest.raises(InputError, match=r"x\.pth: there is no such file; weights of a detector .* is needed"):
         read_weights(tmp_path / "x.pth")
 
 
@@ -154,3 +154,43 @@ def test_a_damaged_combo_checkpoint_is_refused(make: Make, places: Places) -> No
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"last\.pt: not "):
         read_weights(path)
+
+
+def test_other_sizes_of_priors_are_told(tmp_path: Path) -> None:
+    spec = replace(SPEC, prior_sizes=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7))
+    save_model(tmp_path / "ssd.pt", spec, spec.build().state_dict(), {})
+    _, lines = fit_weights(read_weights(tmp_path / "ssd.pt"), NEW, SPEC, "ssd.pt")
+    assert "WARNING its priors have other sizes than this net's" in lines[-1]
+
+
+@pytest.mark.parametrize("value", [
+    torch.tensor([torch.nan]), torch.zeros(3, dtype=torch.int32), torch.zeros(3, dtype=torch.complex64),
+    torch.zeros(3, device="meta"), torch.zeros(3).to_sparse(), "text"])
+def test_what_no_net_can_begin_from_is_refused(tmp_path: Path, value: object) -> None:
+    weights = {**SPEC.build().state_dict(), "extras.0.conv.2.weight": value}
+    save_model(tmp_path / "ssd.pt", SPEC, weights, {})
+    with pytest.raises(InputError, match=r"ssd\.pt: 'extras\.0\.conv\.2\.weight' is not a tensor of finite"):
+        read_weights(tmp_path / "ssd.pt")
+
+
+def test_a_file_of_kaboom_labs_with_plain_values_is_read_too(tmp_path: Path) -> None:
+    weights = {f"module.{key}": value for key, value in to_upstream(SPEC.build(seed=2).state_dict()).items()}
+    torch.save({"epoch": 3, "weights": weights, "optimizer": {}, "scheduler": {}}, tmp_path / "x.pth")
+    assert read_weights(tmp_path / "x.pth").saw_unit_pixels
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    ({"format": "ssd-model-2"}, "its format is 'ssd-model-2', which this version of the project does not know"),
+    ({"format": "ssd-model-1", "weights": {}}, "does not say its net, image_size, width_mult, class_names, source_ids"),
+    ({"format": "ssd-model-1", "spec": {**asdict(SPEC), "net": "yolo"}}, "its net is 'yolo'; known are vgg16-ssd"),
+    ({0: torch.zeros(1)}, "its weights are not this net's: '0' has no place in it"),
+])
+def test_files_of_other_versions_and_odd_ones_are_told(tmp_path: Path, content: object, message: str) -> None:
+    torch.save(content, tmp_path / "x.pt")
+    with pytest.raises(InputError, match=message):
+        fit_weights(read_weights(tmp_path / "x.pt"), NEW, SPEC, "x.pt")
+
+
+def test_a_folder_is_called_one(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="it is a folder; weights of a detector"):
+        read_weights(tmp_path)

@@ -83,8 +83,9 @@ def test_a_stream_reads_one_batch_ahead_and_gives_the_pixels_back(project: Path)
 
 
 @pytest.mark.parametrize(("argument", "value", "allowed"), [
-    ("device", "gpu", "auto, cpu, cuda or cuda:1"), ("threshold", 1.5, "from 0 to 1"), ("threshold", np.nan, "from 0 to 1"),
-    ("top_k", 0, "1 or more"), ("nms", "none", "hard or soft"), ("batch_size", 0, "1 or more"),
+    ("device", "gpu", "'auto', 'cpu', 'cuda' or 'cuda:1'"), ("device", 0, "'auto'"), ("threshold", 1.5, "from 0 to 1"),
+    ("threshold", np.nan, "from 0 to 1"), ("top_k", 0, "a whole number, 1 or more"), ("top_k", 2.5, "a whole number"),
+    ("nms", "none", "hard or soft"), ("batch_size", 0, "a whole number, 1 or more"),
 ])
 def test_an_argument_out_of_its_range_is_named(argument: str, value: object, allowed: str) -> None:
     with pytest.raises(InputError, match=f"Detector: {argument} is {value!r}; it must be {allowed}"):
@@ -107,3 +108,10 @@ def test_an_array_that_is_no_picture_is_refused(project: Path, shape: tuple[int,
 def test_a_missing_model_names_the_command_that_makes_it(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="dvc repro train"):
         Detector(tmp_path / "none.pt")
+
+
+@pytest.mark.parametrize("picture", [None, b"bytes", 3, torch.zeros(3, 4, 4), [torch.zeros(3, 4, 4)]])
+def test_what_is_no_picture_is_told_by_its_type(project: Path, picture: object) -> None:
+    kind = type(picture[0] if isinstance(picture, list) else picture).__name__
+    with pytest.raises(InputError, match=f"Detector: a picture is a {kind}; it must be the path of an image file, or a numpy"):
+        Detector()(picture)

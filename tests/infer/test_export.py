@@ -11,7 +11,7 @@ from torch import nn
 
 from ssd_lib.errors import StateError
 from ssd_lib.infer import export as export_module
-from ssd_lib.infer.export import LABELS_PATH, NMS_FOLDER, ONNX_PATH, as_input, check_nms, check_onnx, export
+from ssd_lib.infer.export import LABELS_PATH, NMS_FOLDER, ONNX_PATH, as_input, check_nms, check_onnx, export, to_onnx
 from ssd_lib.infer.nms_graph import NMS_IOU, SCORE_THRESHOLD, with_nms
 from ssd_lib.infer.postprocess import select_detections
 from ssd_lib.nets.model_file import MODEL_PATH, load_model, save_model
@@ -141,3 +141,16 @@ def test_a_net_of_nan_is_refused(exported: tuple[str, Path], project: Path) -> N
     nn.init.constant_(model.net.box_heads[0][-1].bias, torch.nan)
     with pytest.raises(StateError, match="differs from PyTorch by nan"):
         check_onnx((exported[1] / ONNX_PATH).read_bytes(), model, 18, [NOISE])
+
+
+def test_boxes_without_an_area_are_no_objects_of_the_graph_with_nms(project: Path) -> None:
+    model = load_model()
+    for head in model.net.box_heads:
+        last = [module for module in head.modules() if isinstance(module, nn.Conv2d)][-1]
+        last.bias.data.view(-1, 4)[:, 0] += 100  # all centres far to the right
+    plain = to_onnx(model, 18)
+    ended = with_nms(onnx.load_from_string(plain)).SerializeToString()
+    boxes, labels, scores = onnxruntime.InferenceSession(ended).run(None, {"input_0": NOISE})
+    assert onnxruntime.InferenceSession(plain).run(["scores"], {"input_0": NOISE})[0][..., 1:].max() > SCORE_THRESHOLD
+    assert (len(boxes), len(labels), len(scores)) == (0, 0, 0)
+    check_nms(ended, plain, [NOISE])

@@ -41,6 +41,13 @@ def test_a_number_is_a_camera_and_a_dash_is_standard_input(holiday: Path) -> Non
     assert [name_of(source) for source in (1, STDIN, holiday / "a.png")] == ["camera1", "-", "holiday/a.png"]
 
 
+def test_a_number_that_names_a_folder_is_that_folder(holiday: Path) -> None:
+    holiday.rename("2023")
+    assert Path("2023/a.png") in find_sources(["2023"])
+    with pytest.raises(InputError, match="99999999999999999999: no picture or video is there"):
+        find_sources(["99999999999999999999"])
+
+
 def test_cameras_and_some_files_have_frames(holiday: Path) -> None:
     assert [is_video(source) for source in (0, Path("a.MP4"), Path("a.gif"), Path("a.jpg"), Path("a"), STDIN)] == [
         True, True, True, False, False, False]

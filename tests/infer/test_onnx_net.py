@@ -78,14 +78,14 @@ def test_a_file_without_source_ids_counts_its_classes_from_1(tmp_path: Path) -> 
     ({"input_name": "image"}, r"its inputs and outputs are \{'image': \[1, 3.*they must be \{'input_0'"),
 ])
 def test_a_graph_that_is_not_ours_is_one_error_that_says_why(tmp_path: Path, changes: dict, fault: str) -> None:
-    with pytest.raises(InputError, match=rf"a.onnx: not a detector that this project exported \({fault}.*`dvc repro export`"):
+    with pytest.raises(InputError, match=rf"a.onnx: not an exported detector of this project.* \({fault}.*`dvc repro export`"):
         load_onnx(graph(tmp_path / "a.onnx", **changes), "auto")
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>not found</html>"])
 def test_a_file_that_is_no_graph_is_the_same_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.onnx").write_bytes(content)
-    with pytest.raises(InputError, match=r"a.onnx: not a detector that this project exported"):
+    with pytest.raises(InputError, match=r"a.onnx: not an exported detector of this project"):
         load_onnx(tmp_path / "a.onnx", "cpu")
 
 

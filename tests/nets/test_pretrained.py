@@ -103,5 +103,5 @@ def test_a_file_that_is_none_is_told_for_what_it_is(tmp_path: Path, content: byt
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none\.pth: no such file"):
+    with pytest.raises(InputError, match=r"none\.pth: there is no such file"):
         with_backbone_weights(build_net("mb2-ssd-lite", 2, 64), "mb2-ssd-lite", str(tmp_path / "none.pth"))

@@ -44,7 +44,7 @@ def test_a_strange_name_is_told(own: dict[str, Tensor]) -> None:
 def test_a_missing_weight_is_told(own: dict[str, Tensor]) -> None:
     theirs = to_upstream(own)
     del theirs["extras.1.conv.3.weight"]
-    with pytest.raises(InputError, match=r"'extras\.1\.conv\.3\.weight' is missing. Check model\.net"):
+    with pytest.raises(InputError, match=r"'extras\.1\.conv\.3\.weight' is missing. Check the net"):
         from_upstream(theirs, own, "x.pth")
 
 

@@ -1,6 +1,7 @@
 """What a run begins from, and what it leaves alone."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,7 @@ def test_weights_that_are_not_there_are_told_before_anything_is_done(workspace: 
     set_params(workspace, model={key: "gone.pth"})
     ended = run_stage(workspace)
     assert ended.returncode == 1
-    assert f"ERROR params.yaml: model.{key} is 'gone.pth', which is no file" in ended.stderr
+    assert f"ERROR params.yaml: model.{key} is 'gone.pth', which is no file to read" in ended.stderr
     assert allowed in ended.stderr
     assert "Traceback" not in ended.stderr
 
@@ -107,3 +108,12 @@ def test_the_report_counts_every_object_by_its_size_in_the_net_s_input(workspace
     assert [row["from"] for row in report["by_side_px"]] == lower_edges
     assert sum(row["recall"] * row["boxes"] for row in report["by_side_px"]) == pytest.approx(12 * report["recall"], abs=0.01)
     assert f"of 12 training boxes have an IoU of 0.5 with one of {len(net.priors)}" in line
+
+
+def test_frozen_parts_of_a_continued_checkpoint_are_those_of_its_model(workspace: Path, never_stopped: Path) -> None:
+    before = final_weights(never_stopped)
+    shutil.copy(never_stopped / "models" / "checkpoints" / LAST, "my.pt")
+    set_params(workspace, resume="my.pt", freeze="backbone", epochs=3)
+    ended = run_stage(workspace)
+    assert ended.returncode == 0, ended.stderr
+    assert _changed(workspace, before) == {"extras", "class_heads", "box_heads"}
