@@ -5,9 +5,10 @@ Each registers its modules in the order of upstream's state dict.
 """
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from torch import Tensor, nn
-from torchvision.models import ResNet, mobilenet_v2, squeezenet1_1
+from torchvision.models import MobileNetV3, ResNet, mobilenet_v2, squeezenet1_1
 from torchvision.models.vgg import cfgs, make_layers
 
 
@@ -34,24 +35,36 @@ class Chain(nn.Module):
         return maps if self.cut == len(self.features) else [*maps, self.features[self.cut:](fine)]
 
 
-class MobileNetV2(nn.Module):
-    """MobileNetV2 that gives two maps: stride 16 (the expansion of block 14, before it strides) and stride 32."""
+class Expanding(nn.Module):
+    """Inverted residuals in a row that give two maps: the expansion of one that strides, before it does, and their end.
 
-    def __init__(self, width_mult: float) -> None:
+    Args:
+        features: the whole row, as torchvision has it.
+        place: of the block whose expansion is the first map.
+        inside: what torchvision calls the layers of a block.
+    """
+
+    def __init__(self, features: nn.Sequential, place: int, inside: str) -> None:
         super().__init__()
-        self.features = mobilenet_v2(width_mult=width_mult).features
-
-    @property
-    def out_channels(self) -> tuple[int, int]:
-        """Channels of the two maps."""
-        return self.features[14].conv[0][0].out_channels, self.features[18][0].out_channels
+        self.features, self.place, self.inside = features, place, inside
+        expansion, last = getattr(features[place], inside)[0], cast(nn.Sequential, features[-1])
+        self.out_channels = expansion[0].out_channels, cast(nn.Conv2d, last[0]).out_channels
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) normalised pixels -> two maps."""
-        x = self.features[:14](images)
-        fine = self.features[14].conv[0](x)
-        coarse = self.features[15:](self.features[14].conv[1:](fine))
-        return [fine, coarse]
+        """(B, 3, H, W) normalised pixels -> maps of stride 16 and 32."""
+        layers = getattr(self.features[self.place], self.inside)
+        fine = layers[0](self.features[:self.place](images))
+        return [fine, self.features[self.place + 1:](layers[1:](fine))]
+
+
+def mobilenet_v2_features(width_mult: float) -> Expanding:
+    """MobileNetV2. Sandler et al. 2018, arXiv 1801.04381."""
+    return Expanding(mobilenet_v2(width_mult=width_mult).features, 14, "conv")
+
+
+def torchvision_mobilenet_v3(make: Callable[[], MobileNetV3], place: int) -> Expanding:
+    """torchvision's MobileNetV3, whose blocks differ from upstream's. Howard et al. 2019, arXiv 1905.02244, sec. 6.3."""
+    return Expanding(make().features, place, "block")
 
 
 def vgg16_atrous() -> Chain:

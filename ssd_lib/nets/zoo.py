@@ -7,10 +7,20 @@ from typing import Any
 
 import torch
 from torch import nn
-from torchvision.models import resnet34, resnet50
+from torchvision.models import mobilenet_v3_large, mobilenet_v3_small, resnet34, resnet50
 
 from ssd_lib.boxes.priors import PriorRow, with_sizes
-from ssd_lib.nets.backbones import LARGE, SMALL, MobileNetV2, mobilenet_v1, mobilenet_v3, resnet, squeezenet, vgg16_atrous
+from ssd_lib.nets.backbones import (
+    LARGE,
+    SMALL,
+    mobilenet_v1,
+    mobilenet_v2_features,
+    mobilenet_v3,
+    resnet,
+    squeezenet,
+    torchvision_mobilenet_v3,
+    vgg16_atrous,
+)
 from ssd_lib.nets.heads import (
     after_squeezenet,
     extra_maps,
@@ -84,7 +94,7 @@ NETS = {
     "mb1-ssd-lite": NetRow(
         lambda _: mobilenet_v1(), partial(extra_maps, separable), HALVING, lite_heads_without_norm, MOBILE_PRIORS),
     "mb2-ssd-lite": NetRow(
-        MobileNetV2, partial(extra_maps, inverted_residual), V2_ROWS, lite_heads, MOBILE_PRIORS,
+        mobilenet_v2_features, partial(extra_maps, inverted_residual), V2_ROWS, lite_heads, MOBILE_PRIORS,
         imagenet="MobileNet_V2_Weights.IMAGENET1K_V1"),
     "mb3-large-ssd-lite": NetRow(
         lambda _: mobilenet_v3(LARGE, cut=12), partial(extra_maps, mobilenet_v3_block), V3_ROWS, lite_heads, MOBILE_PRIORS),
@@ -93,6 +103,12 @@ NETS = {
     "sq-ssd-lite": NetRow(
         lambda _: squeezenet(), after_squeezenet, SQUEEZENET_ROWS, lite_heads_without_norm, MOBILE_PRIORS,
         imagenet="SqueezeNet1_1_Weights.IMAGENET1K_V1"),
+    "tv-mb3-large-ssd-lite": NetRow(
+        lambda _: torchvision_mobilenet_v3(mobilenet_v3_large, 13), partial(extra_maps, inverted_residual), V2_ROWS, lite_heads,
+        MOBILE_PRIORS, imagenet="MobileNet_V3_Large_Weights.IMAGENET1K_V1", is_upstreams=False),
+    "tv-mb3-small-ssd-lite": NetRow(
+        lambda _: torchvision_mobilenet_v3(mobilenet_v3_small, 9), partial(extra_maps, inverted_residual), V2_ROWS, lite_heads,
+        MOBILE_PRIORS, imagenet="MobileNet_V3_Small_Weights.IMAGENET1K_V1", is_upstreams=False),
     "resnet34-ssd": NetRow(
         lambda _: resnet(resnet34), partial(extra_maps, plain_with_norm), RESNET_ROWS, plain_heads, RESNET_PRIORS,
         IMAGENET_MEAN, IMAGENET_STD, "ResNet34_Weights.IMAGENET1K_V1", is_upstreams=False),

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from torchvision.models import get_weight, mobilenet_v2, resnet34, squeezenet1_1, vgg16
+from torchvision.models import get_weight, mobilenet_v2, mobilenet_v3_small, resnet34, squeezenet1_1, vgg16
 
 from ssd_lib.errors import InputError
 from ssd_lib.nets.pretrained import with_backbone_weights
 from ssd_lib.nets.zoo import NETS, build_net
 
-CLASSIFIERS = {"mb2-ssd-lite": mobilenet_v2, "sq-ssd-lite": squeezenet1_1, "vgg16-ssd": vgg16, "resnet34-ssd": resnet34}
+CLASSIFIERS = {"mb2-ssd-lite": mobilenet_v2, "tv-mb3-small-ssd-lite": mobilenet_v3_small, "sq-ssd-lite": squeezenet1_1,
+               "vgg16-ssd": vgg16, "resnet34-ssd": resnet34}
 
 
 @pytest.fixture
