@@ -59,9 +59,9 @@ def test_what_is_exported_detects_on_a_real_photo_what_the_net_does(name: str, p
     check_onnx(graph, model, 18, [as_input(photo, 300)])
     (tmp_path / "ssd.onnx").write_bytes(graph)
     ours, exported = (Detector(tmp_path / file, "cpu", threshold=0.2, top_k=20)(photo) for file in ("ssd.pt", "ssd.onnx"))
-    assert len(ours.scores) == 20
-    assert ours.scores == pytest.approx(exported.scores, abs=1e-3)
-    assert _matches(ours, exported) >= 18  # equal scores may change places
+    assert len(ours.scores) == len(exported.scores) == 20
+    for one, other in ((ours, exported), (exported, ours)):  # of a pair that overlaps by just 0.45 either may go, and more with it
+        assert _matches(one, other, iou=0.99, score=1e-3) >= 15
 
 
 @pytest.fixture(scope="module")
@@ -129,12 +129,12 @@ def _shared_of_larger(one: np.ndarray, other: np.ndarray) -> float:
     return float(sides.clip(min=0).prod() / max((one[2:] - one[:2]).prod(), (other[2:] - other[:2]).prod()))
 
 
-def _pairs(found: Objects, others: Objects, iou: float) -> list[tuple[int, int]]:
-    """(row, label) of what is among the others, too."""
+def _pairs(found: Objects, others: Objects, iou: float, score: float = 1.0) -> list[tuple[int, int]]:
+    """(row, label) of what is among the others, too, with a score that differs by no more than `score`."""
     overlaps = box_iou(torch.from_numpy(found.boxes), torch.from_numpy(others.boxes)).numpy()
-    same = found.labels[:, None] == others.labels[None]
+    same = (found.labels[:, None] == others.labels) & (abs(found.scores[:, None] - others.scores) <= score)
     return [(row, int(found.labels[row])) for row in np.flatnonzero(((overlaps >= iou) & same).any(axis=1)).tolist()]
 
 
-def _matches(found: Objects, others: Objects, iou: float = 0.99) -> int:
-    return len(_pairs(found, others, iou))
+def _matches(found: Objects, others: Objects, iou: float, score: float = 1.0) -> int:
+    return len(_pairs(found, others, iou, score))
