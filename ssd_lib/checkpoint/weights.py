@@ -51,10 +51,11 @@ def read_weights(path: Path) -> GivenWeights:
         content = read_torch_file(path, WANTED)
     except InputError as error:
         try:  # its scheduler is an object, so that torch refuses the file
-            return GivenWeights(KABOOM, read_kaboom(path).weights, saw_unit_pixels=True)
+            given = GivenWeights(KABOOM, read_kaboom(path).weights, saw_unit_pixels=True)
         except InputError:
             raise error from None
-    given = _recognise(content, path)
+    else:
+        given = _recognise(content, path)
     refuse_strange(given.tensors, str(path))
     return given
 

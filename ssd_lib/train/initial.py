@@ -43,11 +43,10 @@ def initial_weights(spec: NetSpec, model: ModelParams, seed: int) -> tuple[dict[
     Raises:
         InputError: they cannot be had, or are of another net.
     """
-    net = spec.build(seed)
     if model.weights != "none":
-        return fit_weights(read_weights(in_project(model.weights)), net, spec, model.weights)
+        return fit_weights(read_weights(in_project(model.weights)), spec.build(seed), spec, model.weights)
     if model.backbone_weights != "none":
-        weights, line = with_backbone_weights(net, spec.net, model.backbone_weights)
+        weights, line = with_backbone_weights(spec.build(seed), spec.net, model.backbone_weights)
         return weights, [line]
     return None, []
 

@@ -173,6 +173,14 @@ def test_what_no_net_can_begin_from_is_refused(tmp_path: Path, value: object) ->
         read_weights(tmp_path / "ssd.pt")
 
 
+def test_a_file_of_kaboom_labs_with_nan_is_refused(tmp_path: Path) -> None:
+    net = SPEC.build()
+    names = {**to_upstream(net.state_dict()), "base_net.0.0.weight": torch.full((8, 3, 3, 3), torch.nan)}
+    write_kaboom(tmp_path / "x.pth", net, 3, names=names)
+    with pytest.raises(InputError, match=r"'base_net\.0\.0\.weight' is not a tensor of finite"):
+        read_weights(tmp_path / "x.pth")
+
+
 def test_a_file_of_kaboom_labs_with_plain_values_is_read_too(tmp_path: Path) -> None:
     weights = {f"module.{key}": value for key, value in to_upstream(SPEC.build(seed=2).state_dict()).items()}
     torch.save({"epoch": 3, "weights": weights, "optimizer": {}, "scheduler": {}}, tmp_path / "x.pth")
