@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.files import in_project, write_text
+from ssd_lib.params import Format
 
 MANIFEST_PATH = Path("data/manifest.json")
 FIXED_FOLDER = Path("data/fixed")  # what fix_annotations makes of it
@@ -24,12 +25,25 @@ class Archive(_Frozen):
     md5: str
 
 
-class Split(_Frozen):
-    """Where one split lies below the root: the folder of its images and its annotation file."""
+class Part(_Frozen):
+    """Where the images and annotations of a split lie below the root, or of a part of it where a split has several sources.
 
-    images: str
-    annotations: str
-    format: str = "coco"
+    Attributes:
+        format: what the annotations are written in.
+        images: the folder that the names in `annotations` are below (coco, open_images).
+        annotations: the file with all boxes (coco, open_images).
+        pairs: the images and each one's own annotation file (voc, yolo); "" where it has none, and so no objects.
+        class_names: how the annotations call a class -> its name, in the order of the classes (yolo: the number, open_images:
+            the id such as /m/01g317; voc: the name itself). For voc it may be empty: all names that are found; for coco it is.
+        depictions: drawings of an object count as one (open_images).
+    """
+
+    format: Format = "coco"
+    images: str = ""
+    annotations: str = ""
+    pairs: dict[str, str] = {}
+    class_names: dict[str, str] = {}
+    depictions: bool = True
 
 
 class Manifest(_Frozen):
@@ -39,14 +53,16 @@ class Manifest(_Frozen):
         source: `data.source` that made it.
         root: the folder that all names are below; relative to data/raw, or absolute for a local data set.
         archives: what was downloaded, by its path below the base URL.
-        splits: by name: "train", "val", at times "test" (whose annotation file has images only).
+        splits: by name: "train", "val", at times "test" (whose annotation file has images only); each of one part or more.
+        classes: names of the classes to learn, of those that there are; none means all.
         files: every image and annotation file: name below root (with "/") -> (size in bytes, SHA-256 in hex).
     """
 
     source: str
     root: str
     archives: dict[str, Archive] = {}
-    splits: dict[str, Split]
+    splits: dict[str, tuple[Part, ...]]
+    classes: tuple[str, ...] = ()
     files: dict[str, tuple[int, str]]
 
     def path(self, name: str) -> Path:
@@ -54,10 +70,13 @@ class Manifest(_Frozen):
         return raw_folder() / self.root / name
 
     def images(self, split: str) -> dict[str, tuple[int, str]]:
-        """The rows of `files` that lie in the image folder of `split`, without its annotation file."""
-        part = self.splits[split]
-        prefix = f"{part.images}/" if part.images else ""
-        return {name: row for name, row in self.files.items() if name.startswith(prefix) and name != part.annotations}
+        """The rows of `files` that are images of `split`: those with an annotation file, or that lie in its image folder."""
+        found: dict[str, tuple[int, str]] = {}
+        for part in self.splits[split]:
+            prefix = f"{part.images}/" if part.images else ""
+            names = part.pairs or (name for name in self.files if name.startswith(prefix) and name != part.annotations)
+            found |= {name: self.files[name] for name in names if name in self.files}
+        return found
 
     def save(self, path: Path = MANIFEST_PATH) -> None:
         """Write it, sorted by name, one file a line: the same content gives the same bytes."""

@@ -16,6 +16,7 @@ PARAMS_PATH = Path("params.yaml")
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Auto = Literal["auto"]
+Format = Literal["coco", "voc", "yolo", "open_images"]
 
 
 class _Group(BaseModel):
@@ -25,11 +26,18 @@ class _Group(BaseModel):
 class DataParams(_Group):
     """Which data set, and where from."""
 
-    source: Literal["demo", "coco2017", "local"]
-    format: Literal["coco"]
+    source: Literal["demo", "coco2017", "open_images", "local"]
+    format: Auto | Format | list[Auto | Format]
     paths: list[str]
-    base_url: Annotated[str, Field(pattern=r"^https?://\S+$")]
+    classes: list[Annotated[str, Field(min_length=1)]]
+    val_fraction: Annotated[float, Field(gt=0, lt=1)]
+    base_url: Annotated[str, Field(pattern=r"^(auto|https?://\S+)$")]
     splits: list[Literal["train", "val", "test"]]
+    max_images: Annotated[int, Field(ge=0)]
+    max_boxes_per_class: Annotated[int, Field(ge=0)]
+    depictions: bool
+    balance: Literal["none", "downsample", "repeat"]
+    balance_threshold: Auto | Annotated[float, Field(gt=0, le=1)]
     demo_images: tuple[Annotated[int, Field(ge=4)], Annotated[int, Field(ge=4)]]
     max_bad_fraction: Fraction
 
@@ -40,9 +48,13 @@ class DataParams(_Group):
         return self
 
     @model_validator(mode="after")
-    def _local_has_a_path(self) -> "DataParams":
-        if self.source == "local" and len(self.paths) != 1:
-            raise ValueError(f"paths has {len(self.paths)} entries; source: local takes one folder, e.g. [/my/data]")
+    def _what_the_source_needs(self) -> "DataParams":
+        if self.source == "local" and not self.paths:
+            raise ValueError("paths is empty; source: local takes folders or zip files, e.g. [/my/data]")
+        if self.source == "open_images" and not self.classes:
+            raise ValueError("classes is empty; source: open_images downloads the classes that are named, e.g. [Cat, Dog]")
+        if isinstance(self.format, list) and len(self.format) != len(self.paths):
+            raise ValueError(f"format has {len(self.format)} entries and paths {len(self.paths)}; one for all, or one each")
         return self
 
 

@@ -31,11 +31,14 @@ KINDS = {kind.name: kind for kind in (
     Kind("not_an_image", "images", True, True, "leaves the image and its boxes out"),
     Kind("too_large", "images", True, True, "leaves the image and its boxes out"),
     Kind("size_differs", "images", True, True, "leaves the image and its boxes out: nobody knows where they lie"),
+    Kind("broken_labels", "images", True, True, "leaves the image out: nobody knows what is on it"),
     Kind("changed", "images", True, False, "keeps the image as it is now"),
     Kind("duplicate_image_id", "images", True, False, "keeps the first image; the boxes of both become its own"),
     Kind("duplicate_file_name", "images", True, False, "keeps the first entry; the boxes of both become its own"),
     Kind("wrong_format", "images", False, False, "nothing; the image is read by its content"),
     Kind("orphan", "images", False, False, "nothing; the image is not used"),
+    Kind("same_content", "images", False, False, "nothing; the image is trained on as often as it is there"),
+    Kind("leak", "images", False, False, "nothing; an image that training knows flatters AP: remove it from one split"),
     Kind("unknown_image", "boxes", True, False, "removes the box"),
     Kind("unknown_category", "boxes", True, False, "removes the box"),
     Kind("duplicate_box_id", "boxes", True, False, "keeps the first box"),
@@ -47,6 +50,7 @@ KINDS = {kind.name: kind for kind in (
     Kind("duplicate_category_id", "categories", False, False, "keeps the first category"),
     Kind("duplicate_category_name", "categories", False, False, "makes one class of them"),
     Kind("empty_category_name", "categories", False, False, "removes the category and its boxes"),
+    Kind("similar_category_names", "categories", False, False, "keeps both; is one a slip of the other?"),
     Kind("untrained_category", "categories", False, False, "keeps it; it is never detected, so it lowers AP"),
 )}
 

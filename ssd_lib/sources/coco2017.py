@@ -2,19 +2,20 @@
 through the same table."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from ssd_lib.manifest import Manifest, Split, raw_folder
+from ssd_lib.manifest import Manifest, Part, raw_folder
 from ssd_lib.params import DataParams, RuntimeParams
 from ssd_lib.sources.collect import Record, Remote, collect
 
-OFFICIAL_HOST = "images.cocodataset.org"
+OFFICIAL = "http://images.cocodataset.org"
 
 SPLITS = {
-    "train": Split(images="train2017", annotations="annotations/instances_train2017.json"),
-    "val": Split(images="val2017", annotations="annotations/instances_val2017.json"),
-    "test": Split(images="test2017", annotations="annotations/image_info_test2017.json"),
+    "train": Part(images="train2017", annotations="annotations/instances_train2017.json"),
+    "val": Part(images="val2017", annotations="annotations/instances_val2017.json"),
+    "test": Part(images="test2017", annotations="annotations/image_info_test2017.json"),
 }
 
 # Size and MD5 of what the official server sends, gathered from public sources; one size is not known.
@@ -41,25 +42,30 @@ def coco2017(data: DataParams, runtime: RuntimeParams) -> Manifest:
         InputError, StateError: see `collect`.
     """
     remotes = TRAIN_VAL + (TEST if "test" in data.splits else ())
-    if urlsplit(data.base_url).netloc != OFFICIAL_HOST:
+    base_url = OFFICIAL if data.base_url == "auto" else data.base_url.rstrip("/")
+    if not _is_official(base_url):
         remotes = tuple(replace(remote, bytes=None, md5=None) for remote in remotes)
-    root = _root_name(data.base_url)
-    records = collect(raw_folder() / root, remotes, data.base_url.rstrip("/"), runtime.downloads)
+    root = root_name("coco2017", base_url, _is_official(base_url))
+    records = collect(raw_folder() / root, remotes, base_url, runtime.downloads)
     archives = {path: record.archive for path, record in records.items()}
-    return manifest_of("coco2017", root, records).model_copy(update={"archives": archives})
+    return manifest_of("coco2017", root, records, data.classes).model_copy(update={"archives": archives})
 
 
-def manifest_of(source: str, root: str, records: dict[str, Record]) -> Manifest:
+def manifest_of(source: str, root: str, records: dict[str, Record], classes: Sequence[str]) -> Manifest:
     """The manifest of files in COCO's layout; its splits are those whose annotations were unpacked."""
     files = {name: row for record in records.values() for name, row in record.files.items()}
-    splits = {name: split for name, split in SPLITS.items() if split.annotations in files}
-    return Manifest(source=source, root=root, splits=splits, files=files)
+    splits = {name: (part,) for name, part in SPLITS.items() if part.annotations in files}
+    return Manifest(source=source, root=root, splits=splits, classes=tuple(classes), files=files)
 
 
-def _root_name(base_url: str) -> str:
+def root_name(source: str, base_url: str, official: bool) -> str:
     """A folder for each server: coco2017, or coco2017@HOST_PORT for a mirror."""
+    if official:
+        return source
     address = urlsplit(base_url)
-    if address.netloc == OFFICIAL_HOST:
-        return "coco2017"
     place = address.netloc.rpartition("@")[2] + address.path.rstrip("/")  # without a user's name and password
-    return "coco2017@" + re.sub(r"[^A-Za-z0-9.-]+", "_", place)
+    return f"{source}@" + re.sub(r"[^A-Za-z0-9.-]+", "_", place)
+
+
+def _is_official(base_url: str) -> bool:
+    return urlsplit(base_url).netloc == urlsplit(OFFICIAL).netloc

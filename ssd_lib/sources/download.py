@@ -42,7 +42,7 @@ def demo(data: DataParams, runtime: RuntimeParams) -> Manifest:
     if len(intact_records(root, remotes)) < len(remotes):
         make_archives(root / ARCHIVES, train_images, val_images)
     records = collect(root, remotes, "", runtime.downloads)  # every archive is in its place: no server is needed
-    return manifest_of("demo", name, records)
+    return manifest_of("demo", name, records, data.classes)
 
 
 SOURCES: dict[str, Callable[[DataParams, RuntimeParams], Manifest]] = {

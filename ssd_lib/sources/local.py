@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from ssd_lib.errors import InputError
 from ssd_lib.files import in_project, sha256
-from ssd_lib.manifest import Manifest, Split
+from ssd_lib.manifest import Manifest, Part
 from ssd_lib.params import DataParams, RuntimeParams
 
 SPLIT_WORDS = {"train": ("train",), "val": ("val", "valid", "validation")}
@@ -39,15 +39,15 @@ def local(data: DataParams, runtime: RuntimeParams) -> Manifest:
     if not root.is_dir():
         raise InputError(f"data.paths: {root} is not a folder; source: local takes one in COCO form. "
                          "Correct params.yaml.")
-    splits: dict[str, Split] = {}
+    splits: dict[str, tuple[Part, ...]] = {}
     names: set[str] = set()
     for split in SPLIT_WORDS:
         annotations = _find_annotations(root, split)
         listed = _listed_images(root / annotations)
         images = _find_images(root, split, annotations, listed)
-        splits[split] = Split(images=images, annotations=annotations)
+        splits[split] = (Part(images=images, annotations=annotations),)
         names |= {annotations, *_image_files(root, images, listed)}
-    return Manifest(source="local", root=str(root), splits=splits, files=_hashed(root, names))
+    return Manifest(source="local", root=str(root), splits=splits, classes=tuple(data.classes), files=_hashed(root, names))
 
 
 def _find_annotations(root: Path, split: str) -> str:
