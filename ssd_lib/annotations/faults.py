@@ -56,11 +56,21 @@ KINDS = {kind.name: kind for kind in (
 
 
 class Fault(NamedTuple):
-    """One fault: `subject` is what is counted once however many faults it has; `text` is for people."""
+    """One fault.
+
+    Attributes:
+        kind: of the table.
+        subject: what is counted once however many faults it has: its split, and its name or number.
+        text: for people.
+        image: the image to look at, by its name in the manifest; "" where there is none.
+        xywh: where on it, in pixels as annotated.
+    """
 
     kind: str
     subject: tuple[str, int | str]
     text: str
+    image: str = ""
+    xywh: tuple[float, float, float, float] | None = None
 
 
 def count_bad(faults: Iterable[Fault], of: str) -> int:
