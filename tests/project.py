@@ -1,10 +1,13 @@
 """Where the project lies, and what its params.yaml says; for tests that read its files or run its commands."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from ssd_lib.annotations.coco import parse_annotations
+from ssd_lib.annotations.fixed import write_split
 from ssd_lib.params import DataParams
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -13,3 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 def data_params(**changes: Any) -> DataParams:
     """The group `data` of the shipped params.yaml, with these keys changed."""
     return DataParams.model_validate(yaml.safe_load((ROOT / "params.yaml").read_text())["data"] | changes)
+
+
+def write_fixed(folder: Path, split: str, tree: dict[str, Any]) -> None:
+    """What fix_annotations leaves of a split, from the content of a COCO file."""
+    write_split(folder, split, parse_annotations(json.dumps(tree).encode(), split))

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from ssd_lib.errors import InputError, StateError
-from ssd_lib.manifest import Manifest, Split, load_manifest
+from ssd_lib.manifest import Manifest, Part, load_manifest
 
 MANIFEST = Manifest(
     source="local", root="set",
-    splits={"train": Split(images="train2017", annotations="a.json"), "val": Split(images="", annotations="b.json")},
+    splits={"train": (Part(images="train2017", annotations="a.json"),), "val": (Part(images="", annotations="b.json"),)},
     files={"train2017/2.jpg": (2, "bb"), "train2017/1.jpg": (1, "aa"), "a.json": (3, "cc"), "b.json": (4, "dd"),
            "3.jpg": (5, "ee")},
 )

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from pausing.sitecustomize import PAUSE_AFTER
+from project import ROOT
 from repository import dvc, environment, git, make_clone
 
 from ssd_lib.checkpoint.combo import LAST, ComboCheckpoint, read_checkpoint
 
 CHECKPOINTS = Path("models/checkpoints")
-EPOCHS, EPOCH_STEPS = 4, 12  # long enough for a kill to come before the end on a busy machine
+EPOCHS, EPOCH_STEPS = 3, 4
 STEPS = EPOCHS * EPOCH_STEPS
 
 
@@ -50,29 +52,33 @@ def clone(prepared: Path, tmp_path: Path) -> Path:
 
 
 def _kill_in_training(folder: Path, *arguments: str, only_dvc: bool = False) -> None:
-    """Start dvc, and kill it without mercy once some steps are saved; wait until nothing of it lives."""
-    process = subprocess.Popen([sys.executable, "-m", "dvc", *arguments], cwd=folder, env=environment(folder),
+    """Start dvc, and kill it without mercy when some steps are saved; wait until nothing of it lives."""
+    surroundings = environment(folder) | {"PYTHONPATH": str(ROOT / "tests" / "pausing")}
+    process = subprocess.Popen([sys.executable, "-m", "dvc", *arguments], cwd=folder, env=surroundings,
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    deadline = time.monotonic() + 200
-    while _steps(folder) < 2:
+    deadline = time.monotonic() + 300
+    while not (paused := _processes(folder, state="T")):
         assert time.monotonic() < deadline
-        time.sleep(0.02)
+        time.sleep(0.05)
     for pid in [process.pid] if only_dvc else _processes(folder):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     process.wait()
+    if only_dvc:
+        os.kill(paused[0], signal.SIGCONT)
     while _processes(folder):
         assert time.monotonic() < deadline, "something outlives it"
         time.sleep(0.05)
-    assert 2 <= _steps(folder) < STEPS
+    assert PAUSE_AFTER <= _steps(folder) < STEPS
 
 
-def _processes(folder: Path) -> list[int]:
-    """All that lives and was started for a repository; a queue's worker has a session of its own."""
+def _processes(folder: Path, state: str = "") -> list[int]:
+    """All that lives, or is in the given state, and was started for a repository; a queue's worker has a session of its own."""
     wanted, found = f"DVC_SITE_CACHE_DIR={environment(folder)['DVC_SITE_CACHE_DIR']}\0".encode(), []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            if wanted in (process / "environ").read_bytes() and ") Z " not in (process / "stat").read_text():
+            now = (process / "stat").read_text().rpartition(") ")[2][0]
+            if now != "Z" and now.startswith(state) and wanted in (process / "environ").read_bytes():
                 found.append(int(process.name))
     return found
 

@@ -3,20 +3,26 @@ data but the pixels."""
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ssd_lib.annotations.coco import Annotations, Category, read_split, write_annotations
+from ssd_lib.annotations.coco import write_annotations
+from ssd_lib.annotations.flat import write_flat
+from ssd_lib.annotations.form import Annotations, Category
+from ssd_lib.annotations.reading import join_parts, read_splits
 from ssd_lib.annotations.repair import fix, merge_categories
 from ssd_lib.errors import InputError
 from ssd_lib.files import write_json, write_text
 from ssd_lib.manifest import FIXED_FOLDER, Manifest
 from ssd_lib.params import FixParams
 
+SPLITS = ("train", "val")
+
 
 def fix_annotations(manifest: Manifest, report: dict[str, Any], params: FixParams,
                     folder: Path = FIXED_FOLDER) -> dict[str, Annotations]:
-    """Write train.json, val.json, labels.txt and id_map.json; the same input gives the same bytes.
+    """Write train.json and val.json, each with its .npz, labels.txt and id_map.json; the same input gives the same bytes.
 
     Args:
         manifest: what was downloaded.
@@ -30,33 +36,38 @@ def fix_annotations(manifest: Manifest, report: dict[str, Any], params: FixParam
     Raises:
         InputError: nothing is left to train on or to validate with, or train and val disagree about their classes.
     """
-    splits = {split: read_split(manifest, split) for split in ("train", "val")}
+    splits = join_parts(read_splits(manifest.model_copy(update={"splits": {s: manifest.splits[s] for s in SPLITS}})))
     categories = merge_categories(splits["train"], splits["val"])
     unreadable = set(report["unreadable"])
-    fixed = {split: _fix_split(annotations._replace(categories=categories), unreadable, params, manifest)
+    fixed = {split: _fix_split(replace(annotations, categories=categories), unreadable, params, manifest)
              for split, annotations in splits.items()}
     for split, annotations in fixed.items():
         _refuse_nothing(split, annotations, splits[split])
     for split, annotations in fixed.items():
-        write_annotations(folder / f"{split}.json", annotations)
+        write_split(folder, split, annotations)
     _write_labels(folder, fixed["train"].categories)
     return fixed
 
 
+def write_split(folder: Path, split: str, annotations: Annotations) -> None:
+    """Write one split: in COCO's form for people and for evaluation, and flat for training, which opens that in no time."""
+    write_annotations(folder / f"{split}.json", annotations)
+    write_flat(folder / f"{split}.npz", annotations)
+
+
 def images_sha256(manifest: Manifest, annotations: Annotations) -> str:
     """One hash over the names, sizes and hashes of all images: it changes when the bytes of any image do."""
-    names = sorted(image.file_name for image in annotations.images)
-    rows = [[name, *manifest.files.get(name, (0, ""))] for name in names]
+    rows = [[name, *manifest.files.get(name, (0, ""))] for name in sorted(annotations.images.file_names)]
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def _fix_split(annotations: Annotations, unreadable: set[str], params: FixParams, manifest: Manifest) -> Annotations:
     fixed = fix(annotations, unreadable, params.min_box_px)
-    return fixed._replace(info={"source": manifest.source, "images_sha256": images_sha256(manifest, fixed)})
+    return replace(fixed, info={"source": manifest.source, "images_sha256": images_sha256(manifest, fixed)})
 
 
 def _refuse_nothing(split: str, fixed: Annotations, before: Annotations) -> None:
-    if any(not box.is_crowd for box in fixed.boxes):
+    if not fixed.boxes.is_crowd.all():
         return
     raise InputError(f"{split}: nothing is left of {len(before.images)} images and {len(before.boxes)} boxes but "
                      f"{len(fixed.images)} images and no objects; at least one object is needed. See "

@@ -60,9 +60,10 @@ class Images:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def take(self, rows: np.ndarray) -> "Images":
+    def take(self, rows: np.ndarray | slice) -> "Images":
         """Those of the given places, in that order."""
-        return Images(self.ids[rows], tuple(self.file_names[row] for row in rows.tolist()), self.sizes[rows])
+        names = self.file_names[rows] if isinstance(rows, slice) else tuple(self.file_names[row] for row in rows.tolist())
+        return Images(self.ids[rows], names, self.sizes[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +89,7 @@ class Boxes:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def take(self, rows: np.ndarray) -> "Boxes":
+    def take(self, rows: np.ndarray | slice) -> "Boxes":
         """Those of the given places (or of a mask), in that order."""
         return Boxes(self.ids[rows], self.image_ids[rows], self.category_ids[rows], self.xywh[rows], self.areas[rows],
                      self.is_crowd[rows])
@@ -118,7 +119,7 @@ class Annotations:
 
     def owners(self) -> np.ndarray:
         """(T,) the place in `images` of the image that each box is of: the first with its id; -1 where there is none."""
-        return _translate(self.boxes.image_ids, self.images.ids, np.arange(len(self.images)))
+        return translate(self.boxes.image_ids, self.images.ids, np.arange(len(self.images)))
 
     def name_box(self, row: int, owner: int) -> str:
         """How people find a box, such as "annotation 812 of 'train/3.jpg'" or "'labels/3.txt': line 2".
@@ -167,34 +168,38 @@ def image_rows(images: Images) -> list[Image]:
 
 def box_rows(boxes: Boxes) -> list[Box]:
     """The objects one by one."""
-    columns = (boxes.ids, boxes.image_ids, boxes.category_ids, boxes.xywh, boxes.areas, boxes.is_crowd)
-    return [Box(number, image, category, *xywh, area, crowd)
-            for number, image, category, xywh, area, crowd in zip(*(column.tolist() for column in columns), strict=True)]
+    columns = (boxes.ids, boxes.image_ids, boxes.category_ids, *boxes.xywh.T, boxes.areas, boxes.is_crowd)
+    return [Box(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
-def merge(parts: Sequence[Annotations], categories: tuple[Category, ...]) -> Annotations:
+def clean_name(name: str) -> str:
+    """A class name that fits on a line of labels.txt: no spaces at the ends, single ones within."""
+    return " ".join(name.split())
+
+
+def merge(parts: Sequence[Annotations], categories: Sequence[Category]) -> Annotations:
     """Several annotations as one; images and boxes are numbered anew from 1 in their order, classes are one by name.
 
     Args:
-        parts: to be joined; one alone is given back as it is, with its own numbers and categories.
-        categories: the classes of the result, whose names hold all names of the parts.
+        parts: to be joined.
+        categories: the classes of the result; a box whose class is not among them gets the category id -1.
     """
-    if len(parts) == 1:
-        return parts[0]
-    id_of = {category.name: category.id for category in categories}
+    id_of = {clean_name(category.name): category.id for category in categories}
     images, boxes, first_image, first_box = [], [], 1, 1
     for part in parts:
-        images.append(replace(part.images, ids=np.arange(first_image, first_image + len(part.images))))
+        new_ids = np.arange(first_image, first_image + len(part.images))
+        images.append(replace(part.images, ids=new_ids))
         boxes.append(replace(
             part.boxes, ids=np.arange(first_box, first_box + len(part.boxes)),
-            image_ids=_translate(part.boxes.image_ids, part.images.ids, images[-1].ids),
-            category_ids=_translate(part.boxes.category_ids, np.array([c.id for c in part.categories], dtype=np.int64),
-                                   np.array([id_of[c.name] for c in part.categories], dtype=np.int64))))
+            image_ids=translate(part.boxes.image_ids, part.images.ids, new_ids),
+            category_ids=translate(part.boxes.category_ids, _whole(category.id for category in part.categories),
+                                   _whole(id_of.get(clean_name(category.name), -1) for category in part.categories))))
         first_image, first_box = first_image + len(part.images), first_box + len(part.boxes)
-    return Annotations(_join_images(images), _join_boxes(boxes), categories, {})
+    return Annotations(_join_images(images), _join_boxes(boxes), tuple(categories), {})
 
 
-def _translate(numbers: np.ndarray, old: np.ndarray, new: np.ndarray) -> np.ndarray:
+def translate(numbers: np.ndarray, old: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """Each of `numbers` as it stands in `new` at the first place where it stands in `old`; -1 where it does not."""
     """Each of `numbers` as it stands in `new` at the first place where it stands in `old`; -1 where it does not."""
     if not len(old):
         return np.full(len(numbers), -1, dtype=np.int64)

@@ -1,10 +1,10 @@
 """Mend annotations: a pure function from any annotations to ones that can be trained on. Files are left to `fixed`."""
 
-import math
 from collections.abc import Collection
 
-from ssd_lib.annotations.checks import clean_name
-from ssd_lib.annotations.coco import Annotations, Box, Category, Image
+import numpy as np
+
+from ssd_lib.annotations.form import Annotations, Boxes, Category, Images, clean_name, translate
 from ssd_lib.errors import InputError
 
 
@@ -22,14 +22,17 @@ def fix(annotations: Annotations, unreadable: Collection[str], min_box_px: float
         min_box_px: shorter sides, after clipping, remove the box.
     """
     categories, label_of = _label(annotations.categories)
-    images, image_of = _unique_images(annotations.images, unreadable)
-    boxes: dict[int, Box] = {}
-    for box in annotations.boxes:
-        image, label = image_of.get(box.image_id), label_of.get(box.category_id)
-        clipped = _clip(box, image, min_box_px) if image and label and box.id not in boxes else None
-        if clipped and image and label:
-            boxes[box.id] = clipped._replace(image_id=image.id, category_id=label)
-    return Annotations(tuple(sorted(images)), tuple(sorted(boxes.values())), categories, annotations.info)
+    rows, meant = _unique_images(annotations.images, unreadable)
+    images, boxes = annotations.images.take(rows), annotations.boxes
+    label = translate(boxes.category_ids, np.array([*label_of], dtype=np.int64), np.array([*label_of.values()], dtype=np.int64))
+    owner = translate(boxes.image_ids, np.array([*meant], dtype=np.int64), np.array([*meant.values()], dtype=np.int64))
+    size = annotations.images.sizes[owner] if len(annotations.images) else np.zeros((len(boxes), 2))
+    xywh, fits = _clip(boxes.xywh, size, min_box_px)
+    kept = np.flatnonzero(fits & (owner >= 0) & (label >= 0))
+    kept = kept[np.unique(boxes.ids[kept], return_index=True)[1]]  # the first of each id, by id
+    fixed = Boxes(boxes.ids[kept], annotations.images.ids[owner[kept]], label[kept], xywh[kept],
+                  _areas(boxes.areas[kept], xywh[kept]), boxes.is_crowd[kept])
+    return Annotations(images, fixed, categories, annotations.info)
 
 
 def merge_categories(first: Annotations, second: Annotations) -> tuple[Category, ...]:
@@ -67,31 +70,31 @@ def _label(categories: tuple[Category, ...]) -> tuple[tuple[Category, ...], dict
     return tuple(labelled.values()), label_of
 
 
-def _unique_images(images: tuple[Image, ...], unreadable: Collection[str]) -> tuple[list[Image], dict[int, Image]]:
-    """The images to keep, and which of them each image id means."""
-    by_name: dict[str, Image] = {}
-    by_id: dict[int, Image] = {}
-    for image in images:
-        if image.id not in by_id and image.file_name not in unreadable:
-            by_id[image.id] = by_name.setdefault(image.file_name, image)
-    return list(by_name.values()), by_id
+def _unique_images(images: Images, unreadable: Collection[str]) -> tuple[np.ndarray, dict[int, int]]:
+    """The places of the images to keep, by their ids, and which image each image id means."""
+    by_name: dict[str, int] = {}
+    by_id: dict[int, int] = {}
+    for place, (number, name) in enumerate(zip(images.ids.tolist(), images.file_names, strict=True)):
+        if number not in by_id and name not in unreadable:
+            by_id[number] = by_name.setdefault(name, place)
+    rows = np.array([*by_name.values()], dtype=np.int64)
+    return rows[np.argsort(images.ids[rows])], by_id
 
 
-def _clip(box: Box, image: Image, min_box_px: float) -> Box | None:
-    """The part of a box that lies in the image; None where nothing, or too little, does."""
-    if not all(map(math.isfinite, (box.x, box.y, box.width, box.height))):
-        return None
-    x, width = _clip_side(box.x, box.width, image.width)
-    y, height = _clip_side(box.y, box.height, image.height)
-    if width < min_box_px or height < min_box_px or x + width == x or y + height == y:  # too small for a float to tell
-        return None
-    whole = width * height
-    area = min(box.area, whole) if math.isfinite(box.area) and box.area > 0 else whole
-    return box._replace(x=x, y=y, width=width, height=height, area=area)
+def _clip(xywh: np.ndarray, size: np.ndarray, min_box_px: float) -> tuple[np.ndarray, np.ndarray]:
+    """The parts of boxes that lie in their images, and whether enough of each does."""
+    start, length = xywh[:, :2], xywh[:, 2:]
+    with np.errstate(invalid="ignore", over="ignore"):
+        inside = (start >= 0) & (start + length <= size)  # untouched to the last bit, so that a second time changes nothing
+        begin = np.where(inside, start, np.maximum(start, 0.0))
+        # begin is 0, or end the whole number of `size`: their sum cannot round to above the edge
+        sides = np.where(inside, length, np.minimum(start + length, size) - begin)
+        fits = (sides >= min_box_px) & (begin + sides != begin)  # more than a float can tell
+    return np.concatenate([begin, sides], axis=1), fits.all(axis=1) & np.isfinite(xywh).all(axis=1)
 
 
-def _clip_side(start: float, length: float, size: int) -> tuple[float, float]:
-    if start >= 0 and start + length <= size:
-        return start, length  # untouched to the last bit, so that a second time changes nothing
-    begin, end = max(start, 0.0), min(start + length, float(size))
-    return begin, end - begin  # begin is 0, or end the whole number `size`: their sum cannot round to above the edge
+def _areas(given: np.ndarray, xywh: np.ndarray) -> np.ndarray:
+    """The given areas where they make sense, at most the whole box."""
+    whole = xywh[:, 2] * xywh[:, 3]
+    sensible = np.isfinite(given) & (given > 0)
+    return np.where(sensible, np.minimum(np.where(sensible, given, 0.0), whole), whole)

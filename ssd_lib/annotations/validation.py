@@ -2,13 +2,17 @@
 It changes and moves nothing."""
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+
 from ssd_lib.annotations.checks import check_annotations, check_between
-from ssd_lib.annotations.coco import Annotations, read_split
 from ssd_lib.annotations.faults import KINDS, Fault, count_bad, summarise
+from ssd_lib.annotations.form import Annotations, Reading
 from ssd_lib.annotations.image_checks import SUFFIXES, Photo, check_photos
+from ssd_lib.annotations.reading import join_parts, read_splits
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.files import write_json
 from ssd_lib.manifest import HEAL, Manifest
@@ -33,11 +37,12 @@ def validate(manifest: Manifest, data: DataParams, runtime: RuntimeParams, path:
         InputError: an annotation file cannot be read; or, after the report was written, more than
             `data.max_bad_fraction` of the images or of the boxes are bad.
     """
-    splits = {split: read_split(manifest, split) for split in manifest.splits}
+    readings = read_splits(manifest)
+    splits = join_parts(readings)
     faults = list(check_photos(_photos(manifest, splits), _worker_count(runtime)))
     faults += _orphans(manifest, splits)
-    for split, annotations in splits.items():
-        faults += check_annotations(annotations, split)
+    for split, parts in readings.items():
+        faults += _label_faults(parts, split)
     if "train" in splits and "val" in splits:
         faults += check_between(splits["train"], splits["val"])
     report = _report(splits, faults)
@@ -60,26 +65,37 @@ def load_report(path: Path = REPORT_PATH) -> dict[str, Any]:
                          "makes it.") from error
 
 
+def _label_faults(parts: Sequence[Reading], split: str) -> Iterator[Fault]:
+    """What is wrong with the annotations of a split, in the numbers and words of the files that they came in."""
+    first = 0
+    for reading in parts:
+        yield from reading.faults
+        yield from check_annotations(reading.annotations, split, first)
+        first += len(reading.annotations.boxes)
+
+
 def _photos(manifest: Manifest, splits: dict[str, Annotations]) -> list[Photo]:
     """Each file that an annotation names, once for each split."""
-    return [Photo(split, name, manifest.path(name), size, manifest.files.get(name))
-            for split, annotations in splits.items()
-            for name, size in sorted({image.file_name: (image.width, image.height)
-                                      for image in reversed(annotations.images)}.items())]
+    rows: list[Photo] = []
+    for split, annotations in splits.items():
+        images = annotations.images
+        sizes = {name: (width, height) for name, (width, height) in
+                 zip(reversed(images.file_names), images.sizes[::-1].tolist(), strict=True)}
+        rows += [Photo(split, name, manifest.path(name), sizes[name], manifest.files.get(name)) for name in sorted(sizes)]
+    return rows
 
 
 def _orphans(manifest: Manifest, splits: dict[str, Annotations]) -> list[Fault]:
-    named = {image.file_name for annotations in splits.values() for image in annotations.images}
+    named = {name for annotations in splits.values() for name in annotations.images.file_names}
     return [Fault("orphan", (split, name), f"{name}: no annotation file lists it")
             for split in splits for name in sorted(_files(manifest, split) - named)
             if PurePosixPath(name).suffix.lower() in PHOTO_SUFFIXES]
 
 
 def _files(manifest: Manifest, split: str) -> set[str]:
-    """What lies in the folder of a split: by the manifest, and, where the folder is the split's own, on the disk."""
+    """What lies in the folders of a split: by the manifest, and, where a folder is the split's own, on the disk."""
     names = set(manifest.images(split))
-    folder = manifest.splits[split].images
-    if folder:
+    for folder in {part.images for part in manifest.splits[split] if part.images}:
         top = manifest.path(folder)
         names.update(f"{folder}/{file.relative_to(top).as_posix()}" for file in top.rglob("*") if file.is_file())
     return names
@@ -99,10 +115,10 @@ def _report(splits: dict[str, Annotations], faults: list[Fault]) -> dict[str, An
 
 
 def _counts(annotations: Annotations) -> dict[str, int]:
-    images, boxed = {image.id for image in annotations.images}, {box.image_id for box in annotations.boxes}
-    return {"images": len(annotations.images), "boxes": len(annotations.boxes),
-            "crowds": sum(box.is_crowd for box in annotations.boxes),
-            "images_without_boxes": len(images - boxed) if boxed else 0}
+    images, boxes = annotations.images, annotations.boxes
+    empty = np.setdiff1d(images.ids, boxes.image_ids)
+    return {"images": len(images), "boxes": len(boxes), "crowds": int(boxes.is_crowd.sum()),
+            "images_without_boxes": len(empty) if len(boxes) else 0}
 
 
 def _refuse_too_many(report: dict[str, Any], allowed: float, path: Path) -> None:

@@ -14,6 +14,8 @@ from ssd_lib.data.fixed_set import FixedSet
 from ssd_lib.data.transforms import augment
 from ssd_lib.images import read_image
 
+Key = tuple[int, int] | tuple[int, int, int]  # (epoch, index), and how often the epoch has shown the image before
+
 
 class Sample(NamedTuple):
     """One image: (S, S, 3) uint8, (M, 4) float32 boxes in [0, 1], (M,) int64 labels, -1 for a crowd, its place in the set."""
@@ -47,7 +49,7 @@ class Batch(NamedTuple):
 
 
 class DetectionDataset(Dataset[Sample]):
-    """Images and boxes of a split, asked for by (epoch, index), so that the augmentation of a sample is known by its key.
+    """Images and boxes of a split, asked for by `Key`, so that the augmentation of a sample is known by it.
 
     Args:
         fixed: the split.
@@ -62,14 +64,14 @@ class DetectionDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.fixed)
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
-        epoch, index = key
+    def __getitem__(self, key: Key) -> Sample:
+        index = key[1]
         fixed, rows = self.fixed, slice(self.fixed.first[index], self.fixed.first[index + 1])
         image = read_image(self.path_of(fixed.file_name(index)))
         height, width = fixed.sizes[index]
         boxes = fixed.boxes[rows] / np.array([width, height, width, height], dtype=np.float32)
         labels = np.where(fixed.is_crowd[rows], -1, fixed.labels[rows])
-        return Sample(*augment(self.transform, image, boxes, labels, (self.seed, epoch, index)), index)
+        return Sample(*augment(self.transform, image, boxes, labels, (self.seed, *key)), index)
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

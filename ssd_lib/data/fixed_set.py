@@ -1,6 +1,8 @@
 """data/fixed in memory: flat arrays, which loader workers share instead of copying (118k Python dicts would take 3 GB)."""
 
-import json
+import zipfile
+import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +20,8 @@ class FixedSet:
         class_names: K names; label i is class_names[i - 1].
         source_ids: the K category ids that the source gave these classes.
         image_ids: (N,) int64.
-        file_names: (N,) names as in the manifest, UTF-8 bytes.
+        name_bytes: (L,) uint8, the names of the images in the manifest, one behind the other, UTF-8.
+        name_first: (N + 1,) int64: the name of image i is bytes name_first[i] to name_first[i + 1].
         sizes: (N, 2) int32, (height, width) in pixels.
         first: (N + 1,) int64: the boxes of image i are the rows first[i] to first[i + 1].
         boxes: (T, 4) float32, xyxy in pixels.
@@ -29,7 +32,8 @@ class FixedSet:
     class_names: tuple[str, ...]
     source_ids: tuple[int, ...]
     image_ids: np.ndarray
-    file_names: np.ndarray
+    name_bytes: np.ndarray
+    name_first: np.ndarray
     sizes: np.ndarray
     first: np.ndarray
     boxes: np.ndarray
@@ -39,9 +43,13 @@ class FixedSet:
     def __len__(self) -> int:
         return len(self.image_ids)
 
+    def owners(self) -> np.ndarray:
+        """(T,) int64: the image of each box."""
+        return np.repeat(np.arange(len(self)), np.diff(self.first))
+
     def file_name(self, index: int) -> str:
         """The name of image `index` in the manifest."""
-        return self.file_names[index].decode()
+        return self.name_bytes[self.name_first[index]:self.name_first[index + 1]].tobytes().decode()
 
 
 def load_fixed(split: str, folder: Path = FIXED_FOLDER) -> FixedSet:
@@ -51,32 +59,18 @@ def load_fixed(split: str, folder: Path = FIXED_FOLDER) -> FixedSet:
         StateError: it is not there.
         InputError: it is not what fix_annotations writes.
     """
-    path = folder / f"{split}.json"
+    path = folder / f"{split}.npz"
     try:
-        return flatten(json.loads(path.read_bytes()))
+        with np.load(path) as archive:
+            return from_columns({name: archive[name] for name in archive.files})
     except FileNotFoundError as error:
         raise StateError(f"{path}: missing. `dvc repro fix_annotations` makes it.") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path}: not what fix_annotations writes ({error}). "
                          "Run `dvc repro --force fix_annotations`.") from error
 
 
-def flatten(tree: dict) -> FixedSet:
-    """One split from its annotations as fix_annotations writes them: `write_annotations`, parsed."""
-    images, rows, categories = tree["images"], tree["annotations"], tree["categories"]
-    image_ids = np.array([image["id"] for image in images], dtype=np.int64)
-    order = np.argsort(image_ids)
-    owners = order[np.searchsorted(image_ids, [row["image_id"] for row in rows], sorter=order)].astype(np.int64)
-    by_image = np.argsort(owners, kind="stable")
-    xywh = np.array([row["bbox"] for row in rows], dtype=np.float64).reshape(-1, 4)[by_image]
-    return FixedSet(
-        class_names=tuple(category["name"] for category in categories),
-        source_ids=tuple(category["source_id"] for category in categories),
-        image_ids=image_ids,
-        file_names=np.array([image["file_name"].encode() for image in images]),
-        sizes=np.array([(image["height"], image["width"]) for image in images], dtype=np.int32).reshape(-1, 2),
-        first=np.searchsorted(owners[by_image], np.arange(len(images) + 1)),
-        boxes=np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1).astype(np.float32),
-        labels=np.array([row["category_id"] for row in rows], dtype=np.int64)[by_image],
-        is_crowd=np.array([row["iscrowd"] for row in rows], dtype=bool)[by_image],
-    )
+def from_columns(columns: Mapping[str, np.ndarray]) -> FixedSet:
+    """One split from the columns that `ssd_lib.annotations.flat.flatten` gives."""
+    lists = {name: tuple(columns[name].tolist()) for name in ("class_names", "source_ids")}
+    return FixedSet(**{**columns, **lists})  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from ssd_lib.data.dataset import Batch, DetectionDataset, collate
+from ssd_lib.data.dataset import Batch, DetectionDataset, Key, collate
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.processes import available_cores, die_with_parent
 
@@ -24,34 +24,63 @@ SIGNS_OF_DEATH = ("exited unexpectedly", "killed by signal")  # in torch's messa
 GRACE_S = 20  # after SIGTERM, which mostly went to the whole group, the trainer has this long to finish its step
 
 
-def steps_per_epoch(images: int, batch_size: int) -> int:
-    """How many batches an epoch has: every image is seen, the last batch is filled up from the epoch's start."""
-    return -(-images // batch_size)
+def steps_per_epoch(factors: np.ndarray, batch_size: int) -> int:
+    """How many batches an epoch has: the last one is filled up from the epoch's start.
+
+    Args:
+        factors: (N,) how often an epoch shows each image, on average; see `show_factors`.
+        batch_size: images a step.
+    """
+    return -(-_images_shown(factors) // batch_size)
 
 
-def epoch_batches(images: int, batch_size: int, seed: int, epoch: int) -> np.ndarray:
-    """The image indices of an epoch: (steps, batch_size) int64. Every image is there once; what fills the last batch, twice.
+def epoch_batches(factors: np.ndarray, batch_size: int, seed: int, epoch: int) -> np.ndarray:
+    """The image indices of an epoch: (steps, batch_size) int64.
 
+    Law: image i is there floor or ceil of factors[i] times (of what the rounded sum leaves of it), over many epochs factors[i]
+    times on average; where all factors are 1, once. What fills the last batch comes on top.
     A batch is never short, since batch norm cannot train on a single image where a map has a single cell.
     """
-    order = np.random.default_rng([seed, epoch]).permutation(images)
-    return np.resize(order, (steps_per_epoch(images, batch_size), batch_size))
+    total = _images_shown(factors)
+    order = np.random.default_rng([seed, epoch]).permutation(total)
+    ends = np.cumsum(factors) * (total / factors.sum())
+    offset = np.random.default_rng([seed, epoch, 1]).random() * (1 - 1e-6)  # systematic sampling: one draw, evenly spaced
+    shown = np.searchsorted(ends, order + offset, side="right").clip(max=len(factors) - 1)
+    return np.resize(shown, (steps_per_epoch(factors, batch_size), batch_size))
 
 
-def batches_from(images: int, batch_size: int, seed: int, epoch: int, step: int, epochs: int,
-                 rank: int = 0, processes: int = 1) -> Iterator[list[tuple[int, int]]]:
-    """All batches of a run from position (epoch, step) on, as keys (epoch, index) of this process's share."""
+def batches_from(factors: np.ndarray, batch_size: int, seed: int, epoch: int, step: int, epochs: int,
+                 rank: int = 0, processes: int = 1) -> Iterator[list[Key]]:
+    """All batches of a run from position (epoch, step) on, as keys (epoch, index, times before) of this process's share.
+
+    An image that an epoch shows several times has another key, and so another augmentation, each time.
+    """
     share = batch_size // processes
     for now in range(epoch, epochs):
-        rows = epoch_batches(images, batch_size, seed, now)[step if now == epoch else 0:]
-        for row in rows[:, rank * share:(rank + 1) * share]:
-            yield [(now, int(index)) for index in row]
+        indices = epoch_batches(factors, batch_size, seed, now)
+        rows = np.stack([indices, _times_before(indices)], axis=2)[step if now == epoch else 0:]
+        for row in rows[:, rank * share:(rank + 1) * share].tolist():
+            yield [(now, index, times) for index, times in row]
 
 
-def evaluation_batches(images: int, batch_size: int, rank: int = 0, processes: int = 1) -> list[list[tuple[int, int]]]:
+def evaluation_batches(images: int, batch_size: int, rank: int = 0, processes: int = 1) -> list[list[Key]]:
     """Every image of this process's share once, in order; the last batch may be short."""
     indices = range(rank, images, processes)
     return [[(0, index) for index in indices[i:i + batch_size]] for i in range(0, len(indices), batch_size)]
+
+
+def _times_before(indices: np.ndarray) -> np.ndarray:
+    """How often each index stands before itself, row by row; in the shape of `indices`."""
+    flat = indices.ravel()
+    order = np.argsort(flat, kind="stable")
+    group = np.searchsorted(flat[order], flat[order])  # where the run of equal ones begins
+    result = np.empty_like(flat)
+    result[order] = np.arange(len(flat)) - group
+    return result.reshape(indices.shape)
+
+
+def _images_shown(factors: np.ndarray) -> int:
+    return max(1, round(float(factors.sum())))
 
 
 def worker_count(workers: int | str, processes: int = 1) -> int:
@@ -62,7 +91,7 @@ def worker_count(workers: int | str, processes: int = 1) -> int:
 
 
 def load_batches(dataset: DetectionDataset, keys: Any, workers: int, pin_memory: bool = False) -> Generator[Batch, None, None]:
-    """Load the batches of `keys`, an iterable of lists of (epoch, index), in order.
+    """Load the batches of `keys`, an iterable of lists of keys, in order.
 
     Loader processes are forks where that is safe: one of several training processes would else start each anew, with torch.
 

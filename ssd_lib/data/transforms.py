@@ -38,7 +38,7 @@ def build_transform(preset: str, image_size: int) -> A.Compose:
 
 
 def augment(transform: A.Compose, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray,
-            dice: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            dice: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Transform one sample.
 
     Law: the result depends on the arguments alone, whatever was transformed before and in whichever process.
@@ -48,7 +48,7 @@ def augment(transform: A.Compose, image: np.ndarray, boxes: np.ndarray, labels: 
         image: (H, W, 3) uint8.
         boxes: (M, 4) float32, xyxy in [0, 1].
         labels: (M,) integers.
-        dice: (seed, epoch, index of the sample).
+        dice: (seed, *key of the sample); a last 0 makes no difference.
 
     Returns:
         (S, S, 3) uint8, (N, 4) float32 and (N,) int64 with N <= M: boxes that are cut off are gone.

@@ -5,17 +5,19 @@ detections of such a class are counted.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from ssd_lib.annotations.checks import clean_name
-from ssd_lib.annotations.coco import Annotations, format_annotations, read_annotations
+from ssd_lib.annotations.coco import format_annotations, read_annotations
+from ssd_lib.annotations.flat import flatten
+from ssd_lib.annotations.form import Annotations, clean_name
 from ssd_lib.annotations.repair import fix
 from ssd_lib.data.dataset import DetectionDataset
-from ssd_lib.data.fixed_set import FixedSet, flatten
+from ssd_lib.data.fixed_set import FixedSet, from_columns
 from ssd_lib.data.transforms import build_transform
 from ssd_lib.errors import InputError
 from ssd_lib.infer.evaluation import Predictions, predict
@@ -61,7 +63,7 @@ def open_foreign_set(annotations: Path, images: Path, class_names: tuple[str, ..
     raw = read_annotations(annotations, boxes=False)
     known = [clean_name(name) for name in class_names]
     shared = tuple(category for category in raw.categories if clean_name(category.name) in known)
-    mended = fix(raw._replace(categories=shared), unreadable=(), min_box_px=0)  # measured is all that has an area
+    mended = fix(replace(raw, categories=shared), unreadable=(), min_box_px=0)  # measured is all that has an area
     labels = {category.name: category.id for category in mended.categories}
     if not labels:
         raise InputError(f"{annotations}: shares no class with the model, which knows {', '.join(class_names)}; the file has "
@@ -69,13 +71,13 @@ def open_foreign_set(annotations: Path, images: Path, class_names: tuple[str, ..
                          "same names: they are compared letter by letter.")
     _refuse_missing(annotations, mended, images)
     ids = {category.id for category in shared}
-    truth = json.loads("".join(format_annotations(mended)))
+    truth = json.loads(b"".join(format_annotations(mended)))
     return ForeignSet(
-        flatten(truth), truth, images, has_boxes=bool(raw.boxes),
+        from_columns(flatten(mended)), truth, images, has_boxes=len(raw.boxes) > 0,
         label_of=np.array([0, *(labels.get(name, 0) for name in known)]),
         model_only=tuple(name for name in known if name not in labels),
         data_only=tuple(clean_name(category.name) for category in raw.categories if category.id not in ids),
-        faulty_boxes=sum(box.category_id in ids for box in raw.boxes) - len(mended.boxes))
+        faulty_boxes=int(np.isin(raw.boxes.category_ids, list(ids)).sum()) - len(mended.boxes))
 
 
 def predict_foreign(net: SSD, data: ForeignSet, params: EvalParams, device: torch.device, workers: int) -> Predictions:
@@ -103,9 +105,9 @@ def predict_foreign(net: SSD, data: ForeignSet, params: EvalParams, device: torc
 
 
 def _refuse_missing(annotations: Path, mended: Annotations, images: Path) -> None:
-    if not mended.images:
+    if not len(mended.images):
         raise InputError(f"{annotations}: lists 0 images; there is nothing to detect on. Name another file.")
-    missing = [image.file_name for image in mended.images if not (images / image.file_name).is_file()]
+    missing = [name for name in mended.images.file_names if not (images / name).is_file()]
     if missing:
         raise InputError(f"{images}: {len(missing)} of the {len(mended.images)} images of {annotations} are missing, the first "
                          f"'{missing[0]}'; every one must be there. Fetch them, or name their folder with --images.")

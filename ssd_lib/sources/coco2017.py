@@ -54,7 +54,7 @@ def coco2017(data: DataParams, runtime: RuntimeParams) -> Manifest:
 def manifest_of(source: str, root: str, records: dict[str, Record], classes: Sequence[str]) -> Manifest:
     """The manifest of files in COCO's layout; its splits are those whose annotations were unpacked."""
     files = {name: row for record in records.values() for name, row in record.files.items()}
-    splits = {name: (part,) for name, part in SPLITS.items() if part.annotations in files}
+    splits: dict[str, tuple[Part, ...]] = {name: (part,) for name, part in SPLITS.items() if part.annotations in files}
     return Manifest(source=source, root=root, splits=splits, classes=tuple(classes), files=files)
 
 

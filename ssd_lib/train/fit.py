@@ -30,7 +30,7 @@ from ssd_lib.params import Params
 from ssd_lib.processes import die_with_parent
 from ssd_lib.train.engine import train_epoch, validation_losses
 from ssd_lib.train.given import given_path
-from ssd_lib.train.initial import initial_weights, make_spec, report_priors
+from ssd_lib.train.initial import balance_of, initial_weights, make_spec, report_priors
 from ssd_lib.train.journal import StepJournal
 from ssd_lib.train.optim import learning_rate
 from ssd_lib.train.precision import pick_precision
@@ -81,6 +81,7 @@ def fit(params: Params, manifest: Manifest, measure: Measure, draw: Draw) -> str
         return launch(_train_process, processes, on_gpu, Job(
             params, plain, spec,
             DetectionDataset(train_set, manifest.path, build_transform(params.train.augmentation, size), seed),
+            balance_of(train_set, params.data),
             DetectionDataset(val_set, manifest.path, build_transform("none", size)),
             digest, fingerprint, start, weights, measure, draw))
 
@@ -126,7 +127,7 @@ def _train_epochs(job: Job, state: TrainState, journal: StepJournal, saver: Save
     # in another order there than in a run that started earlier.
     replica: nn.Module = state.net if size == 1 else DistributedDataParallel(state.net, find_unused_parameters=True)
     workers = worker_count(job.params.runtime.workers, size)
-    keys = batches_from(len(job.train_set), train.batch_size, train.seed, state.epoch, state.step, train.epochs, rank, size)
+    keys = batches_from(job.factors, train.batch_size, train.seed, state.epoch, state.step, train.epochs, rank, size)
     with closing(load_batches(job.train_set, keys, workers, device.type == "cuda")) as loaded:
         batches = _timed(loaded, journal.wait_for)
         while state.epoch < train.epochs:

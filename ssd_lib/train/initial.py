@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from ssd_lib.balance import show_factors
 from ssd_lib.boxes.prior_fit import GOOD_IOU, best_ious, fit_sizes
 from ssd_lib.boxes.priors import sizes_of
 from ssd_lib.checkpoint.weights import fit_weights, read_weights
@@ -17,7 +18,7 @@ from ssd_lib.files import in_project, write_json
 from ssd_lib.nets.model_file import NetSpec
 from ssd_lib.nets.pretrained import with_backbone_weights
 from ssd_lib.nets.ssd import SSD
-from ssd_lib.params import ModelParams
+from ssd_lib.params import DataParams, ModelParams
 
 PRIORS_PATH = Path("reports/priors.json")
 FITTED_BOXES = 3000  # of a larger data set, evenly spread, are enough to fit sizes to
@@ -34,6 +35,12 @@ def make_spec(model: ModelParams, fixed: FixedSet) -> NetSpec:
     net, boxes = spec.build(), _unit_boxes(fixed)
     some = boxes[np.linspace(0, len(boxes) - 1, min(len(boxes), FITTED_BOXES)).round().astype(int)]
     return replace(spec, prior_sizes=fit_sizes(some, net.rows, net.map_sizes, net.image_size))
+
+
+def balance_of(fixed: FixedSet, data: DataParams) -> np.ndarray:
+    """(N,) how often an epoch shows each image; crowds have no say."""
+    counts = ~fixed.is_crowd
+    return show_factors(fixed.owners()[counts], fixed.labels[counts], len(fixed), data.balance, data.balance_threshold)
 
 
 def initial_weights(spec: NetSpec, model: ModelParams, seed: int) -> tuple[dict[str, Tensor] | None, list[str]]:

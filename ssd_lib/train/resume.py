@@ -31,13 +31,15 @@ def data_digest(folder: Path) -> str:
 def make_fingerprint(params: Mapping[str, Mapping[str, Any]], digest: str) -> str:
     """Name a run by all that shapes its result: `model`, `train` without SHAPELESS, and the data.
 
-    The groups `data` and `fix` count through the bytes of data/fixed that they lead to, so that the same images from
-    another mirror continue a run. Files that a run begins from count by their content, too.
+    The groups `data` and `fix` count through the bytes of data/fixed that they lead to (and `data.balance` by itself), so that
+    the same images from another mirror continue a run. Files that a run begins from count by their content, too.
 
     Raises:
         InputError: such a file is not there.
     """
     shaping = {"model": dict(params["model"]), "train": _shaping(params["train"]), "data": digest}
+    if params["data"]["balance"] != "none":  # the order of the images follows from it
+        shaping["balance"] = [params["data"]["balance"], params["data"]["balance_threshold"]]
     resume = params["train"]["resume"]
     if resume not in MODES:
         shaping["parent"] = sha256(given_path(resume))

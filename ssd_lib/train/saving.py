@@ -40,6 +40,7 @@ class Job:
 
     Attributes:
         plain: the groups data, fix, model, train of `params` as plain values.
+        factors: (N,) how often an epoch shows each training image, on average.
         start: where to continue.
         weights: to begin from where nothing is continued; None for new ones.
         measure, draw: what validation does beside the loss: AP, and a picture. Handed in, for `infer` is another room.
@@ -49,6 +50,7 @@ class Job:
     plain: dict[str, Any]
     spec: NetSpec
     train_set: DetectionDataset
+    factors: np.ndarray
     val_set: DetectionDataset
     digest: str
     fingerprint: str
@@ -60,7 +62,7 @@ class Job:
     @property
     def steps(self) -> int:
         """Steps of an epoch."""
-        return steps_per_epoch(len(self.train_set), self.params.train.batch_size)
+        return steps_per_epoch(self.factors, self.params.train.batch_size)
 
     @property
     def journal(self) -> Path:

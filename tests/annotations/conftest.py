@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 
 from ssd_lib.files import sha256
-from ssd_lib.manifest import Manifest, Split
+from ssd_lib.manifest import Manifest, Part
 
 SPLITS = {
-    "train": Split(images="train2017", annotations="annotations/instances_train2017.json"),
-    "val": Split(images="val2017", annotations="annotations/instances_val2017.json"),
-    "test": Split(images="test2017", annotations="annotations/image_info_test2017.json"),
+    "train": Part(images="train2017", annotations="annotations/instances_train2017.json"),
+    "val": Part(images="val2017", annotations="annotations/instances_val2017.json"),
+    "test": Part(images="test2017", annotations="annotations/image_info_test2017.json"),
 }
 
 
-def manifest_of(root: Path, splits: dict[str, Split]) -> Manifest:
+def manifest_of(root: Path, splits: dict[str, Part]) -> Manifest:
     """The manifest of the files as they are now."""
     names = sorted(file.relative_to(root).as_posix() for file in root.rglob("*") if file.is_file())
-    return Manifest(source="local", root=str(root), splits=splits,
+    return Manifest(source="local", root=str(root), splits={name: (part,) for name, part in splits.items()},
                     files={name: (os.path.getsize(root / name), sha256(root / name)) for name in names})
 
 

@@ -3,12 +3,13 @@
 import math
 
 import pytest
+from rows import Rows, flat
 
-from ssd_lib.annotations.checks import check_annotations, check_between, clean_name
-from ssd_lib.annotations.coco import Annotations, Box, Category, Image
+from ssd_lib.annotations.checks import check_annotations, check_between
 from ssd_lib.annotations.faults import KINDS, Fault, count_bad, summarise
+from ssd_lib.annotations.form import Box, Category, Image, clean_name
 
-SOUND = Annotations(
+SOUND = Rows(
     (Image(1, "a.jpg", 100, 50), Image(2, "b.jpg", 20, 20)),
     (Box(10, 1, 3, 0.0, 0.0, 100.0, 50.0, 9.0, False), Box(11, 1, 3, 99.5, 49.5, 1.0, 1.0, 1.0, True)),
     (Category(3, "dog", 3),), {})
@@ -17,8 +18,12 @@ DOG = SOUND.categories[0]
 OF_A = "annotation 10 of 'a.jpg'"
 
 
-def kinds(annotations: Annotations) -> list[str]:
-    return [fault.kind for fault in check_annotations(annotations, "train")]
+def faults(rows: Rows) -> list[Fault]:
+    return list(check_annotations(flat(rows), "train"))
+
+
+def kinds(rows: Rows) -> list[str]:
+    return [fault.kind for fault in faults(rows)]
 
 
 def test_sound_annotations_have_no_faults() -> None:
@@ -39,8 +44,10 @@ def test_sound_annotations_have_no_faults() -> None:
     (BOX._replace(height=51.1), "partly_outside", f"{OF_A}: bbox [0.0, 0.0, 100.0, 51.1] in an image of 100x50"),
 ])
 def test_a_faulty_box_is_named_with_its_image_and_its_value(box: Box, kind: str, text: str) -> None:
-    found = list(check_annotations(SOUND._replace(boxes=(box, SOUND.boxes[1])), "train"))
-    assert found == [Fault(kind, ("train", 0), f"train: {text}")]
+    fault, = faults(SOUND._replace(boxes=(box, SOUND.boxes[1])))
+    assert fault[:3] == (kind, ("train", 0), f"train: {text}")
+    assert fault.image == ("" if kind == "unknown_image" else "a.jpg")
+    assert repr(fault.xywh) == repr(box[3:7])
 
 
 def test_a_box_one_pixel_over_the_edge_is_no_fault() -> None:
@@ -48,7 +55,7 @@ def test_a_box_one_pixel_over_the_edge_is_no_fault() -> None:
 
 
 def test_of_two_boxes_with_one_id_the_second_is_the_fault() -> None:
-    found = list(check_annotations(SOUND._replace(boxes=(BOX, BOX, BOX)), "train"))
+    found = faults(SOUND._replace(boxes=(BOX, BOX, BOX)))
     assert [(fault.kind, fault.subject[1]) for fault in found] == [("duplicate_box_id", 1), ("duplicate_box_id", 2)]
 
 
@@ -61,6 +68,7 @@ def test_images_listed_twice_are_found_by_id_and_by_name() -> None:
 def test_categories_listed_twice_or_without_a_name_are_found() -> None:
     for second, kind in ((Category(3, "cat", 3), "duplicate_category_id"),
                          (Category(4, " dog", 4), "duplicate_category_name"),
+                         (Category(4, "Dog", 4), "similar_category_names"), (Category(4, "d-o_g", 4), "similar_category_names"),
                          (Category(4, " ", 4), "empty_category_name"), (Category(5, "", 5), "empty_category_name")):
         assert kinds(SOUND._replace(categories=(DOG, second))) == [kind]
 
@@ -72,9 +80,9 @@ def test_boxes_of_a_category_without_a_name_are_of_an_unknown_category() -> None
 
 def test_a_class_with_boxes_in_val_alone_is_named() -> None:
     val = SOUND._replace(categories=(DOG, Category(4, "cat", 4)), boxes=(BOX._replace(category_id=4), BOX))
-    assert [fault.text for fault in check_between(SOUND, val)] == [
+    assert [fault.text for fault in check_between(flat(SOUND), flat(val))] == [
         "val: category 4 'cat' has boxes in val and none in train"]
-    assert list(check_between(val, val)) == []
+    assert list(check_between(flat(val), flat(val))) == []
 
 
 def test_names_are_made_to_fit_a_line() -> None:
@@ -82,9 +90,9 @@ def test_names_are_made_to_fit_a_line() -> None:
 
 
 def test_an_image_with_two_faults_is_one_bad_image_and_warnings_are_none() -> None:
-    faults = [Fault("changed", ("train", "a.jpg"), ""), Fault("truncated", ("train", "a.jpg"), ""),
-              Fault("orphan", ("train", "b.jpg"), ""), Fault("zero_size", ("train", 3), "")]
-    assert (count_bad(faults, "images"), count_bad(faults, "boxes")) == (1, 1)
+    found = [Fault("changed", ("train", "a.jpg"), ""), Fault("truncated", ("train", "a.jpg"), ""),
+             Fault("orphan", ("train", "b.jpg"), ""), Fault("zero_size", ("train", 3), "")]
+    assert (count_bad(found, "images"), count_bad(found, "boxes")) == (1, 1)
 
 
 def test_the_summary_counts_all_and_writes_out_the_first() -> None:

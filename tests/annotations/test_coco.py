@@ -2,26 +2,22 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rows import Rows, flat, rows_of
 
-from ssd_lib.annotations.coco import (
-    Annotations,
-    Box,
-    Category,
-    Image,
-    format_annotations,
-    parse_annotations,
-    read_annotations,
-    read_split,
-    write_annotations,
-)
+from ssd_lib.annotations.coco import format_annotations, parse_annotations, read_annotations, read_coco, write_annotations
+from ssd_lib.annotations.coco_rows import parse_rows
+from ssd_lib.annotations.form import Annotations, Box, Category, Image, from_rows
 from ssd_lib.errors import InputError
-from ssd_lib.manifest import Manifest, Split
+from ssd_lib.manifest import Manifest, Part
 
-SMALL = Annotations(
+SMALL = Rows(
     (Image(9, "ä b.jpg", 64, 48), Image(4, "b.jpg", 10, 10)),
     (Box(70, 9, 18, 1.5, 2.0, 30.25, 40.1, 1000.5, False), Box(8, 9, 1, 0.0, 0.0, 64.0, 48.0, 12.0, True)),
     (Category(1, "person", 1), Category(18, "dog", 18)), {"source": "test"})
@@ -42,27 +38,31 @@ def box_row(**changes: Any) -> dict[str, Any]:
 
 
 def parse(content: Any) -> Annotations:
-    return parse_annotations(json.dumps(content), "train.json")
+    return parse_annotations(json.dumps(content).encode(), "train.json")
+
+
+def first_box(content: Any) -> Box:
+    return rows_of(parse(content)).boxes[0]
 
 
 def test_written_annotations_are_read_back_equal(tmp_path: Path) -> None:
-    write_annotations(tmp_path / "a.json", SMALL)
-    assert read_annotations(tmp_path / "a.json") == SMALL
+    write_annotations(tmp_path / "a.json", flat(SMALL))
+    assert rows_of(read_annotations(tmp_path / "a.json")) == SMALL
 
 
 def test_writing_what_was_read_gives_the_same_bytes(tmp_path: Path) -> None:
-    write_annotations(tmp_path / "a.json", SMALL)
+    write_annotations(tmp_path / "a.json", flat(SMALL))
     write_annotations(tmp_path / "b.json", read_annotations(tmp_path / "a.json"))
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
 
 
 def test_an_empty_set_is_valid_json() -> None:
-    text = "".join(format_annotations(Annotations((), (), (), {})))
+    text = b"".join(format_annotations(from_rows((), (), ())))
     assert json.loads(text) == {"info": {}, "images": [], "annotations": [], "categories": []}
 
 
 def test_segmentations_are_dropped_and_missing_options_have_defaults() -> None:
-    found = parse(tree(annotations=[box_row(segmentation=[[1, 2, 3]], iscrowd=None, area=None)])).boxes[0]
+    found = first_box(tree(annotations=[box_row(segmentation=[[1, 2, 3]], iscrowd=None, area=None)]))
     assert found[:8][:-1] == (70, 9, 18, 1.0, 2.0, 3.0, 4.0)
     assert math.isnan(found.area)
     assert found.is_crowd is False
@@ -78,12 +78,12 @@ def test_a_byte_order_mark_is_tolerated(tmp_path: Path) -> None:
 
 
 def test_nan_and_infinity_pass_the_parser() -> None:
-    found = parse(tree(annotations=[box_row(bbox=[math.nan, math.inf, -math.inf, 4])])).boxes[0]
+    found = first_box(tree(annotations=[box_row(bbox=[math.nan, math.inf, -math.inf, 4])]))
     assert (math.isnan(found.x), found.y, found.width) == (True, math.inf, -math.inf)
 
 
 def test_a_list_of_images_alone_is_accepted_only_when_asked() -> None:
-    text = json.dumps({"images": tree()["images"], "categories": tree()["categories"]})
+    text = json.dumps({"images": tree()["images"], "categories": tree()["categories"]}).encode()
     assert len(parse_annotations(text, "test.json", boxes=False).images) == 1
     with pytest.raises(InputError, match=r"test\.json: no 'annotations' among images, categories"):
         parse_annotations(text, "test.json")
@@ -116,18 +116,18 @@ def test_a_file_cut_short_is_refused_at_every_length() -> None:
     text = json.dumps(tree())
     for length in range(0, len(text) - 1, 7):
         with pytest.raises(InputError, match=r"train\.json: not JSON at line 1"):
-            parse_annotations(text[:length], "train.json")
+            parse_annotations(text[:length].encode(), "train.json")
 
 
 def test_a_key_that_stands_twice_is_refused_with_the_id_of_its_object() -> None:
     text = json.dumps(tree()).replace('"area": 12', '"bbox": [5, 6, 7, 8]')
     with pytest.raises(InputError, match=r"key 'bbox' stands twice in one object \(of id 70\)"):
-        parse_annotations(text, "train.json")
+        parse_annotations(text.encode(), "train.json")
 
 
 def test_absurd_nesting_is_refused() -> None:
     with pytest.raises(InputError, match=r"train\.json: .*recursion"):
-        parse_annotations("[" * 200_000, "train.json")
+        parse_annotations(b"[" * 200_000, "train.json")
 
 
 def test_a_missing_file_and_a_binary_one_are_named(tmp_path: Path) -> None:
@@ -142,5 +142,53 @@ def test_a_missing_file_and_a_binary_one_are_named(tmp_path: Path) -> None:
 def test_images_of_a_split_have_their_names_in_the_manifest(tmp_path: Path, folder: str, name: str) -> None:
     (tmp_path / "a.json").write_text(json.dumps(tree()), encoding="utf-8")
     manifest = Manifest(source="local", root=str(tmp_path), files={},
-                        splits={"train": Split(images=folder, annotations="a.json")})
-    assert [image.file_name for image in read_split(manifest, "train").images] == [name]
+                        splits={"train": (Part(images=folder, annotations="a.json"),)})
+    assert read_coco(manifest, manifest.splits["train"][0], "train").annotations.images.file_names == (name,)
+
+
+def test_roboflow_s_category_0_is_no_class_unless_something_is_of_it() -> None:
+    rows = [{"id": 0, "name": "pets", "supercategory": "none"}, {"id": 18, "name": "dog", "supercategory": "pets"}]
+    assert parse(tree(categories=rows)).categories == (Category(18, "dog", 18),)
+    used = parse(tree(categories=rows, annotations=[box_row(category_id=0)]))
+    assert [category.id for category in used.categories] == [0, 18]
+    assert [category.id for category in parse(tree(categories=rows[:1])).categories] == [0]
+
+
+VALUES = st.one_of(st.integers(-2, 5), st.floats(), st.text(max_size=2), st.none(), st.booleans(), st.just([1, 2.5, 3, 4]))
+KEYS = st.sampled_from([*BOX_ROW, "file_name", "width", "height", "name", "x"])
+RECORDS = st.lists(st.dictionaries(KEYS, VALUES, max_size=9), max_size=2)
+
+
+def outcome(parser: Callable[[], Annotations]) -> str:
+    try:
+        return repr(rows_of(parser()))
+    except InputError as error:
+        return str(error)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.builds(lambda images, boxes, categories: tree(
+    images=[{**tree()["images"][0], **row} for row in images], annotations=[box_row(**row) for row in boxes],
+    categories=[{**tree()["categories"][0], **row} for row in categories]), RECORDS, RECORDS, RECORDS))
+def test_the_fast_way_and_the_careful_one_agree(content: dict[str, Any]) -> None:
+    text = json.dumps(content)
+    assert outcome(lambda: parse_annotations(text.encode(), "a")) == outcome(lambda: parse_rows(text, "a", True))
+
+
+@pytest.mark.parametrize(("old", "new"), [
+    ('"id": 9,', '"id": 9, "id": 8,'), ('"width": 64', '"width": 64, "width": 64'), ('"id": 70', '"id": 70, "iscrowd": 1'),
+    ('"image_id": 9', '"image_id": 9, "image_id": 8'), ('"id": 18', '"id": 18, "id": 17'),
+    ('"categories"', '"categories": [{"id": 3, "name": "cow"}], "categories"'),
+    ('"images"', '"images": [{"id": 3, "file_name": "z", "width": 1, "height": 1}], "images"'),
+])
+def test_no_key_that_stands_twice_passes_unseen(old: str, new: str) -> None:
+    text = json.dumps(tree())
+    assert old in text
+    with pytest.raises(InputError, match="stands twice in one object"):
+        parse_annotations(text.replace(old, new).encode(), "train.json")
+
+
+def test_the_same_words_in_other_places_are_no_keys() -> None:
+    content = tree(licenses=[{"id": 1}], videos=[{"id": 2, "width": 3}], info={"id": "7", "area": "all"})
+    content["annotations"][0] = box_row(attributes={"id": 5, "bbox": "none"})
+    assert len(parse(content).boxes) == 1

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 from pycocotools.coco import COCO
+from rows import rows_of
 
 from ssd_lib.annotations.coco import read_annotations
 from ssd_lib.annotations.fixed import fix_annotations, images_sha256
 from ssd_lib.errors import InputError
-from ssd_lib.manifest import Manifest, Split
+from ssd_lib.manifest import Manifest, Part
 from ssd_lib.params import FixParams
 
 ONE_PX = FixParams(min_box_px=1.0)
@@ -27,12 +28,12 @@ def test_the_same_input_gives_the_same_bytes(mirror: Manifest, tmp_path: Path) -
     for name in ("a", "b"):
         fix_annotations(mirror, SOUND, ONE_PX, tmp_path / name)
     assert bytes_of(tmp_path / "a") == bytes_of(tmp_path / "b")
-    assert sorted(bytes_of(tmp_path / "a")) == ["id_map.json", "labels.txt", "train.json", "val.json"]
+    assert sorted(bytes_of(tmp_path / "a")) == ["id_map.json", "labels.txt", "train.json", "train.npz", "val.json", "val.npz"]
 
 
 def test_fixing_its_own_output_changes_no_byte(mirror: Manifest, tmp_path: Path) -> None:
     fix_annotations(mirror, SOUND, ONE_PX, tmp_path / "once")
-    splits = {split: Split(images="", annotations=f"{split}.json") for split in ("train", "val")}
+    splits = {split: (Part(annotations=f"{split}.json"),) for split in ("train", "val")}
     again = mirror.model_copy(update={"root": str(tmp_path / "once"), "splits": splits})
     fix_annotations(again, SOUND, ONE_PX, tmp_path / "twice")
     assert bytes_of(tmp_path / "once") == bytes_of(tmp_path / "twice")
@@ -49,11 +50,11 @@ def test_pycocotools_reads_it_with_labels_from_1_to_80(mirror: Manifest, tmp_pat
 
 def test_boxes_of_real_annotations_keep_their_class_by_name(mirror: Manifest, tmp_path: Path) -> None:
     fixed = fix_annotations(mirror, SOUND, ONE_PX, tmp_path)["train"]
-    raw = read_annotations(mirror.path(mirror.splits["train"].annotations))
+    raw = read_annotations(mirror.path(mirror.splits["train"][0].annotations))
     before = {category.id: category.name for category in raw.categories}
     after = {category.id: category.name for category in fixed.categories}
-    assert ({box.id: after[box.category_id] for box in fixed.boxes}
-            == {box.id: before[box.category_id] for box in raw.boxes})
+    assert ({box.id: after[box.category_id] for box in rows_of(fixed).boxes}
+            == {box.id: before[box.category_id] for box in rows_of(raw).boxes})
 
 
 def test_labels_begin_with_the_background_and_ids_lead_both_ways(mirror: Manifest, tmp_path: Path) -> None:
@@ -70,12 +71,12 @@ def test_unreadable_images_are_left_out_by_their_name_in_the_manifest(mirror: Ma
     name = sorted(mirror.images("train"))[0]
     fixed = fix_annotations(mirror, {"unreadable": [name]}, ONE_PX, tmp_path)
     assert len(fixed["train"].images) == 79
-    assert name not in {image.file_name for image in fixed["train"].images}
+    assert name not in fixed["train"].images.file_names
 
 
 def test_new_bytes_of_any_image_change_the_fixed_annotations(mirror: Manifest, tmp_path: Path) -> None:
     fixed = fix_annotations(mirror, SOUND, ONE_PX, tmp_path)["val"]
-    name = fixed.images[5].file_name
+    name = fixed.images.file_names[5]
     other = mirror.model_copy(update={"files": {**mirror.files, name: (mirror.files[name][0], "0" * 64)}})
     assert fixed.info["images_sha256"] == images_sha256(mirror, fixed) != images_sha256(other, fixed)
 

@@ -1,14 +1,17 @@
 """The laws of repair, over any annotations, and each cure by hand."""
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rows import Rows, flat, rows_of
 
 from ssd_lib.annotations.checks import check_annotations
-from ssd_lib.annotations.coco import Annotations, Box, Category, Image, format_annotations
+from ssd_lib.annotations.coco import format_annotations
+from ssd_lib.annotations.form import Annotations, Box, Category, Image, from_rows
 from ssd_lib.annotations.repair import fix, merge_categories
 from ssd_lib.errors import InputError
 
@@ -17,33 +20,37 @@ IDS = st.integers(0, 6)
 SIZE = st.integers(-1, 100)
 NAMES = st.sampled_from(["cat", "dog", " dog ", "", "a\nb"])
 ANNOTATIONS = st.builds(
-    Annotations,
+    Rows,
     st.lists(st.builds(Image, IDS, st.sampled_from("abcd"), SIZE, SIZE), max_size=5).map(tuple),
     st.lists(st.builds(Box, IDS, IDS, IDS, COORDINATE, COORDINATE, COORDINATE, COORDINATE, st.floats(), st.booleans()),
              max_size=12).map(tuple),
     st.lists(st.builds(Category, IDS, NAMES, IDS), max_size=5).map(tuple),
     st.just({}))
 SIDES = st.sampled_from([1e-300, 0.1, 1.0, 7.5])
-SMALL = Annotations((Image(1, "a.jpg", 100, 50), Image(2, "b.jpg", 20, 20)),
+SMALL = Rows((Image(1, "a.jpg", 100, 50), Image(2, "b.jpg", 20, 20)),
                     (Box(10, 1, 3, 10.0, 10.0, 20.0, 20.0, 300.0, False),), (Category(3, "dog", 3),), {})
 BOX = SMALL.boxes[0]
 
 
+def mended(rows: Rows, unreadable: Collection[str], min_box_px: float) -> Rows:
+    return rows_of(fix(flat(rows), unreadable, min_box_px))
+
+
 def fixed_boxes(*boxes: Box) -> tuple[Box, ...]:
-    return fix(SMALL._replace(boxes=boxes), (), 1.0).boxes
+    return mended(SMALL._replace(boxes=boxes), (), 1.0).boxes
 
 
 @settings(max_examples=150, deadline=None)
 @given(ANNOTATIONS, st.sets(st.sampled_from("abcd"), max_size=2), SIDES)
-def test_fixing_twice_is_fixing_once_to_the_byte(annotations: Annotations, unreadable: set[str], side: float) -> None:
-    once = fix(annotations, unreadable, side)
-    assert "".join(format_annotations(fix(once, unreadable, side))) == "".join(format_annotations(once))
+def test_fixing_twice_is_fixing_once_to_the_byte(rows: Rows, unreadable: set[str], side: float) -> None:
+    once = fix(flat(rows), unreadable, side)
+    assert b"".join(format_annotations(fix(once, unreadable, side))) == b"".join(format_annotations(once))
 
 
 @settings(max_examples=150, deadline=None)
 @given(ANNOTATIONS, SIDES)
-def test_fixed_boxes_lie_in_their_image_exactly(annotations: Annotations, side: float) -> None:
-    fixed = fix(annotations, (), side)
+def test_fixed_boxes_lie_in_their_image_exactly(rows: Rows, side: float) -> None:
+    fixed = mended(rows, (), side)
     images = {image.id: image for image in fixed.images}
     for box in fixed.boxes:
         image = images[box.image_id]
@@ -57,15 +64,15 @@ def test_fixed_boxes_lie_in_their_image_exactly(annotations: Annotations, side: 
 
 @settings(max_examples=150, deadline=None)
 @given(ANNOTATIONS)
-def test_fixed_annotations_have_no_faults_and_labels_from_one(annotations: Annotations) -> None:
-    fixed = fix(annotations, (), 1e-300)
+def test_fixed_annotations_have_no_faults_and_labels_from_one(rows: Rows) -> None:
+    fixed = fix(flat(rows), (), 1e-300)
     assert list(check_annotations(fixed, "train")) == []
     assert [category.id for category in fixed.categories] == list(range(1, len(fixed.categories) + 1))
 
 
 def test_labels_follow_the_order_of_the_original_ids_and_remember_them() -> None:
     categories = (Category(90, "toothbrush", 90), Category(1, "person", 1), Category(13, "stop sign", 13))
-    fixed = fix(SMALL._replace(categories=categories, boxes=(BOX._replace(category_id=90),)), (), 1.0)
+    fixed = mended(SMALL._replace(categories=categories, boxes=(BOX._replace(category_id=90),)), (), 1.0)
     assert fixed.categories == (Category(1, "person", 1), Category(2, "stop sign", 13), Category(3, "toothbrush", 90))
     assert fixed.boxes[0].category_id == 3
 
@@ -77,7 +84,7 @@ def test_a_sound_box_is_kept_to_the_last_bit() -> None:
 
 def test_a_box_on_the_edge_too_thin_to_reach_anywhere_is_left_out() -> None:
     edge = float(SMALL.images[0].height)
-    assert fix(SMALL._replace(boxes=(BOX._replace(y=edge, height=1e-106),)), (), 1e-300).boxes == ()
+    assert mended(SMALL._replace(boxes=(BOX._replace(y=edge, height=1e-106),)), (), 1e-300).boxes == ()
 
 
 def test_a_box_over_the_edge_is_clipped_and_its_area_is_no_more_than_what_is_left() -> None:
@@ -110,44 +117,44 @@ def test_of_two_boxes_with_one_id_the_first_stays() -> None:
 
 
 def test_crowds_stay_crowds_and_images_without_boxes_stay() -> None:
-    fixed = fix(SMALL._replace(boxes=(BOX._replace(is_crowd=True),)), (), 1.0)
+    fixed = mended(SMALL._replace(boxes=(BOX._replace(is_crowd=True),)), (), 1.0)
     assert fixed.boxes[0].is_crowd
     assert fixed.images == SMALL.images
 
 
 def test_an_unreadable_image_leaves_with_its_boxes() -> None:
-    fixed = fix(SMALL, {"a.jpg"}, 1.0)
+    fixed = mended(SMALL, {"a.jpg"}, 1.0)
     assert (fixed.images, fixed.boxes) == ((Image(2, "b.jpg", 20, 20),), ())
 
 
 def test_an_image_listed_twice_stays_once_with_the_boxes_of_both() -> None:
     images = (*SMALL.images, Image(7, "a.jpg", 100, 50))
-    fixed = fix(SMALL._replace(images=images, boxes=(BOX, BOX._replace(id=11, image_id=7))), (), 1.0)
+    fixed = mended(SMALL._replace(images=images, boxes=(BOX, BOX._replace(id=11, image_id=7))), (), 1.0)
     assert fixed.images == SMALL.images
     assert [box.image_id for box in fixed.boxes] == [1, 1]
 
 
 def test_two_ids_of_one_name_become_one_class() -> None:
     categories = (Category(3, "dog", 3), Category(8, "dog ", 8))
-    fixed = fix(SMALL._replace(categories=categories, boxes=(BOX, BOX._replace(id=11, category_id=8))), (), 1.0)
+    fixed = mended(SMALL._replace(categories=categories, boxes=(BOX, BOX._replace(id=11, category_id=8))), (), 1.0)
     assert fixed.categories == (Category(1, "dog", 3),)
     assert [box.category_id for box in fixed.boxes] == [1, 1]
 
 
 def test_images_and_boxes_are_sorted_by_id() -> None:
     shuffled = SMALL._replace(images=SMALL.images[::-1], boxes=(BOX._replace(id=99), BOX))
-    fixed = fix(shuffled, (), 1.0)
+    fixed = mended(shuffled, (), 1.0)
     assert ([image.id for image in fixed.images], [box.id for box in fixed.boxes]) == ([1, 2], [10, 99])
 
 
 def test_the_input_is_not_changed() -> None:
-    before = repr(SMALL)
-    fix(SMALL, {"a.jpg"}, 1.0)
-    assert repr(SMALL) == before
+    annotations = flat(SMALL)
+    fix(annotations, {"a.jpg"}, 1.0)
+    assert rows_of(annotations) == SMALL
 
 
 def categories(*pairs: tuple[int, str]) -> Annotations:
-    return Annotations((), (), tuple(Category(number, name, number) for number, name in pairs), {})
+    return from_rows((), (), (Category(number, name, number) for number, name in pairs))
 
 
 def test_classes_of_both_splits_are_merged() -> None:

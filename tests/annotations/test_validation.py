@@ -27,7 +27,7 @@ def first_images(manifest: Manifest, count: int) -> list[str]:
 
 def edit_annotations(manifest: Manifest, changes: dict[int, dict[str, Any]]) -> list[int]:
     """Change rows of the train annotations by position; gives their ids."""
-    path = manifest.path(manifest.splits["train"].annotations)
+    path = manifest.path(manifest.splits["train"][0].annotations)
     tree = json.loads(path.read_text(encoding="utf-8"))
     for at, change in changes.items():
         tree["annotations"][at].update(change)
@@ -85,7 +85,7 @@ def test_broken_annotations_are_found_by_id(copy: Manifest, tmp_path: Path) -> N
 
 
 def test_of_an_image_listed_twice_the_first_size_holds(copy: Manifest, tmp_path: Path) -> None:
-    path = copy.path(copy.splits["train"].annotations)
+    path = copy.path(copy.splits["train"][0].annotations)
     tree = json.loads(path.read_text(encoding="utf-8"))
     tree["images"].append({**tree["images"][0], "id": 1, "width": 9})
     path.write_text(json.dumps(tree), encoding="utf-8")

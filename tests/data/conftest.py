@@ -1,12 +1,12 @@
 """A small data set in the form of data/fixed, with pictures."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from project import write_fixed
 
 IMAGES = 6
 
@@ -25,8 +25,7 @@ def small_set(tmp_path: Path) -> Path:
                          "bbox": [10 * k, 5 * k, 30, 40], "area": 1200})
     tree = {"images": images, "annotations": rows[::-1],
             "categories": [{"id": 1, "name": "cat", "source_id": 17}, {"id": 2, "name": "dog", "source_id": 18}]}
-    (tmp_path / "fixed").mkdir()
-    (tmp_path / "fixed" / "train.json").write_text(json.dumps(tree))
+    write_fixed(tmp_path / "fixed", "train", tree)
     return tmp_path
 
 

@@ -12,30 +12,52 @@ batch_sizes = st.integers(2, 16)
 
 @given(sizes, batch_sizes, st.integers(0, 9))
 def test_every_image_is_seen_in_every_epoch_and_no_batch_is_short(images: int, batch_size: int, epoch: int) -> None:
-    batches = epoch_batches(images, batch_size, seed=1, epoch=epoch)
-    assert batches.shape == (steps_per_epoch(images, batch_size), batch_size)
+    batches = epoch_batches(np.ones(images), batch_size, seed=1, epoch=epoch)
+    assert batches.shape == (steps_per_epoch(np.ones(images), batch_size), batch_size)
     assert set(batches.flatten()) == set(range(images))
 
 
+@given(st.lists(st.floats(0.01, 5), min_size=1, max_size=40), st.integers(0, 9))
+def test_an_image_is_shown_as_often_as_its_factor_says(factors: list[float], epoch: int) -> None:
+    wanted = np.array(factors)
+    total = max(1, round(wanted.sum()))
+    wanted *= total / wanted.sum()
+    counts = np.bincount(epoch_batches(np.array(factors), 1, 1, epoch).ravel(), minlength=len(factors))
+    assert counts.sum() == total
+    assert (np.abs(counts - wanted) < 1 + 1e-9).all()
+
+
+def test_over_many_epochs_an_image_is_shown_as_often_as_its_factor_says() -> None:
+    factors = np.array([0.25, 1.0, 2.5, 0.5, 1.75])
+    counts = sum(np.bincount(epoch_batches(factors, 1, 1, epoch).ravel(), minlength=5) for epoch in range(2000))
+    assert np.allclose(counts / 2000, factors, atol=0.05)
+
+
+def test_an_image_that_is_shown_again_in_an_epoch_has_another_key() -> None:
+    keys = [key for batch in batches_from(np.array([1.0, 3.0]), 4, 1, 0, 0, epochs=2) for key in batch]
+    assert sorted(keys[:4]) == [(0, 0, 0), (0, 1, 0), (0, 1, 1), (0, 1, 2)]
+    assert len(set(keys)) == len(keys)
+
+
 def test_epochs_and_seeds_have_orders_of_their_own() -> None:
-    first, second, other_seed = epoch_batches(100, 10, 1, 0), epoch_batches(100, 10, 1, 1), epoch_batches(100, 10, 2, 0)
+    first, second, other_seed = (epoch_batches(np.ones(100), 10, seed, epoch) for seed, epoch in ((1, 0), (1, 1), (2, 0)))
     assert (first != second).any()
     assert (first != other_seed).any()
-    assert (first == epoch_batches(100, 10, 1, 0)).all()
+    assert (first == epoch_batches(np.ones(100), 10, 1, 0)).all()
 
 
 @given(sizes, batch_sizes, st.data())
 def test_to_resume_is_to_start_at_another_position(images: int, batch_size: int, data: st.DataObject) -> None:
-    steps = steps_per_epoch(images, batch_size)
+    steps = steps_per_epoch(np.ones(images), batch_size)
     epoch, step = data.draw(st.integers(0, 2)), data.draw(st.integers(0, steps))
-    whole = list(batches_from(images, batch_size, 7, 0, 0, epochs=3))
-    assert list(batches_from(images, batch_size, 7, epoch, step, epochs=3)) == whole[epoch * steps + step:]
+    whole = list(batches_from(np.ones(images), batch_size, 7, 0, 0, epochs=3))
+    assert list(batches_from(np.ones(images), batch_size, 7, epoch, step, epochs=3)) == whole[epoch * steps + step:]
 
 
 @given(sizes, st.sampled_from([1, 2, 4]))
 def test_processes_share_the_batches_of_one(images: int, processes: int) -> None:
-    alone = list(batches_from(images, 8, 3, 0, 0, epochs=2))
-    shares = [list(batches_from(images, 8, 3, 0, 0, 2, rank, processes)) for rank in range(processes)]
+    alone = list(batches_from(np.ones(images), 8, 3, 0, 0, epochs=2))
+    shares = [list(batches_from(np.ones(images), 8, 3, 0, 0, 2, rank, processes)) for rank in range(processes)]
     assert [[key for part in parts for key in part] for parts in zip(*shares, strict=True)] == alone
 
 
@@ -47,4 +69,4 @@ def test_evaluation_sees_every_image_once(images: int, batch_size: int, processe
 
 
 def test_a_set_smaller_than_a_batch_fills_it() -> None:
-    assert np.bincount(epoch_batches(3, 8, 0, 0)[0]).sum() == 8
+    assert np.bincount(epoch_batches(np.ones(3), 8, 0, 0)[0]).sum() == 8

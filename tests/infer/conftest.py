@@ -1,18 +1,18 @@
 """A tiny trained-looking world: three pictures, their fixed annotations, and a small net."""
 
-import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from project import write_fixed
 
 from ssd_lib.data.dataset import DetectionDataset
 from ssd_lib.data.fixed_set import FixedSet, load_fixed
 from ssd_lib.data.transforms import build_transform
 from ssd_lib.infer.drawing import write_picture
-from ssd_lib.manifest import FIXED_FOLDER, MANIFEST_PATH, Manifest, Split
+from ssd_lib.manifest import FIXED_FOLDER, MANIFEST_PATH, Manifest, Part
 from ssd_lib.nets.model_file import MODEL_PATH, NetSpec, save_model
 from ssd_lib.params import EvalParams
 
@@ -61,9 +61,8 @@ def finished_training(tmp_path_factory: pytest.TempPathFactory, weights: dict[st
     for i, (height, width) in enumerate(SIZES):
         noise = np.random.default_rng(i).integers(0, 255, (height, width, 3)).astype(np.uint8)
         write_picture(root / f"data/raw/tiny/val/{i}.png", noise)
-    (root / FIXED_FOLDER).mkdir(parents=True)
-    (root / FIXED_FOLDER / "val.json").write_text(json.dumps(TREE))
-    splits = {"val": Split(images="val", annotations="val.json")}
+    write_fixed(root / FIXED_FOLDER, "val", TREE)
+    splits = {"val": (Part(images="val", annotations="val.json"),)}
     Manifest(source="local", root="tiny", splits=splits, files={}).save(root / MANIFEST_PATH)
     save_model(root / MODEL_PATH, SPEC, weights, {"fingerprint": "f00d"})
     return root

@@ -6,11 +6,12 @@ import sys
 import time
 from pathlib import Path
 
+import project
 import pytest
 from servers import serve
 
 from ssd_lib.errors import InputError
-from ssd_lib.manifest import Split
+from ssd_lib.manifest import Part
 from ssd_lib.params import DataParams, RuntimeParams
 from ssd_lib.sources.coco2017 import TEST, TRAIN_VAL, coco2017
 
@@ -19,8 +20,7 @@ RUNTIME = RuntimeParams(device="cpu", workers=0, processes=1, downloads=3, keep_
 
 
 def data_params(base_url: str, *splits: str) -> DataParams:
-    return DataParams(source="coco2017", format="coco", paths=[], base_url=base_url, splits=list(splits),  # type: ignore[arg-type]
-                      demo_images=(4, 4), max_bad_fraction=0)
+    return project.data_params(source="coco2017", base_url=base_url, splits=splits)
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +39,14 @@ def test_a_mirror_becomes_a_manifest_of_all_splits(mirror: dict[str, bytes], raw
     with serve(mirror) as server:
         manifest = coco2017(data_params(server.url, "train", "val", "test"), RUNTIME)
     assert (manifest.source, manifest.root) == ("coco2017", f"coco2017@{server.url[7:].replace(':', '_')}")
-    assert manifest.splits["train"] == Split(images="train2017", annotations="annotations/instances_train2017.json")
+    assert manifest.splits["train"] == (Part(images="train2017", annotations="annotations/instances_train2017.json"),)
     assert {split: len(manifest.images(split)) for split in manifest.splits} == {"train": 80, "val": 80, "test": 24}
     assert {path: archive.bytes for path, archive in manifest.archives.items()} == {
         path[1:]: len(content) for path, content in mirror.items()
     }
     for split in manifest.splits:
-        document = json.loads(manifest.path(manifest.splits[split].annotations).read_bytes())
-        listed = {f"{manifest.splits[split].images}/{image['file_name']}" for image in document["images"]}
+        document = json.loads(manifest.path(manifest.splits[split][0].annotations).read_bytes())
+        listed = {f"{manifest.splits[split][0].images}/{image['file_name']}" for image in document["images"]}
         assert listed == set(manifest.images(split))
     assert all(manifest.path(name).stat().st_size == size for name, (size, _) in manifest.files.items())
     assert not manifest.path("annotations/image_info_test-dev2017.json").exists()  # in the archive, but not needed
@@ -79,7 +79,7 @@ def test_a_mirror_never_touches_official_data(mirror: dict[str, bytes], raw: Pat
 def test_the_official_server_is_held_to_its_sizes(mirror: dict[str, bytes], raw: Path,
                                                  monkeypatch: pytest.MonkeyPatch) -> None:
     with serve(mirror) as server:
-        monkeypatch.setattr("ssd_lib.sources.coco2017.OFFICIAL_HOST", server.url[7:])
+        monkeypatch.setattr("ssd_lib.sources.coco2017.OFFICIAL", server.url)
         monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 10**12}))
         with pytest.raises(InputError, match=r"\.zip: the server has \d+ bytes; the official file has \d+"):
             coco2017(data_params(server.url, "train", "val"), RUNTIME)

@@ -1,17 +1,17 @@
 """A checkpoint that knows other classes is fine-tuned on real photographs: blood cells, in VOC's layout."""
 
-import json
 import math
 import xml.etree.ElementTree as ET
 import zipfile
 from pathlib import Path
 from typing import Any
 
+from project import write_fixed
 from tiny_run import final_weights, run_stage, set_params
 
 from ssd_lib.checkpoint.combo import LAST, read_checkpoint
 from ssd_lib.files import sha256
-from ssd_lib.manifest import Manifest, Split
+from ssd_lib.manifest import Manifest, Part
 from ssd_lib.nets.model_file import load_model
 
 CLASSES = ("Platelets", "RBC", "WBC")
@@ -38,8 +38,8 @@ def _use_blood_cells(folder: Path, archive_path: Path) -> None:
                         "id": len(rows["annotations"]) + 1, "image_id": i, "category_id": label, "area": (x2 - x1) * (y2 - y1),
                         "bbox": [x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1], "iscrowd": 0})
             categories = [{"id": i, "name": name, "source_id": i} for i, name in enumerate(CLASSES, start=1)]
-            (folder / "data" / "fixed" / f"{split}.json").write_text(json.dumps({**rows, "categories": categories}))
-    splits = {split: Split(images=split, annotations=f"{split}.json") for split in COUNTS}
+            write_fixed(folder / "data" / "fixed", split, {**rows, "categories": categories})
+    splits = {split: (Part(images=split, annotations=f"{split}.json"),) for split in COUNTS}
     Manifest(source="local", root="tiny", splits=splits, files=files).save(folder / "data" / "manifest.json")
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from pausing.sitecustomize import PAUSE_AFTER
+from project import ROOT
 from tiny_run import assert_same_weights, ended, make_workspace, run_stage, set_params, set_runtime, start_stage
 
 from ssd_lib.checkpoint.combo import LAST, read_checkpoint
@@ -25,16 +27,18 @@ def test_two_processes_train_to_the_end_and_continue(workspace: Path) -> None:
     assert "the run is complete: 2 epochs are in its checkpoint" in again.stdout
 
 
-def test_three_processes_killed_at_once_continue_bit_for_bit(tmp_path: Path) -> None:
+def test_three_processes_killed_at_once_continue_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three, since a sum of three numbers depends on its order, and so on how gradients lie in buckets."""
     calm, killed = make_workspace(tmp_path / "calm"), make_workspace(tmp_path / "killed")
     for folder in (calm, killed):
         set_params(folder, batch_size=6, epochs=4, checkpoint_minutes=1e-9)
         set_runtime(folder, "processes: 1", "processes: 3")
     assert run_stage(calm).returncode == 0
-    process = start_stage(killed)
+    with monkeypatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT / "tests" / "pausing"))
+        process = start_stage(killed)
     last = killed / "models" / "checkpoints" / LAST
-    while not (last.exists() and read_checkpoint(last).position >= (1, 0)):
+    while not (last.exists() and read_checkpoint(last).position >= (PAUSE_AFTER // 2, PAUSE_AFTER % 2)):
         assert process.is_alive(), ended(process, killed).stderr
         time.sleep(0.02)
     assert process.pid is not None

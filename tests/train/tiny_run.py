@@ -1,6 +1,5 @@
 """A tiny data set in which the train stage really runs, and its results."""
 
-import json
 import os
 import resource
 import sys
@@ -14,11 +13,11 @@ import cv2
 import numpy as np
 import torch
 import yaml
-from project import ROOT
+from project import ROOT, write_fixed
 from self_killing import arm
 
 from ssd_lib.files import sha256
-from ssd_lib.manifest import Manifest, Split
+from ssd_lib.manifest import Manifest, Part
 from stages import runner, train
 
 torch.set_num_threads(1)  # a fork of a process that has used more cannot compute
@@ -49,11 +48,9 @@ def make_workspace(folder: Path, images: int = 12) -> Path:
             rows["images"].append({"id": i, "file_name": name, "width": 64, "height": 64})
             rows["annotations"].append({"id": i + 1, "image_id": i, "category_id": 1 + i % 2, "bbox": [x, y, side, side],
                                         "area": side * side, "iscrowd": 0})
-        fixed = folder / "data" / "fixed" / f"{split}.json"
-        fixed.parent.mkdir(parents=True, exist_ok=True)
-        fixed.write_text(json.dumps({**rows, "categories": [{"id": 1, "name": "red", "source_id": 3},
-                                                            {"id": 2, "name": "blue", "source_id": 7}]}))
-    splits = {name: Split(images=name, annotations=f"{name}.json") for name in ("train", "val")}
+        categories = [{"id": 1, "name": "red", "source_id": 3}, {"id": 2, "name": "blue", "source_id": 7}]
+        write_fixed(folder / "data" / "fixed", split, {**rows, "categories": categories})
+    splits = {name: (Part(images=name, annotations=f"{name}.json"),) for name in ("train", "val")}
     Manifest(source="local", root="tiny", splits=splits, files=files).save(folder / "data" / "manifest.json")
     set_params(folder)
     return folder

@@ -1,0 +1,25 @@
+"""Annotations as rows, which tests change and compare more easily than flat arrays."""
+
+from typing import NamedTuple
+
+from ssd_lib.annotations.form import Annotations, Box, Category, Image, box_rows, from_rows, image_rows
+
+
+class Rows(NamedTuple):
+    """The content of one annotation file, row by row."""
+
+    images: tuple[Image, ...]
+    boxes: tuple[Box, ...]
+    categories: tuple[Category, ...]
+    info: dict[str, str]
+
+
+def flat(rows: Rows) -> Annotations:
+    """The same as arrays."""
+    return from_rows(*rows)
+
+
+def rows_of(annotations: Annotations) -> Rows:
+    """And back."""
+    return Rows(tuple(image_rows(annotations.images)), tuple(box_rows(annotations.boxes)), annotations.categories,
+                annotations.info)

@@ -1,0 +1,22 @@
+"""On PYTHONPATH, this pauses the trainer right after its fifth checkpoint: a test that stops it there needs no luck, however
+fast or busy the machine is."""
+
+import os
+import signal
+from typing import Any
+
+PAUSE_AFTER = 5
+
+
+def _pausing(replace: Any) -> Any:
+    saved = iter([False] * (PAUSE_AFTER - 1) + [True])
+
+    def replace_and_pause(source: Any, target: Any, **kwargs: Any) -> None:
+        replace(source, target, **kwargs)
+        name = os.fsdecode(target)
+        if name.endswith("last.pt") and "resume" in name and next(saved, False):
+            os.kill(os.getpid(), signal.SIGSTOP)
+    return replace_and_pause
+
+
+os.replace = _pausing(os.replace)
