@@ -15,8 +15,9 @@ from tqdm import tqdm
 from ssd_lib.files import write_text
 from ssd_lib.manifest import Archive
 from ssd_lib.sources.archives import require_space, unpack
-from ssd_lib.sources.fetch import PATIENCE, Patience, fetch, offered_bytes
+from ssd_lib.sources.fetch import fetch, offered_bytes
 from ssd_lib.sources.partial import part_path
+from ssd_lib.sources.patience import PATIENCE, Patience
 
 ARCHIVES = "archives"
 RECORDS = ".done"

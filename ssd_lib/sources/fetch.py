@@ -1,12 +1,13 @@
-"""One file over HTTP, whole and verified, or an error that says why. What is in the file is known elsewhere."""
+"""One file over HTTP, whole and verified, or some lines of one, or an error that says why. What is in the file is known
+elsewhere; how a server is dealt with, in `patience.py`."""
 
 import hashlib
 import os
-import random
 import sys
 import threading
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from http.client import IncompleteRead
+from functools import partial
 from pathlib import Path
 
 import requests
@@ -15,24 +16,23 @@ from tqdm import tqdm
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.files import CHUNK_BYTES
 from ssd_lib.manifest import Archive
-from ssd_lib.sources.partial import Partial, begin_partial, forget_partial, part_path, read_partial
+from ssd_lib.sources.partial import Partial, append_bytes, begin_partial, forget_partial, part_path, read_partial
+from ssd_lib.sources.patience import (
+    AS_STORED,
+    PATIENCE,
+    BrokenError,
+    Patience,
+    check_response,
+    content_length,
+    network_faults,
+    obey,
+    persist,
+)
+from ssd_lib.sources.sieve import Sift, append_lines
 
 RECEIVE_BYTES = 1 << 16  # what a broken connection can lose
-LONGEST_WAIT_S = 30.0
-BUSY = (408, 425, 429)  # HTTP codes below 500 that mean "ask again later"
-AS_STORED = {"Accept-Encoding": "identity"}  # sizes and ranges count the file's bytes, not a compressed transfer's
 
-
-@dataclass(frozen=True)
-class Patience:
-    """How long a server is waited for: `attempts` in a row that bring nothing new are the end."""
-
-    attempts: int = 8
-    first_wait_s: float = 1.0  # doubles with each attempt, up to LONGEST_WAIT_S
-    timeout_s: float = 20.0  # without a single byte
-
-
-PATIENCE = Patience()
+Append = Callable[[Path, Partial, Iterable[bytes]], Partial]
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,7 @@ class _Job:
     progress: tqdm
     stop: threading.Event
     patience: Patience
-
-
-class _BrokenError(Exception):
-    """This attempt came to nothing; another one may do better."""
+    append: Append = append_bytes  # what becomes of the bytes that arrive
 
 
 def fetch(url: str, target: Path, expect_bytes: int | None, expect_md5: str | None, progress: tqdm, *,
@@ -84,38 +81,42 @@ def fetch(url: str, target: Path, expect_bytes: int | None, expect_md5: str | No
                      f"bytes with MD5 {expect_md5}. Something on the way changes it: try another network.")
 
 
+def fetch_lines(url: str, target: Path, sift: Sift, progress: tqdm, *, stop: threading.Event | None = None,
+                patience: Patience = PATIENCE) -> None:
+    """Put those lines of the text file at `url` under `target` that `sift` keeps.
+
+    Law: the file itself is never whole in memory or on the disk. `target` is there after the last line was sifted, or not at
+    all. A broken transfer goes on after the last lines that were sifted, at the latest NOTE_BYTES before the break. A `target`
+    that is there costs no request.
+
+    Args:
+        url, target, progress, stop, patience: as of `fetch`.
+        sift: is given every line once, unless the file on the server changes: then all of them again.
+
+    Raises:
+        InputError, StateError: as of `fetch`; and what `sift` raises.
+    """
+    if not target.exists():
+        _transfer(_Job(url, target, None, progress, stop or threading.Event(), patience, partial(append_lines, sift)))
+        os.replace(part_path(target), target)
+    forget_partial(target)
+
+
 def offered_bytes(url: str, patience: Patience = PATIENCE) -> int | None:
     """The size of the file at `url` as the server states it; None where it does not."""
     try:
         response = requests.head(url, headers=AS_STORED, allow_redirects=True, timeout=patience.timeout_s)
     except requests.RequestException:
         return None  # `fetch` meets the same fault, tries longer, and says what it is
-    return _content_length(response) if response.ok else None
+    return content_length(response) if response.ok else None
 
 
 def _transfer(job: _Job) -> None:
     """Attempt after attempt until the part is complete."""
-    failures, most_bytes = 0, 0
-    while True:
-        try:
-            return _attempt(job)
-        except _BrokenError as error:
-            there = read_partial(job.target).bytes
-            failures = 1 if there > most_bytes else failures + 1
-            most_bytes = max(there, most_bytes)
-            if failures >= job.patience.attempts:
-                raise StateError(f"{job.url}: {error}; given up after {failures} attempts, {there} bytes are kept. "
-                                 "Run the same command again: it goes on from there.") from error
-            _wait(job, failures, str(error))
+    def say(text: str) -> None:
+        job.progress.write(f"{job.target.name}: {text}", file=sys.stderr)
 
-
-def _wait(job: _Job, failures: int, reason: str) -> None:
-    """Back off, a random share of the time so that many clients do not come back all at once."""
-    wait_s = min(job.patience.first_wait_s * 2 ** (failures - 1), LONGEST_WAIT_S) * random.uniform(0.5, 1.0)
-    attempt = f"attempt {failures + 1} of {job.patience.attempts}"
-    job.progress.write(f"{job.target.name}: {reason}; {attempt} in {wait_s:.0f} s", file=sys.stderr)
-    job.stop.wait(wait_s)
-    _obey(job.stop, job.url)
+    persist(partial(_attempt, job), job.url, say, job.stop, job.patience, lambda: read_partial(job.target).bytes)
 
 
 def _attempt(job: _Job) -> None:
@@ -125,31 +126,16 @@ def _attempt(job: _Job) -> None:
         return  # what stopped the last run did so before the file was verified
     rest = {"Range": f"bytes={there.bytes}-", "If-Range": there.version} if there.bytes else {}
     try:
-        with requests.get(job.url, headers=rest | AS_STORED, stream=True, timeout=job.patience.timeout_s) as response:
-            _check_status(job, response)
+        with network_faults(job.url), requests.get(job.url, headers=rest | AS_STORED, stream=True,
+                                                   timeout=job.patience.timeout_s) as response:
+            if response.status_code == 416:  # the server's file ends before the part does
+                forget_partial(job.target)
+                raise BrokenError(f"HTTP 416 {response.reason}")
+            check_response(job.url, response)
             _receive(job, response, _accept(job, response, there))
-    except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-        raise _BrokenError(_reason(error)) from error
-    except requests.RequestException as error:
-        raise InputError(f"{job.url}: {error}; a plain http address is needed. Check data.base_url.") from error
     except OSError as error:
         raise StateError(f"{part_path(job.target)}: cannot be written: {error.strerror}; what is there is kept. "
                          "Free some disk space or mend the permissions, then run the same command again.") from error
-
-
-def _check_status(job: _Job, response: requests.Response) -> None:
-    status = f"HTTP {response.status_code} {response.reason}"
-    if response.status_code >= 500 or response.status_code in BUSY:
-        raise _BrokenError(status)
-    if response.status_code == 416:  # the server's file ends before the part does
-        forget_partial(job.target)
-        raise _BrokenError(status)
-    if response.status_code not in (200, 206):
-        raise InputError(f"{job.url}: the server answers {status}; this file must be there. Check data.base_url, or "
-                         "open the address in a browser.")
-    if response.headers.get("Content-Type", "").startswith("text/html"):
-        raise InputError(f"{job.url}: the server sent a web page (text/html); an archive was expected. Check "
-                         "data.base_url, and whether this network wants a log-in first.")
 
 
 def _accept(job: _Job, response: requests.Response, there: Partial) -> Partial:
@@ -162,9 +148,9 @@ def _accept(job: _Job, response: requests.Response, there: Partial) -> Partial:
         same = span.startswith(f"bytes {there.bytes}-") and total == str(there.total_bytes)
         if not same or version not in ("", there.version):
             forget_partial(job.target)
-            raise _BrokenError("the file changed on the server")
+            raise BrokenError("the file changed on the server")
         return there
-    total_bytes = _content_length(response)
+    total_bytes = content_length(response)
     if None not in (job.expect_bytes, total_bytes) and job.expect_bytes != total_bytes:
         raise InputError(f"{job.url}: the server has {total_bytes} bytes; the official file has {job.expect_bytes}. "
                          "Check data.base_url, and whether a proxy is in the way.")
@@ -174,23 +160,17 @@ def _accept(job: _Job, response: requests.Response, there: Partial) -> Partial:
 
 def _receive(job: _Job, response: requests.Response, there: Partial) -> None:
     """Append the body to the part."""
-    part = part_path(job.target)
     job.progress.total, job.progress.n, job.progress.initial = there.total_bytes, there.bytes, there.bytes
-    with part.open("ab") as file:
-        for chunk in response.iter_content(RECEIVE_BYTES):
-            file.write(chunk)
-            job.progress.update(len(chunk))
-            _obey(job.stop, job.url)
-        file.flush()
-        os.fsync(file.fileno())
-    size = part.stat().st_size
-    if there.total_bytes not in (None, size):
-        raise _BrokenError(f"the transfer ended at {size} of {there.total_bytes} bytes")
+    there = job.append(job.target, there, _chunks(job, response))
+    if there.total_bytes not in (None, there.bytes):
+        raise BrokenError(f"the transfer ended at {there.bytes} of {there.total_bytes} bytes")
 
 
-def _content_length(response: requests.Response) -> int | None:
-    length = response.headers.get("Content-Length", "")
-    return int(length) if length.isdigit() else None
+def _chunks(job: _Job, response: requests.Response) -> Iterator[bytes]:
+    for chunk in response.iter_content(RECEIVE_BYTES):
+        yield chunk
+        job.progress.update(len(chunk))
+        obey(job.stop, job.url)
 
 
 def _measure(path: Path, stop: threading.Event) -> Archive:
@@ -199,17 +179,5 @@ def _measure(path: Path, stop: threading.Event) -> Archive:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
             size += len(chunk)
-            _obey(stop, str(path))
+            obey(stop, str(path))
     return Archive(bytes=size, md5=digest.hexdigest())
-
-
-def _obey(stop: threading.Event, where: str) -> None:
-    if stop.is_set():
-        raise StateError(f"{where}: stopped; what is there is kept. Run the same command again: it goes on from there.")
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost cause: what the operating system said, without the wrappings of the libraries."""
-    while error.__context__ is not None:
-        error = error.__context__
-    return "the connection was cut off" if isinstance(error, IncompleteRead) else str(error) or type(error).__name__

@@ -12,7 +12,7 @@ from servers import Fault, serve
 
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.sources.collect import Remote, collect, intact_records
-from ssd_lib.sources.fetch import Patience
+from ssd_lib.sources.patience import Patience
 
 HASTY = Patience(attempts=2, first_wait_s=0.01, timeout_s=1.0)
 A, B = Remote("zips/a.zip", ("a",)), Remote("zips/b.zip", ("b",), growth=2.0)

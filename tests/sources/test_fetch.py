@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.manifest import Archive
-from ssd_lib.sources.fetch import RECEIVE_BYTES, Patience, fetch, offered_bytes
+from ssd_lib.sources.fetch import RECEIVE_BYTES, fetch, offered_bytes
+from ssd_lib.sources.patience import Patience
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTENT = random.Random(1).randbytes(300_000)
@@ -176,7 +177,7 @@ def test_a_missing_file_is_asked_for_once(target: Path, status: int) -> None:
 def test_a_web_page_is_no_archive_and_does_not_cost_the_part(target: Path) -> None:
     page = Fault(body=b"<html>log in</html>", content_type="text/html; charset=utf-8")
     with serve({"/a.zip": CONTENT}, faults=[Fault(cut_after=CUT), page]) as server, pytest.raises(
-        InputError, match=r"sent a web page .*an archive was expected"
+        InputError, match=r"sent a web page .*a file of data was expected"
     ):
         get(server, target)
     assert target.with_name("a.zip.part").read_bytes() == CONTENT[:KEPT]
