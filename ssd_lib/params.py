@@ -51,8 +51,6 @@ class DataParams(_Group):
     def _what_the_source_needs(self) -> "DataParams":
         if self.source == "local" and not self.paths:
             raise ValueError("paths is empty; source: local takes folders or zip files, e.g. [/my/data]")
-        if self.source == "open_images" and not self.classes:
-            raise ValueError("classes is empty; source: open_images downloads the classes that are named, e.g. [Cat, Dog]")
         if isinstance(self.format, list) and len(self.format) != len(self.paths):
             raise ValueError(f"format has {len(self.format)} entries and paths {len(self.paths)}; one for all, or one each")
         return self

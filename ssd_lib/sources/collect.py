@@ -15,6 +15,7 @@ from tqdm import tqdm
 from ssd_lib.files import write_text
 from ssd_lib.manifest import Archive
 from ssd_lib.sources.archives import require_space, unpack
+from ssd_lib.sources.bars import transfer_bar
 from ssd_lib.sources.fetch import fetch, offered_bytes
 from ssd_lib.sources.partial import part_path
 from ssd_lib.sources.patience import PATIENCE, Patience
@@ -107,9 +108,9 @@ def _obtain_all(root: Path, remotes: Sequence[Remote], base_url: str, threads: i
 def _obtain(root: Path, remote: Remote, base_url: str, stop: threading.Event, patience: Patience) -> Record:
     """Fetch and unpack one archive, leave its record, and delete it."""
     archive = root / ARCHIVES / remote.path
-    with _bar(archive.name) as bar:
+    with transfer_bar(archive.name) as bar:
         found = fetch(f"{base_url}/{remote.path}", archive, remote.bytes, remote.md5, bar, stop=stop, patience=patience)
-    with _bar(f"{archive.name}, unpacking") as bar:
+    with transfer_bar(f"{archive.name}, unpacking") as bar:
         record = Record(archive=found, files=unpack(archive, root, remote.members, bar, stop))
     write_text(_record_path(root, remote), record.model_dump_json(indent=1) + "\n")
     archive.unlink()
@@ -145,10 +146,3 @@ def _sizes(root: Path, folders: set[str]) -> dict[str, int]:
             with os.scandir(root / folder) as entries:
                 sizes |= {prefix + entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
     return sizes
-
-
-def _bar(name: str) -> tqdm:
-    """A bar of bytes; where the output is no terminal, a line every half minute."""
-    every_s = 0.2 if sys.stderr.isatty() else 30.0
-    return tqdm(desc=name, unit="B", unit_scale=True, leave=False, dynamic_ncols=True, delay=every_s,
-                mininterval=every_s)

@@ -8,6 +8,7 @@ from ssd_lib.sources.coco2017 import TRAIN_VAL, coco2017, manifest_of
 from ssd_lib.sources.collect import ARCHIVES, Remote, collect, intact_records
 from ssd_lib.sources.demo import DEMO_VERSION, make_archives
 from ssd_lib.sources.local import local
+from ssd_lib.sources.open_images import open_images
 
 
 def download(data: DataParams, runtime: RuntimeParams) -> Manifest:
@@ -48,5 +49,6 @@ def demo(data: DataParams, runtime: RuntimeParams) -> Manifest:
 SOURCES: dict[str, Callable[[DataParams, RuntimeParams], Manifest]] = {
     "demo": demo,
     "coco2017": coco2017,
+    "open_images": open_images,
     "local": local,
 }
