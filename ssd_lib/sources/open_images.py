@@ -88,7 +88,11 @@ def class_names(place: Place) -> dict[str, str]:
     path = place.root / CLASSES
     with transfer_bar(CLASSES) as bar:
         fetch(f"{place.annotations_url}/v5/{CLASSES}", path, None, None, bar, patience=place.patience)
-    return read_class_names(path)
+    try:
+        return read_class_names(path)
+    except InputError:
+        path.unlink()  # so that it is fetched again
+        raise
 
 
 def class_rows(place: Place, split: str, classes: Collection[str]) -> Path:

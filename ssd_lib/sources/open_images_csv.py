@@ -80,11 +80,11 @@ def read_class_names(path: Path) -> dict[str, str]:
     try:
         rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a text file: {error}. Delete it and check data.base_url.") from error
+        raise InputError(f"{path}: not a text file: {error}. Check data.base_url.") from error
     for number, row in enumerate(rows, 1):
         if len(row) != 2 or not all(row):
             raise InputError(f"{path}: line {number} is {','.join(row)[:50]!r}; a label and a name such as '/m/01g317,Person' "
-                             "are expected. Delete the file and check data.base_url.")
+                             "are expected. Check data.base_url, and whether this network wants a log-in first.")
     return dict(rows)
 
 
@@ -99,7 +99,7 @@ def choose_classes(names: dict[str, str], wanted: Iterable[str]) -> dict[str, st
         found = {label: known for label, known in names.items() if known == name}
         if not found:
             raise InputError(f"params.yaml: data.classes names {name!r}, which is none of the {len(names)} classes of Open "
-                             f"Images{_nearest(name, names.values())}. Names are exact; {LIST_THEM}.")
+                             f"Images{_nearest(name, names.values())} Names are exact; {LIST_THEM}.")
         chosen |= found
     return chosen
 
@@ -155,4 +155,4 @@ def _field(line: bytes, place: int) -> bytes:
 def _nearest(name: str, known: Iterable[str]) -> str:
     by_lower = {each.casefold(): each for each in known}
     near = difflib.get_close_matches(name.casefold(), by_lower, n=3)
-    return f"; did you mean {' or '.join(repr(by_lower[each]) for each in near)}?" if near else ""
+    return f"; did you mean {' or '.join(repr(by_lower[each]) for each in near)}?" if near else "."

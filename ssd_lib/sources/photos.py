@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
@@ -123,7 +123,8 @@ def _fetch_photo(session: requests.Session, url: str, path: Path, say: Callable[
         temporary.write_bytes(content)
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise StateError(f"{path}: cannot be written: {error.strerror or error}; what is there is kept. Free some disk space "
                          "or mend the permissions, then run the same command again.") from error
     return len(content), hashlib.sha256(content).hexdigest()

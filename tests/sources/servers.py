@@ -10,13 +10,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Fault:
-    """What goes wrong with one GET: a status instead of the file, or an end (or silence) after so many bytes of it."""
+    """What goes wrong with one GET: a status instead of the file, an end (or silence) after so many bytes of it, another body,
+    headers that are not true."""
 
     status: int = 0
     cut_after: int | None = None
     stall_after: int | None = None
     body: bytes | None = None
     content_type: str = "application/zip"
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -26,12 +28,15 @@ class Server:
     url: str
     files: dict[str, bytes]
     faults: list[Fault] = field(default_factory=list)  # one for each GET, in order; then all goes well
+    path_faults: dict[str, list[Fault]] = field(default_factory=dict)  # the same for each path
     knows_ranges: bool = True
     knows_if_range: bool = True
     states_length: bool = True
+    keeps_alive: bool = False
     slow_bytes_per_s: int = 0
     gets: list[tuple[str, int]] = field(default_factory=list)  # path, first byte asked for
     heads: list[str] = field(default_factory=list)
+    connections: int = 0
     closing: threading.Event = field(default_factory=threading.Event)
 
 
@@ -53,6 +58,11 @@ def serve(files: dict[str, bytes], **manners: object) -> Iterator[Server]:
 
 
 class _Handler(BaseHTTPRequestHandler):
+    def setup(self) -> None:
+        super().setup()
+        self._server().connections += 1
+        self.protocol_version = "HTTP/1.1" if self._server().keeps_alive else "HTTP/1.0"
+
     def do_HEAD(self) -> None:
         server = self._server()
         server.heads.append(self.path)
@@ -62,7 +72,8 @@ class _Handler(BaseHTTPRequestHandler):
         server = self._server()
         start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
         server.gets.append((self.path, start))
-        fault = server.faults.pop(0) if server.faults else Fault()
+        plan = server.path_faults.get(self.path) or server.faults
+        fault = plan.pop(0) if plan else Fault()
         content = fault.body if fault.body is not None else server.files.get(self.path, b"")
         status = fault.status or (200 if self.path in server.files else 404)
         version = _etag(content)
@@ -72,13 +83,14 @@ class _Handler(BaseHTTPRequestHandler):
             status = 206 if start < len(content) else 416
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
             content = content[start:]
-        self._start(status, content, headers)
-        self._send(content if status < 400 else b"", fault)
+        content = content if status < 300 else b""
+        self._start(status, content, headers | fault.headers)
+        self._send(content, fault)
 
     def _start(self, status: int, content: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)
-        if self._server().states_length and status < 400:
-            headers = headers | {"Content-Length": str(len(content))}
+        if self._server().states_length:
+            headers = {"Content-Length": str(len(content))} | headers
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
@@ -93,6 +105,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return
         if fault.stall_after is not None:
             server.closing.wait(20)
+        self.close_connection = self.close_connection or end < len(content) or "Content-Length" in fault.headers
 
     def _server(self) -> Server:
         return self.server.settings  # type: ignore[attr-defined, no-any-return]

@@ -139,3 +139,17 @@ def test_what_is_there_needs_no_space(tmp_path: Path, monkeypatch: pytest.Monkey
             collect(tmp_path, [B], server.url, 1, HASTY)
         monkeypatch.setattr("shutil.disk_usage", lambda path: Usage(0, 0, 3 * size - there))
         collect(tmp_path, [B], server.url, 1, HASTY)
+
+
+@pytest.mark.parametrize("fault", [
+    Fault(headers={"Content-Length": str(len(ZIPS["/zips/a.zip"]) - 10)}),  # a length that lies: the end never comes
+    Fault(body=b"<html>log in first</html>"),  # a web page that calls itself a zip
+    Fault(body=b""),
+], ids=["too short", "web page", "empty"])
+def test_what_is_no_whole_archive_never_becomes_files(tmp_path: Path, fault: Fault) -> None:
+    with serve(ZIPS, faults=[fault]) as server:
+        with pytest.raises(InputError, match=r"a\.zip: not a zip archive, or not all of it .*Delete it and run"):
+            collect(tmp_path, [A], server.url, 1, HASTY)
+        assert not (tmp_path / "a").exists()
+        (tmp_path / "archives/zips/a.zip").unlink()
+        assert list(collect(tmp_path, [A], server.url, 1, HASTY)["zips/a.zip"].files) == NAMES[:2]

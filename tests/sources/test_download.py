@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from servers import serve
+from open_images_mirror import mirror_files
+from servers import Fault, serve
 
 from ssd_lib.manifest import load_manifest
 from ssd_lib.sources.coco2017 import TRAIN_VAL
@@ -36,8 +37,8 @@ def set_data(project: Path, **data: object) -> None:
     (project / "params.yaml").write_text(yaml.safe_dump(params))
 
 
-def run(project: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(COMMAND, cwd=project, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+def run(project: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *options], cwd=project, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
 
 
 def test_the_demo_is_made_once(made: Path) -> None:
@@ -91,6 +92,43 @@ def test_ctrl_c_keeps_the_parts(tmp_path: Path) -> None:
     assert "stopped; what is finished is kept" in errors
     assert "Traceback" not in errors
     assert len(parts(tmp_path)) == 3
+
+
+def test_open_images_are_counted_before_they_are_downloaded(tmp_path: Path, shared_data: Path) -> None:
+    with serve(mirror_files(shared_data)) as server:
+        set_data(tmp_path, source="open_images", base_url=server.url, classes=["Person"], max_images=2)
+        dry = run(tmp_path, "--stats-only")
+        assert "Person           8          45           1           0\ntrain: 2 of 8 images would be" in dry.stdout, dry.stderr
+        assert not (tmp_path / "data/manifest.json").exists()
+        assert run(tmp_path).stdout.startswith("download: open_images, 2 + 2 images, ")
+    assert len(load_manifest(tmp_path / "data/manifest.json").images("train")) == 2
+
+
+def test_only_open_images_have_a_dry_run(tmp_path: Path) -> None:
+    set_data(tmp_path, source="demo")
+    result = run(tmp_path, "--stats-only")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "ERROR params.yaml: data.source is demo; --stats-only counts" in result.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to a process")
+def test_ctrl_c_among_silent_photos_ends_within_about_a_second(tmp_path: Path, shared_data: Path) -> None:
+    files = mirror_files(shared_data)
+    silent = {path: [Fault(stall_after=100)] for path in sorted(files) if path.startswith("/train/")}
+    with serve(files, path_faults=silent) as server:
+        set_data(tmp_path, source="open_images", base_url=server.url, classes=["Person"])
+        process = subprocess.Popen(COMMAND, cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True,
+                                   preexec_fn=hear_ctrl_c)
+        deadline = time.monotonic() + 60
+        while not any(path.startswith("/train/") for path, _ in server.gets) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        start_s = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert time.monotonic() - start_s < 3  # on a busy core
+    assert "stopped; what is finished is kept" in errors
+    assert "Traceback" not in errors
 
 
 def hear_ctrl_c() -> None:

@@ -1,5 +1,6 @@
 """Claims about transfers, each tried against a real server."""
 
+import gzip
 import hashlib
 import os
 import random
@@ -15,7 +16,7 @@ from tqdm import tqdm
 
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.manifest import Archive
-from ssd_lib.sources.fetch import RECEIVE_BYTES, fetch, offered_bytes
+from ssd_lib.sources.fetch import RECEIVE_BYTES, fetch, fetch_lines, offered_bytes
 from ssd_lib.sources.patience import Patience
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,12 +26,23 @@ OTHER = random.Random(2).randbytes(300_000)
 CUT = 3 * RECEIVE_BYTES + 100  # of a chunk that breaks off nothing is kept
 KEPT = 3 * RECEIVE_BYTES
 HASTY = Patience(attempts=3, first_wait_s=0.01, timeout_s=0.3)
+LINES = [b"%06d,%s\n" % (number, bytes(64)) for number in range(4000)]  # 288,000 bytes
+EVEN = b"".join(LINES[::2])
 
 
 def get(server: Server, target: Path, expect_bytes: int | None = None, expect_md5: str | None = None,
         patience: Patience = HASTY, stop: threading.Event | None = None) -> Archive:
     url, bar = f"{server.url}/a.zip", tqdm(disable=True)
     return fetch(url, target, expect_bytes, expect_md5, bar, stop=stop, patience=patience)
+
+
+def even_lines(lines: bytes, start: int) -> bytes:
+    return b"".join(line for line in lines.splitlines(keepends=True) if int(line[:6]) % 2 == 0)
+
+
+def get_lines(server: Server, target: Path, patience: Patience = HASTY) -> bytes:
+    fetch_lines(f"{server.url}/a.csv", target, even_lines, tqdm(disable=True), patience=patience)
+    return target.read_bytes()
 
 
 @pytest.fixture
@@ -241,3 +253,119 @@ def test_a_server_tells_the_size_beforehand(target: Path) -> None:
         assert offered_bytes(f"{server.url}/a.zip") == len(CONTENT)
         assert offered_bytes(f"{server.url}/b.zip") is None
     assert offered_bytes(f"{server.url}/a.zip", HASTY) is None
+
+
+@pytest.mark.parametrize("asked", ["1", "3600"])
+def test_a_server_that_names_a_time_is_asked_after_it_or_after_the_longest_wait(
+    target: Path, asked: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ssd_lib.sources.patience.LONGEST_ASKED_S", 1.0)
+    start_s = time.monotonic()
+    with serve({"/a.zip": CONTENT}, faults=[Fault(status=503, headers={"Retry-After": asked})]) as server:
+        get(server, target)
+    assert 1.0 <= time.monotonic() - start_s < 3
+    assert "a.zip: HTTP 503 Service Unavailable; attempt 2 of 3 in 1 s" in capsys.readouterr().err
+
+
+def test_a_time_that_is_no_number_does_not_stop_the_waiting(target: Path) -> None:
+    late = {"Retry-After": "Wed, 21 Oct 2099 07:28:00 GMT"}
+    with serve({"/a.zip": CONTENT}, faults=[Fault(status=503, headers=late)]) as server:
+        assert get(server, target).md5 == MD5
+
+
+def test_a_redirect_is_followed(target: Path) -> None:
+    with serve({"/b.zip": CONTENT}, faults=[Fault(status=302, headers={"Location": "/b.zip"})]) as server:
+        assert get(server, target).md5 == MD5
+        assert server.gets == [("/a.zip", 0), ("/b.zip", 0)]
+
+
+def test_redirects_without_end_are_an_error(target: Path) -> None:
+    loop = [Fault(status=302, headers={"Location": "/a.zip"}) for _ in range(40)]
+    with serve({"/a.zip": CONTENT}, faults=loop) as server, pytest.raises(
+        InputError, match=r"a\.zip: Exceeded 30 redirects; a plain http address is needed\. Check data\.base_url"
+    ):
+        get(server, target)
+    assert not target.exists()
+
+
+def test_a_length_that_is_too_long_is_never_reached_and_said(target: Path) -> None:
+    longer = [Fault(headers={"Content-Length": "300010"}) for _ in range(9)]
+    with serve({"/a.zip": CONTENT}, faults=longer, knows_ranges=False) as server, pytest.raises(
+        StateError, match=r"a\.zip: the connection was cut off; given up after 3 attempts"
+    ):
+        get(server, target)
+    assert not target.exists()
+
+
+def test_a_length_that_is_too_short_leaves_another_file_than_the_known_one(target: Path) -> None:
+    shorter = [Fault(headers={"Content-Length": "299990"}) for _ in range(2)]
+    with serve({"/a.zip": CONTENT}, faults=shorter) as server, pytest.raises(StateError, match="a wrong file, twice: 299990"):
+        get(server, target, None, MD5)
+    assert not target.exists()
+
+
+def test_a_compressed_transfer_is_refused_by_name(target: Path) -> None:
+    squeezed = Fault(body=gzip.compress(CONTENT), headers={"Content-Encoding": "gzip"})
+    with serve({"/a.zip": CONTENT}, faults=[squeezed]) as server, pytest.raises(
+        InputError, match=r"a\.zip: the server sent it compressed \(Content-Encoding: gzip\); .* proxy"
+    ):
+        get(server, target)
+    assert not target.parent.exists()
+
+
+def test_only_the_lines_that_are_wanted_arrive_and_nothing_else_is_left(target: Path) -> None:
+    with serve({"/a.csv": b"".join(LINES)}) as server:
+        assert get_lines(server, target) == EVEN
+        server.gets.clear()
+        assert get_lines(server, target) == EVEN
+        assert server.gets == []
+    assert os.listdir(target.parent) == [target.name]
+
+
+GOOD = b"".join(LINES)
+LAST_LINE = len(GOOD[:KEPT].rpartition(b"\n")[0]) + 1  # of a line that breaks off nothing is kept
+
+
+@pytest.mark.parametrize(("faults", "manners", "second_start"), [
+    ([Fault(cut_after=CUT)], {}, LAST_LINE),
+    ([Fault(stall_after=CUT)], {}, LAST_LINE),
+    ([Fault(cut_after=CUT), Fault(status=500)], {}, LAST_LINE),
+    ([Fault(cut_after=CUT), Fault(status=503, headers={"Retry-After": "0"})], {}, LAST_LINE),
+    ([Fault(cut_after=CUT)], {"knows_ranges": False}, LAST_LINE),  # and is sent all of it
+    ([Fault(body=b"000000,older\n" * 30_000, cut_after=CUT)], {}, KEPT - KEPT % 13),
+    ([Fault(body=b"000000,older\n" * 30_000, cut_after=CUT)], {"knows_if_range": False}, None),
+    ([Fault(status=302, headers={"Location": "/a.csv"})], {}, 0),
+    ([Fault(headers={"Content-Length": str(len(GOOD) + 9)})], {}, None),
+], ids=["cut", "stall", "500", "503", "no ranges", "other version", "other version, no If-Range", "redirect", "long"])
+def test_lines_survive_every_fault(target: Path, faults: list[Fault], manners: dict[str, bool],
+                                   second_start: int | None) -> None:
+    with serve({"/a.csv": GOOD}, faults=faults, **manners) as server:
+        assert get_lines(server, target) == EVEN
+        assert second_start in (None, server.gets[1][1])
+
+
+def test_lines_after_a_kill_go_on_where_the_note_says(target: Path) -> None:
+    with serve({"/a.csv": GOOD}, faults=[Fault(cut_after=CUT)]) as server:
+        with pytest.raises(StateError):
+            get_lines(server, target, Patience(attempts=1))
+        with target.with_name("a.zip.part").open("ab") as part:
+            part.write(b"what a killed process wrote after its last note\n")
+        assert get_lines(server, target) == EVEN
+        assert server.gets == [("/a.csv", 0), ("/a.csv", LAST_LINE)]
+
+
+def test_a_web_page_costs_none_of_the_lines_that_are_there(target: Path) -> None:
+    page = Fault(body=b"<html>log in</html>", content_type="text/html")
+    with serve({"/a.csv": GOOD}, faults=[Fault(cut_after=CUT), page]) as server:
+        with pytest.raises(InputError, match=r"a\.csv: the server sent a web page"):
+            get_lines(server, target)
+        assert get_lines(server, target) == EVEN
+        assert server.gets[-1] == ("/a.csv", LAST_LINE)
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_missing_lines_are_asked_for_once(target: Path, status: int) -> None:
+    with serve({"/a.csv": GOOD}, faults=[Fault(status=status)]) as server:
+        with pytest.raises(InputError, match=rf"a\.csv: the server answers HTTP {status}"):
+            get_lines(server, target)
+        assert len(server.gets) == 1
