@@ -99,15 +99,20 @@ def class_rows(place: Place, split: str, classes: Collection[str]) -> Path:
     """The rows of some labels, in a file that is kept: neither the limits nor the images change it."""
     digest = hashlib.sha1(",".join(sorted(classes)).encode(), usedforsecurity=False).hexdigest()[:12]
     target = place.root / ROWS / f"{SPLITS[split][0]}-{digest}.csv"
-    stream_rows(place, split, target, keep_labels(classes))
+    stream_rows(place, split, target, keep_labels(classes, annotations_url(place, split)))
     return target
+
+
+def annotations_url(place: Place, split: str) -> str:
+    """Where all boxes of a split are."""
+    return f"{place.annotations_url}/{SPLITS[split][1]}"
 
 
 def stream_rows(place: Place, split: str, target: Path, sift: Sift) -> None:
     """Put what `sift` keeps of the annotations of a split under `target`, unless it is there."""
-    _, path = SPLITS[split]
-    with transfer_bar(path.rpartition("/")[2]) as bar:
-        fetch_lines(f"{place.annotations_url}/{path}", target, sift, bar, patience=place.patience)
+    url = annotations_url(place, split)
+    with transfer_bar(url.rpartition("/")[2]) as bar:
+        fetch_lines(url, target, sift, bar, patience=place.patience)
 
 
 def images_of(data: DataParams, rows: Path) -> list[str]:

@@ -32,32 +32,32 @@ class Row(NamedTuple):
     is_depiction: bool
 
 
-def keep_labels(labels: Collection[str]) -> Sift:
+def keep_labels(labels: Collection[str], where: str) -> Sift:
     """What keeps the header and the rows of some labels, byte for byte.
 
-    Its InputError: not an annotation file of Open Images, or a row that is cut short.
+    What it raises: an InputError, which begins with `where`, for what is no annotation file of Open Images, or is damaged.
     """
     wanted = {b"LabelName", *(label.encode() for label in labels)}
 
     def sift(lines: bytes, start: int) -> bytes:
-        return b"".join(line.rstrip(b"\n") + b"\n" for line in _checked_lines(lines, start) if _field(line, LABEL) in wanted)
+        return b"".join(line.rstrip(b"\n") + b"\n" for line in _checked_lines(lines, start, where) if _field(line, LABEL) in wanted)
 
     return sift
 
 
-def parse_rows(lines: bytes, start: int) -> Iterator[Row]:
+def parse_rows(lines: bytes, start: int, where: str) -> Iterator[Row]:
     """The objects in some lines of an annotation file, which begin at byte `start` of it.
 
     Raises:
         InputError: as of `keep_labels`; and an image whose name is no file name.
     """
-    for line in _checked_lines(lines, start):
+    for line in _checked_lines(lines, start, where):
         fields = line.split(b",", FEWEST_COMMAS)
         if fields[LABEL] == b"LabelName":
             continue
         if not IMAGE_ID.fullmatch(fields[0]):
-            raise InputError(f"annotations of Open Images, image {fields[0][:50]!r}: not the id of an image; letters, digits, "
-                             "- and _ are allowed. Check data.base_url.")
+            raise InputError(f"{where}: {fields[0][:50]!r} is not the id of an image; letters, digits, - and _ are allowed. "
+                             "Check data.base_url.")
         yield Row(fields[0].decode(), fields[LABEL].decode(errors="replace"), fields[GROUP_OF] == b"1",
                   fields[DEPICTION] == b"1")
 
@@ -67,7 +67,7 @@ def read_rows(path: Path) -> Iterator[Row]:
     with path.open("rb") as file:
         start = 0
         while lines := b"".join(file.readlines(READ_BYTES)):
-            yield from parse_rows(lines, start)
+            yield from parse_rows(lines, start, str(path))
             start += len(lines)
 
 
@@ -136,15 +136,15 @@ def copy_rows(source: Path, target: Path, images: Collection[str]) -> None:
         file.writelines(line for line in lines if _field(line, 0) in wanted)
 
 
-def _checked_lines(lines: bytes, start: int) -> Iterator[bytes]:
+def _checked_lines(lines: bytes, start: int, where: str) -> Iterator[bytes]:
     if start == 0 and not lines.startswith(HEADER):
-        raise InputError(f"annotations of Open Images: the file begins with {lines[:50]!r}; {HEADER[:30].decode()}... is "
+        raise InputError(f"{where}: the file begins with {lines[:50]!r}; {HEADER[:30].decode()}... is "
                          "expected. Check data.base_url, and whether this network wants a log-in first.")
     for line in lines.splitlines(keepends=True):
         if line.count(b",") >= FEWEST_COMMAS:
             yield line
         elif line.strip():
-            raise InputError(f"annotations of Open Images: a row after byte {start} is {line[:80]!r}; "
+            raise InputError(f"{where}: a row after byte {start} is {line[:80]!r}; "
                              f"{FEWEST_COMMAS + 1} columns are needed. The file is damaged: check data.base_url.")
 
 

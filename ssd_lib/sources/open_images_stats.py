@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ssd_lib.errors import InputError
 from ssd_lib.params import DataParams
-from ssd_lib.sources.open_images import SPLITS, Place, class_names, class_rows, images_of, place_of, stream_rows
+from ssd_lib.sources.open_images import SPLITS, Place, annotations_url, class_names, class_rows, images_of, place_of, stream_rows
 from ssd_lib.sources.open_images_csv import Row, choose_classes, parse_rows, read_rows
 from ssd_lib.sources.patience import PATIENCE, Patience
 from ssd_lib.sources.photos import PHOTO_BYTES
@@ -93,15 +93,16 @@ def _split_statistics(data: DataParams, place: Place, split: str, names: dict[st
 def _count_all(place: Place, split: str) -> dict[str, Count]:
     """Count what passes by, and keep none of it."""
     tallies: dict[str, _Tally] = defaultdict(_Tally)
+    url = annotations_url(place, split)
 
     def sift(lines: bytes, start: int) -> bytes:
         if start == 0:
             tallies.clear()  # the file changed on the server: all of it comes again
-        _add(tallies, parse_rows(lines, start))
+        _add(tallies, parse_rows(lines, start, url))
         return b""
 
     with tempfile.TemporaryDirectory() as folder:
-        stream_rows(place, split, Path(folder) / "none.csv", sift)
+        stream_rows(place, split, Path(folder) / url.rpartition("/")[2], sift)
     return _finished(tallies)
 
 

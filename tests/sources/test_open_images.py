@@ -123,7 +123,7 @@ def test_classes_must_be_named_and_known(mirror: dict[str, bytes], raw: Path) ->
 
 @pytest.mark.parametrize(("path", "fault", "text"), [
     (TRAIN, Fault(body=b"<html>", content_type="text/html"), r"bbox\.csv: the server sent a web page"),
-    (TRAIN, Fault(body=b"<html>log in</html>"), r"the file begins with b'<html>log in</html>'; ImageID,"),
+    (TRAIN, Fault(body=b"<html>log in</html>"), r"oidv6-train-annotations-bbox\.csv: the file begins with b'<html>log in</html>'; ImageID,"),
     (TRAIN, Fault(status=404), r"oidv6-train-annotations-bbox\.csv: the server answers HTTP 404"),
     (CLASSES, Fault(status=404), r"class-descriptions-boxable\.csv: the server answers HTTP 404"),
     (CLASSES, Fault(body=b"<html>log in</html>"), r"boxable\.csv: line 1 is '<html>log in</html>'; a label and a name"),

@@ -30,51 +30,51 @@ FILE = HEADER + b"\n" + line("a1", "/m/1") + line("a1", "/m/2", crowd=1) + line(
 
 
 def test_header_and_rows_of_the_labels_are_kept_byte_for_byte() -> None:
-    assert keep_labels(["/m/1"])(FILE, 0) == HEADER + b"\n" + line("a1", "/m/1") + line("b2", "/m/1", depiction=1)
-    assert keep_labels(["/m/2"])(line("b2", "/m/1") + line("c3", "/m/2"), 1000) == line("c3", "/m/2")
-    assert keep_labels([])(FILE, 0) == HEADER + b"\n"
+    assert keep_labels(["/m/1"], "URL")(FILE, 0) == HEADER + b"\n" + line("a1", "/m/1") + line("b2", "/m/1", depiction=1)
+    assert keep_labels(["/m/2"], "URL")(line("b2", "/m/1") + line("c3", "/m/2"), 1000) == line("c3", "/m/2")
+    assert keep_labels([], "URL")(FILE, 0) == HEADER + b"\n"
 
 
 def test_a_label_is_not_a_part_of_another_one() -> None:
-    assert keep_labels(["/m/1"])(line("a1", "/m/11") + line("/m/1", "/m/2"), 1000) == b""
+    assert keep_labels(["/m/1"], "URL")(line("a1", "/m/11") + line("/m/1", "/m/2"), 1000) == b""
 
 
 def test_later_columns_and_windows_line_ends_stay() -> None:
     text = HEADER + b",XClick1X\r\n" + line("a1", "/m/1", more=",0.5\r")
-    assert keep_labels(["/m/1"])(text, 0) == text
+    assert keep_labels(["/m/1"], "URL")(text, 0) == text
 
 
 def test_a_last_line_without_its_end_gets_one() -> None:
-    assert keep_labels(["/m/1"])(line("a1", "/m/1").rstrip(), 1000) == line("a1", "/m/1")
+    assert keep_labels(["/m/1"], "URL")(line("a1", "/m/1").rstrip(), 1000) == line("a1", "/m/1")
 
 
 @pytest.mark.parametrize("text", [b"<html>log in</html>\n", b"\xef\xbb\xbf" + FILE, b"\x1f\x8b\x08\x00" * 40 + b"\n"])
 def test_what_does_not_begin_like_annotations_is_refused(text: bytes) -> None:
-    with pytest.raises(InputError, match=r"the file begins with b'.*ImageID,Source,LabelName.*\. is expected\. Check data\."):
-        keep_labels(["/m/1"])(text, 0)
+    with pytest.raises(InputError, match=r"URL: the file begins with b'.*ImageID,Source,LabelName.*\. is expected\. Check data\."):
+        keep_labels(["/m/1"], "URL")(text, 0)
 
 
 @pytest.mark.parametrize("text", [line("a1", "/m/1") + line("a1", "/m/1")[:-20], b"<html>\n", b"\x00\n"])
 def test_a_row_that_is_cut_short_is_refused(text: bytes) -> None:
-    with pytest.raises(InputError, match=r"a row after byte 1000 is b'.*; 13 columns are needed\. The file is damaged"):
-        keep_labels(["/m/1"])(text, 1000)
+    with pytest.raises(InputError, match=r"URL: a row after byte 1000 is b'.*; 13 columns are needed\. The file is damaged"):
+        keep_labels(["/m/1"], "URL")(text, 1000)
 
 
 def test_rows_say_what_matters_of_an_object() -> None:
-    assert list(parse_rows(FILE, 0)) == [Row("a1", "/m/1", False, False), Row("a1", "/m/2", True, False),
+    assert list(parse_rows(FILE, 0, "URL")) == [Row("a1", "/m/1", False, False), Row("a1", "/m/2", True, False),
                                          Row("b2", "/m/1", False, True)]
 
 
 @pytest.mark.parametrize("image", ["../../etc/passwd", "a/b", "", "C:x", "a b", "a\\b"])
 def test_an_image_that_would_leave_its_folder_is_refused(image: str) -> None:
-    with pytest.raises(InputError, match="not the id of an image"):
-        list(parse_rows(line(image, "/m/1"), 1000))
+    with pytest.raises(InputError, match=r"URL: b'.*' is not the id of an image; letters"):
+        list(parse_rows(line(image, "/m/1"), 1000, "URL"))
 
 
 def test_a_file_is_read_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ssd_lib.sources.open_images_csv.READ_BYTES", 50)
     (tmp_path / "rows.csv").write_bytes(FILE)
-    assert list(read_rows(tmp_path / "rows.csv")) == list(parse_rows(FILE, 0))
+    assert list(read_rows(tmp_path / "rows.csv")) == list(parse_rows(FILE, 0, "URL"))
 
 
 def test_class_names_may_have_commas(tmp_path: Path) -> None:
