@@ -40,7 +40,8 @@ def keep_labels(labels: Collection[str], where: str) -> Sift:
     wanted = {b"LabelName", *(label.encode() for label in labels)}
 
     def sift(lines: bytes, start: int) -> bytes:
-        return b"".join(line.rstrip(b"\n") + b"\n" for line in _checked_lines(lines, start, where) if _field(line, LABEL) in wanted)
+        kept = (line for line in _checked_lines(lines, start, where) if _field(line, LABEL) in wanted)
+        return b"".join(line.rstrip(b"\n") + b"\n" for line in kept)
 
     return sift
 

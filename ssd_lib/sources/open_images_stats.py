@@ -9,7 +9,16 @@ from pathlib import Path
 
 from ssd_lib.errors import InputError
 from ssd_lib.params import DataParams
-from ssd_lib.sources.open_images import SPLITS, Place, annotations_url, class_names, class_rows, images_of, place_of, stream_rows
+from ssd_lib.sources.open_images import (
+    SPLITS,
+    Place,
+    annotations_url,
+    class_names,
+    class_rows,
+    images_of,
+    place_of,
+    stream_rows,
+)
 from ssd_lib.sources.open_images_csv import Row, choose_classes, parse_rows, read_rows
 from ssd_lib.sources.patience import PATIENCE, Patience
 from ssd_lib.sources.photos import PHOTO_BYTES

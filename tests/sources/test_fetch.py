@@ -349,7 +349,7 @@ def test_lines_after_a_kill_go_on_where_the_note_says(target: Path) -> None:
         with pytest.raises(StateError):
             get_lines(server, target, Patience(attempts=1))
         with target.with_name("a.zip.part").open("ab") as part:
-            part.write(b"what a killed process wrote after its last note\n")
+            part.write(b"what a killed process wrote after its last note\n" * 9000)
         assert get_lines(server, target) == EVEN
         assert server.gets == [("/a.csv", 0), ("/a.csv", LAST_LINE)]
 
