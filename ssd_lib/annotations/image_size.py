@@ -1,0 +1,43 @@
+"""How large an image is, from its header alone, for labels that do not say so. Whether it is whole is for `image_checks`."""
+
+import warnings
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image as Pillow
+
+from ssd_lib.annotations.image_checks import DECODER_FAULTS, OPENED
+
+
+def read_size(path: Path) -> tuple[int, int] | None:
+    """The (width, height) of an image in pixels; None where its header cannot be read.
+
+    Law: it is the size of what `decode_image` gives, so an EXIF rotation is not applied.
+    """
+    with _ready():
+        return _header_size(path)
+
+
+def read_sizes(paths: Iterable[Path]) -> list[tuple[int, int] | None]:
+    """`read_size` of each, several at once, in order."""
+    with _ready(), ThreadPoolExecutor() as pool:
+        return list(pool.map(_header_size, paths))
+
+
+@contextmanager
+def _ready() -> Iterator[None]:
+    """Pillow knows all of its formats, and does not warn of large pictures: not a pixel is decoded."""
+    Pillow.init()
+    with warnings.catch_warnings():  # for all threads, so it must not be in them
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _header_size(path: Path) -> tuple[int, int] | None:
+    try:
+        with Pillow.open(path, formats=OPENED) as header:
+            return header.size
+    except (*DECODER_FAULTS, Pillow.DecompressionBombError):
+        return None
