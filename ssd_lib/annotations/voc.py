@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from math import isfinite
 from typing import Any, NamedTuple
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element, ParseError, TreeBuilder
 
 import numpy as np
 from defusedxml.common import DefusedXmlException  # type: ignore[import-untyped]
@@ -139,7 +139,7 @@ def _sizes(manifest: Manifest, names: list[str], labels: list[VocLabels]) -> np.
 
 
 def _parse_xml(data: bytes, where: str) -> Element:
-    parser = XMLParser(forbid_dtd=True)
+    parser = XMLParser(target=TreeBuilder(), forbid_dtd=True)  # C; its own one takes twice the time
     try:
         parser.feed(data)
         return parser.close()
@@ -178,9 +178,9 @@ def _parse_object(element: Element, where: str) -> VocRow:
     box = element.find("bndbox")
     if box is None:
         there = ", ".join(child.tag for child in element)
-        raise InputError(f"{where} '{name:.60}' has no bndbox (it has {there:.100}); objects need a box. "
+        raise InputError(f"{where} {name!r:.60} has no bndbox (it has {there:.100}); objects need a box. "
                          "Export rectangles instead of outlines.")
-    xmin, ymin, xmax, ymax = (_parse_corner(box.findtext(corner), f"{where} '{name:.60}'", corner) for corner in CORNERS)
+    xmin, ymin, xmax, ymax = (_parse_corner(box.findtext(corner), f"{where} {name!r:.60}", corner) for corner in CORNERS)
     is_difficult = (element.findtext("difficult") or "").strip().lower() in ("1", "true")
     return VocRow(name, xmin, ymin, xmax, ymax, is_difficult)
 
