@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.files import CHUNK_BYTES
+from ssd_lib.sources.layouts.names import is_left_out
 
 # What is no plain file name on some system, be it this one or another: "..", "C:", "a\\b", "nul.txt", "a.", "".
 UNSAFE_PART = re.compile(r'.*[. ]|.*[\x00-\x1f<>:"|?*\\].*|(con|prn|aux|nul|com\d|lpt\d)(\..*)?|', re.I | re.S)
@@ -27,7 +28,7 @@ GB = 1e9
 Rows = dict[str, tuple[int, str]]
 
 
-def unpack(archive: Path, folder: Path, wanted: Sequence[str], progress: tqdm, stop: threading.Event) -> Rows:
+def unpack(archive: Path, folder: Path, wanted: Sequence[str] | None, progress: tqdm, stop: threading.Event) -> Rows:
     """Write the wanted members of a zip archive below `folder`; their names, sizes in bytes and SHA-256.
 
     Law: the names of all members are checked before the first byte is written. A file appears whole or not at all, and
@@ -37,7 +38,8 @@ def unpack(archive: Path, folder: Path, wanted: Sequence[str], progress: tqdm, s
     Args:
         archive: a zip file.
         folder: where members go; made if need be.
-        wanted: names of members, or of folders of members; each must be there.
+        wanted: names of members, or of folders of members; each must be there. None wants all that are not hidden, nor what
+            macOS adds.
         progress: a bar of unpacked bytes.
         stop: once set, the work ends after the file in hand.
 
@@ -47,7 +49,7 @@ def unpack(archive: Path, folder: Path, wanted: Sequence[str], progress: tqdm, s
     """
     with _opened(archive) as bundle:
         members = [member for member in _checked(archive, bundle.infolist()) if _is_wanted(member.filename, wanted)]
-        _check_complete(archive, wanted, members)
+        _check_complete(archive, wanted or (), members)
         _check_space(folder, members)
         progress.total = sum(member.file_size for member in members)
         rows: Rows = {}
@@ -109,7 +111,9 @@ def _fault(member: zipfile.ZipInfo) -> str:
     return "encrypted; only open members are allowed" if member.flag_bits & 1 else ""
 
 
-def _is_wanted(name: str, wanted: Sequence[str]) -> bool:
+def _is_wanted(name: str, wanted: Sequence[str] | None) -> bool:
+    if wanted is None:
+        return not any(is_left_out(part) for part in name.split("/"))
     return any(name == want or name.startswith(f"{want}/") for want in wanted)
 
 
@@ -146,8 +150,8 @@ def _write(archive: Path, bundle: zipfile.ZipFile, member: zipfile.ZipInfo, path
         os.replace(temporary, path)
         return member.file_size, hasher.hexdigest()
     except DAMAGED as error:
-        raise InputError(f"{archive}: member {member.filename!r} is damaged ({error}). Delete the archive and run the "
-                         "same command again.") from error
+        raise InputError(f"{archive}: member {member.filename!r} is damaged ({error}). Delete the archive, or put a "
+                         "whole one in its place, then run the same command again.") from error
     except OSError as error:
         raise StateError(f"{path}: cannot be written: {error.strerror or error}. Free some disk space or mend the "
                          "permissions, then run the same command again.") from error

@@ -1,104 +1,113 @@
-"""A data set of the user's own, in COCO form, where it lies: found, listed and hashed; nothing is copied or changed."""
+"""Data sets of the user's own, where they lie: found, listed and hashed; nothing in their folders is copied or changed. A zip
+file is unpacked below data/raw/zips."""
 
-import json
-import re
-from collections.abc import Iterable
+import os
+import threading
+import zipfile
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import NamedTuple
 
 from tqdm import tqdm
 
 from ssd_lib.errors import InputError
-from ssd_lib.files import in_project, sha256
-from ssd_lib.manifest import Manifest, Part
+from ssd_lib.files import in_project, sha256, why_unreadable
+from ssd_lib.manifest import Manifest, raw_folder
 from ssd_lib.params import DataParams, RuntimeParams
+from ssd_lib.sources.archives import Rows, unpack
+from ssd_lib.sources.layouts.choice import find_any
+from ssd_lib.sources.layouts.found import files_of, joined, moved
+from ssd_lib.sources.layouts.names import join, list_files
 
-SPLIT_WORDS = {"train": ("train",), "val": ("val", "valid", "validation")}
-# {split} stands for one of the words, on its own: "train2017" is train, "trainval" is not.
-ANNOTATION_PLACES = ("annotations/instances_{split}*.json", "annotations/{split}*.json",
-                     "{split}/_annotations.coco.json", "{split}.json", "instances_{split}*.json")
-IMAGE_PLACES = ("{split}*", "images/{split}*", "images")  # and beside the annotation file, and the root
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
-SAMPLE = 20  # images of an annotation file that are looked for, to tell which folder they are in
+ZIPS = "zips"
+
+
+class Opened(NamedTuple):
+    """One of `data.paths`: the folder, or the one that a zip was unpacked to; all names in it; rows that are known already."""
+
+    folder: Path
+    names: frozenset[str]
+    rows: Rows
 
 
 def local(data: DataParams, runtime: RuntimeParams) -> Manifest:
-    """List the data set in the folder `data.paths[0]`; its absolute path is the root of the manifest.
+    """List the data sets in the folders and zip files `data.paths`; the folder around all of them is the root of the manifest.
 
     Law: the files stay where they are. The same files give the same manifest. Which file is what is never guessed:
-    where two would fit, both are named.
+    where two would fit, both are named. Each split is that of the first path, then that of the second, and so on.
 
     Args:
         data: its paths may start with ~, or be relative to the project.
         runtime: not used; all sources are called alike.
 
     Raises:
-        InputError: no such folder, no annotation file or image folder for train or val, or more than one.
+        InputError: a path is no folder and no zip file, or is there twice; or what is in it is no data set, or not whole.
+        StateError: no room for what is in a zip.
     """
-    root = in_project(data.paths[0]).resolve()
-    if not root.is_dir():
-        raise InputError(f"data.paths: {root} is not a folder; source: local takes one in COCO form. "
-                         "Correct params.yaml.")
-    splits: dict[str, tuple[Part, ...]] = {}
-    names: set[str] = set()
-    for split in SPLIT_WORDS:
-        annotations = _find_annotations(root, split)
-        listed = _listed_images(root / annotations)
-        images = _find_images(root, split, annotations, listed)
-        splits[split] = (Part(images=images, annotations=annotations),)
-        names |= {annotations, *_image_files(root, images, listed)}
-    return Manifest(source="local", root=str(root), splits=splits, classes=tuple(data.classes), files=_hashed(root, names))
+    places = [_located(path) for path in data.paths]
+    _refuse_twice(data.paths, places)
+    opened = [_opened(place) for place in places]
+    _refuse_twice(data.paths, [one.folder for one in opened])
+    root = _common([one.folder for one in opened])
+    forms = data.format if isinstance(data.format, list) else [data.format] * len(opened)
+    founds, files = [], Rows()
+    for one, form in zip(opened, forms, strict=True):
+        found = find_any(one.folder, one.names, form, data)
+        below = "" if one.folder == root else one.folder.relative_to(root).as_posix()
+        founds.append(moved(found, below))
+        rows = _hashed(one.folder, files_of(found, one.names), one.rows)
+        files |= {join(below, name): row for name, row in rows.items()}
+    return Manifest(source="local", root=_root_name(root), splits=joined(founds).splits, classes=tuple(data.classes),
+                    files=dict(sorted(files.items())))
 
 
-def _find_annotations(root: Path, split: str) -> str:
-    found = _matches(root, split, ANNOTATION_PLACES)
-    if len(found) != 1:
-        raise InputError(f"{root}: {_count(found)} annotation files for {split}; one is needed. Looked for "
-                         f"{', '.join(_spelled(split, ANNOTATION_PLACES))}; {_there(root, found)}. Move or rename "
-                         "files until one is left.")
-    return found[0]
-
-
-def _find_images(root: Path, split: str, annotations: str, listed: list[str]) -> str:
-    """The one folder that has the most of the first few images of the annotation file."""
-    beside = PurePosixPath(annotations).parent.as_posix()
-    folders = [*_matches(root, split, IMAGE_PLACES), beside, "."]
-    counts = {folder: sum((root / folder / name).is_file() for name in listed[:SAMPLE]) for folder in folders}
-    most = max(counts.values(), default=0)
-    best = [folder for folder, count in counts.items() if count == most > 0]
-    if len(best) != 1:
-        looked_in = ", ".join([*_spelled(split, IMAGE_PLACES), beside, "."])
-        raise InputError(f"{root}: {_count(best)} folders with the images of {annotations} (such as {listed[0]!r}); "
-                         f"one is needed. Looked in {looked_in}; {_there(root, best)}. Write file_name relative to one "
-                         "of these folders.")
-    return "" if best[0] == "." else best[0]
-
-
-def _listed_images(path: Path) -> list[str]:
-    """The names of the images in an annotation file, but for those that lead out of their folder."""
+def _located(path: str) -> Path:
+    """The folder or zip file of a path."""
     try:
-        names = [str(image["file_name"]) for image in json.loads(path.read_bytes())["images"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not an annotation file in COCO form ({type(error).__name__}: {error}); it needs a "
-                         "list 'images' with a 'file_name' each. Export it again.") from error
-    inside = [name for name in names if not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts]
-    if not inside:
-        raise InputError(f"{path}: {len(names)} images, none of them with a relative file_name; that is needed. Write "
-                         "file_name relative to the image folder.")
-    return inside
+        place = in_project(path).resolve()
+        if place.is_dir() or (place.is_file() and zipfile.is_zipfile(place)):
+            return place
+        fault = why_unreadable(place) or "it is a file, but no zip archive"
+    except (OSError, RuntimeError, ValueError) as error:  # no access, links in a circle, a NUL in it
+        fault = f"it cannot be read: {error}"
+    raise InputError(f"data.paths: {path!r}: {fault}; source: local takes folders and zip files. Correct params.yaml.")
 
 
-def _image_files(root: Path, folder: str, listed: Iterable[str]) -> set[str]:
-    """Every image file in the folder and below, listed or not, and every listed file whatever its suffix."""
-    found = {path for path in (root / folder).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES}
-    found |= {root / folder / name for name in listed}
-    return {path.relative_to(root).as_posix() for path in found if path.is_file()}
+def _refuse_twice(paths: Sequence[str], places: Sequence[Path]) -> None:
+    for number, place in enumerate(places):
+        if place in places[:number]:
+            raise InputError(f"data.paths: {paths[places.index(place)]!r} and {paths[number]!r} are the same; each may be "
+                             "there once. Remove one.")
 
 
-def _hashed(root: Path, names: set[str]) -> dict[str, tuple[int, str]]:
+def _opened(place: Path) -> Opened:
+    if place.is_dir():
+        return Opened(place, list_files(place), {})
+    folder = raw_folder() / ZIPS / f"{place.stem}-{sha256(place)[:12]}"
+    with tqdm(desc=f"{place.name}, unpacking", unit="B", unit_scale=True, leave=False, dynamic_ncols=True, disable=None) as bar:
+        rows = unpack(place, folder, None, bar, threading.Event())
+    return Opened(folder.resolve(), frozenset(rows), rows)
+
+
+def _common(folders: Sequence[Path]) -> Path:
+    try:
+        return Path(os.path.commonpath(folders))
+    except ValueError as error:
+        raise InputError(f"data.paths: {', '.join(map(str, folders))} are on several drives; all of a data set are on one. "
+                         "Move them.") from error
+
+
+def _root_name(root: Path) -> str:
+    """What the manifest calls its root: relative to data/raw if it lies there, so that the project may be moved."""
+    raw = raw_folder().resolve()
+    return root.relative_to(raw).as_posix() if root.is_relative_to(raw) else str(root)
+
+
+def _hashed(root: Path, names: set[str], known: Mapping[str, tuple[int, str]]) -> Rows:
     def row(name: str) -> tuple[int, str]:
         try:
-            return (root / name).stat().st_size, sha256(root / name)
+            return known.get(name) or ((root / name).stat().st_size, sha256(root / name))
         except OSError as error:
             raise InputError(f"{root / name}: cannot be read: {error.strerror}; all of a data set must be readable. "
                              "Mend its permissions.") from error
@@ -107,35 +116,3 @@ def _hashed(root: Path, names: set[str]) -> dict[str, tuple[int, str]]:
     with ThreadPoolExecutor() as pool:
         rows = tqdm(pool.map(row, ordered), "hashing", len(ordered), leave=False, unit="files", disable=None)
         return dict(zip(ordered, rows, strict=True))
-
-
-def _matches(root: Path, split: str, places: Iterable[str]) -> list[str]:
-    """Names below root that fit one of the places, each once, in the order of the places."""
-    found: dict[str, None] = {}
-    for place in places:
-        for word in SPLIT_WORDS[split]:
-            paths = sorted(root.glob(place.replace("{split}", word)))
-            names = (path.relative_to(root).as_posix() for path in paths)
-            found |= {name: None for name in names if "*" not in place or _is_own(name, word)}
-    return list(found)
-
-
-def _is_own(name: str, word: str) -> bool:
-    """Does the last part of a name have the word on its own, as "train2017" has and "trainval" has not?"""
-    return re.search(rf"(?<![a-z]){word}(?![a-z])", PurePosixPath(name).name, re.I) is not None
-
-
-def _spelled(split: str, places: Iterable[str]) -> list[str]:
-    return [place.replace("{split}", "|".join(SPLIT_WORDS[split])) for place in places]
-
-
-def _count(found: list[str]) -> str:
-    return str(len(found)) if found else "no"
-
-
-def _there(root: Path, found: list[str]) -> str:
-    """What was found, or else what lies there instead."""
-    if found:
-        return f"found {', '.join(found)}"
-    names = sorted(path.relative_to(root).as_posix() for path in (*root.glob("*"), *root.glob("*/*.json")))
-    return f"there are {', '.join(names[:SAMPLE]) or 'no files'}"

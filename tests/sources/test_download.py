@@ -63,7 +63,7 @@ def test_a_demo_with_a_missing_picture_is_made_whole(made: Path) -> None:
 
 def test_a_local_data_set_is_listed(made: Path, tmp_path: Path) -> None:
     set_data(tmp_path, source="local", paths=[str(made / "data/raw" / load_manifest(made / "data/manifest.json").root)])
-    assert run(tmp_path).stdout.startswith("download: local, 4 + 4 images, ")
+    assert run(tmp_path).stdout.startswith("download: local (coco), 4 + 4 images, ")
 
 
 def test_a_fault_is_one_message_without_a_traceback(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Which file of a folder is what, for each format; nothing is read but what names images, splits and classes."""

@@ -1,0 +1,114 @@
+"""Where the files of a data set in COCO form lie: one annotation file a split, and a folder of images."""
+
+import json
+from pathlib import Path, PurePosixPath
+
+import msgspec
+
+from ssd_lib.errors import InputError
+from ssd_lib.manifest import Part
+from ssd_lib.params import DataParams
+from ssd_lib.sources.layouts.found import Found
+from ssd_lib.sources.layouts.names import folders_of, join, shown, suffix
+from ssd_lib.sources.layouts.splits import SPLIT_WORDS, matching, spelled
+from ssd_lib.sources.layouts.texts import read_bytes
+
+LOOKED_FOR = "annotations/instances_train*.json, train.json, train/_annotations.coco.json and the same for val"
+ANNOTATION_PLACES = ("annotations/instances_{split}*.json", "annotations/{split}*.json",
+                     "{split}/_annotations.coco.json", "{split}.json", "instances_{split}*.json")
+OTHER_PLACES = ("annotations/*.json", "annotations.json", "instances*.json", "*.coco.json")  # of no split: refused with reasons
+IMAGE_PLACES = ("{split}*", "images/{split}*", "images")  # and beside the annotation file, and the root
+SAMPLE = 20  # images of an annotation file that are looked for, to tell which folder they are in
+
+
+class _Image(msgspec.Struct):
+    file_name: str
+
+
+class _Document(msgspec.Struct):
+    images: list[_Image]
+
+
+def fits(names: frozenset[str]) -> bool:
+    """Is there an annotation file, going by its name?"""
+    documents = [name for name in names if suffix(name) == ".json"]
+    return any(matching(documents, split, (*ANNOTATION_PLACES, *OTHER_PLACES)) for split in SPLIT_WORDS)
+
+
+def find(root: Path, names: frozenset[str], data: DataParams) -> Found:
+    """The annotation file and the image folder of train and of val; those of test are left.
+
+    Law: which file is what is never guessed: where two would fit, both are named.
+
+    Args:
+        root: the folder that the names are below.
+        names: all files in it.
+        data: not used; all finders are called alike.
+
+    Raises:
+        InputError: no annotation file or image folder for train or val, or more than one; or not in COCO form.
+    """
+    splits: dict[str, tuple[Part, ...]] = {}
+    listed: set[str] = set()
+    folders = folders_of(names)
+    for split in ("train", "val"):
+        annotations = _find_annotations(root, names, split)
+        files = _listed_images(root / annotations)
+        images = _find_images(root, names, folders, split, annotations, files)
+        splits[split] = (Part(format="coco", images=images, annotations=annotations),)
+        listed |= {_place(images, file) for file in files}
+    return Found(splits, names & listed)
+
+
+def _find_annotations(root: Path, names: frozenset[str], split: str) -> str:
+    found = matching((name for name in names if suffix(name) == ".json"), split, ANNOTATION_PLACES)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise InputError(f"{root}: {len(found)} annotation files for {split}; one is needed; found {', '.join(found)}. "
+                         "Move or rename files until one is left.")
+    raise InputError(f"{root}: no annotation files for {split}; one is needed. Looked for {spelled(split, ANNOTATION_PLACES)}; "
+                     f"{shown(names)}. Move or rename yours; where one file has all images, write those of val to another.")
+
+
+def _find_images(root: Path, names: frozenset[str], folders: set[str], split: str, annotations: str, files: list[str]) -> str:
+    """The one folder that has the most of the first few images of the annotation file."""
+    beside = annotations.rpartition("/")[0]
+    counts = {folder: sum(_place(folder, file) in names for file in files[:SAMPLE])
+              for folder in (*matching(folders, split, IMAGE_PLACES), beside, "")}
+    most = max(counts.values())
+    best = [folder for folder, count in counts.items() if count == most > 0]
+    if len(best) == 1:
+        return best[0]
+    found = f"found {', '.join(f'{folder}/' for folder in best)}" if best else shown(names)
+    raise InputError(f"{root}: {len(best) or 'no'} folders with the images of {annotations} (such as {files[0]!r}); one is "
+                     f"needed. Looked in {spelled(split, IMAGE_PLACES)}, {beside or '.'}, .; {found}. Write file_name "
+                     "relative to one of these folders.")
+
+
+def _place(folder: str, file: str) -> str:
+    return join(folder, PurePosixPath(file).as_posix())
+
+
+def _listed_images(path: Path) -> list[str]:
+    """The names of the images in an annotation file, but for those that lead out of their folder."""
+    names = _file_names(path)
+    inside = [name for name in names if not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts]
+    if not inside:
+        raise InputError(f"{path}: {len(names)} images, none of them with a relative file_name; that is needed. Write "
+                         "file_name relative to the image folder.")
+    return inside
+
+
+def _file_names(path: Path) -> list[str]:
+    """Every file_name of `images`, quickly where the JSON is strict."""
+    data = read_bytes(path)
+    try:
+        return [image.file_name for image in msgspec.json.decode(data, type=_Document).images]
+    except (msgspec.DecodeError, RecursionError):
+        pass  # Python's reader also takes NaN, a byte order mark and UTF-16, and says more of what is wrong
+    try:
+        return [str(image["file_name"]) for image in json.loads(data)["images"]]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{path}: not an annotation file in COCO form ({type(error).__name__}: {error}); it needs a "
+                         "list 'images' with a 'file_name' each. Export it again.") from error
