@@ -42,7 +42,7 @@ def _scan(root: Path, folder: str) -> tuple[set[str], set[str]]:
     with os.scandir(root / folder) as entries:
         for entry in entries:
             if HALF_CHARACTER.search(entry.name):
-                raise InputError(f"{root / folder}: the name {entry.name!a} is not Unicode; names in a manifest are. Rename it.")
+                raise InputError(f"{root / folder}: the name {entry.name!a} is not Unicode; all names must be. Rename it.")
             if is_left_out(entry.name):
                 continue
             if entry.is_dir():

@@ -1,0 +1,41 @@
+"""Folders of users, planted for tests; and what `local` makes of them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from project import data_params
+
+from ssd_lib.manifest import Manifest
+from ssd_lib.params import RuntimeParams
+from ssd_lib.sources.local import local
+
+RUNTIME = RuntimeParams(device="cpu", workers=0, processes=1, downloads=1, keep_runs=20, keep_days=30)
+
+
+def plant(root: Path, *names: str, texts: Mapping[str, str | bytes] | None = None) -> Path:
+    """Files below `root`, each with its name as content, and others with a content of their own."""
+    for name, content in {name: name for name in names}.items() | (texts or {}).items():
+        assert not Path(name).is_absolute() and ".." not in Path(name).parts, f"{name} would be planted outside of {root}"
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return root
+
+
+def run(*paths: Path | str, **changes: Any) -> Manifest:
+    """The manifest of these data.paths."""
+    return local(data_params(source="local", paths=[str(path) for path in paths], **changes), RUNTIME)
+
+
+def pairs(manifest: Manifest) -> dict[str, dict[str, str]]:
+    """Images and their own annotation files, by split."""
+    return {split: {image: text for part in parts for image, text in part.pairs.items()}
+            for split, parts in manifest.splits.items()}
+
+
+def class_names(manifest: Manifest) -> dict[str, str]:
+    """Those of the one part of train, which val must have too."""
+    (train,), (val,) = manifest.splits["train"], manifest.splits["val"]
+    assert train.class_names == val.class_names
+    return train.class_names
