@@ -16,7 +16,7 @@ RUNTIME = RuntimeParams(device="cpu", workers=0, processes=1, downloads=1, keep_
 def plant(root: Path, *names: str, texts: Mapping[str, str | bytes] | None = None) -> Path:
     """Files below `root`, each with its name as content, and others with a content of their own."""
     for name, content in {name: name for name in names}.items() | (texts or {}).items():
-        assert not Path(name).is_absolute() and ".." not in Path(name).parts, f"{name} would be planted outside of {root}"
+        assert (root / name).resolve().is_relative_to(root.resolve()), f"{name} would lie outside of {root}"
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content if isinstance(content, bytes) else content.encode())

@@ -43,8 +43,8 @@ def test_lists_tell_the_splits(tmp_path: Path, lists: dict[str, str], expected: 
 
 
 @pytest.mark.parametrize("rows", [
-    "a\r\n\r\nb\r\n", "\ufeffa\nb", "  a \n\n\tb\n\n", "a.jpg\nb.xml", "JPEGImages/a.jpg\nJPEGImages/b", "a 1\nb -1", "a\t0\nb  1",
-    "/home/me/set/JPEGImages/a.jpg\nC:\\set\\JPEGImages\\b.jpg", "../x/a.jpg\n/elsewhere/b.jpg", "a\rb",
+    "a\r\n\r\nb\r\n", "\ufeffa\nb", "  a \n\n\tb\n\n", "a.jpg\nb.xml", "JPEGImages/a.jpg\nJPEGImages/b", "a 1\nb -1",
+    "a\t0\nb  1", "/home/me/set/JPEGImages/a.jpg\nC:\\set\\JPEGImages\\b.jpg", "../x/a.jpg\n/elsewhere/b.jpg", "a\rb",
 ])
 def test_rows_of_a_list_are_understood_as_tools_write_them(tmp_path: Path, rows: str) -> None:
     assert letters(run(put(tmp_path, "abc", train=rows, val="c"))) == ("ab", "c")
@@ -234,11 +234,12 @@ def test_a_fault_in_the_class_names_is_told(tmp_path: Path, text: str | bytes, f
         run(tmp_path)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=40) | st.text("ab./\\:-01 \n\r\t", max_size=40).map(str.encode))
 def test_any_list_and_any_class_file_is_read_or_refused(tmp_path: Path, content: bytes) -> None:
     plant(put(tmp_path, "ab", train=content, val="b"), texts={"labels.txt": content})
     try:
-        assert letters(run(tmp_path)) in (("a", "b"), ("ab", "b"), ("b", "b"))
+        found = "".join(letters(run(tmp_path)))
     except InputError as error:
-        assert str(tmp_path.resolve()) in str(error)
+        found = str(error)
+    assert found in ("ab", "abb", "bb") or str(tmp_path.resolve()) in found

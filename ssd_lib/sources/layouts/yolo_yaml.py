@@ -1,6 +1,7 @@
 """The YAML file of a YOLO data set: names of classes, and where the images are, as Ultralytics and Roboflow write it."""
 
 import posixpath
+import reprlib
 from collections.abc import Iterator, Set
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple
@@ -83,11 +84,11 @@ def _config(root: Path, file: str, tree: dict[Any, Any]) -> Config:
     class_names = check_class_names(f"{path}: names", _in_order(path, tree.get("names")))
     count = tree.get("nc", len(class_names))
     if count != len(class_names):
-        raise InputError(f"{path}: nc is {str(count)[:50]!r}, but there are {len(class_names)} names; they must agree. Correct "
+        raise InputError(f"{path}: nc is {_said(count)}, but there are {len(class_names)} names; they must agree. Correct "
                          "one of them.")
     base = tree.get("path") or ""
     if not isinstance(base, str):
-        raise InputError(f"{path}: path is a {type(base).__name__}; it is the text of a folder. Correct it.")
+        raise InputError(f"{path}: path is {_said(base)}; it is the text of a folder. Correct it.")
     entries = {split: _entries(path, tree, split) for split in ("train", "val")}
     return Config(file, class_names, base, entries)
 
@@ -98,11 +99,11 @@ def _in_order(path: Path, names: object) -> list[object]:
     if isinstance(names, list):
         return names
     if not isinstance(names, dict):
-        raise InputError(f"{path}: names is a {type(names).__name__}; it is a list, or numbers with a name each. Correct it.")
+        raise InputError(f"{path}: names is {_said(names)}; it is a list, or numbers with a name each. Correct it.")
     numbers = [key for key in names if type(key) is int]
     if len(numbers) < len(names) or sorted(numbers) != list(range(len(numbers))):
-        raise InputError(f"{path}: names has the keys {str(list(names))[:100]}; they are 0, 1, 2, ... without a hole. Correct "
-                         "them.")
+        keys = ", ".join(map(_said, list(names)[:10]))
+        raise InputError(f"{path}: names has the keys {keys}; they are 0, 1, 2, ... without a hole. Correct them.")
     return [names[number] for number in range(len(numbers))]
 
 
@@ -110,9 +111,15 @@ def _entries(path: Path, tree: dict[Any, Any], split: str) -> tuple[str, ...]:
     value: object = next((tree[word] for word in SPLIT_WORDS[split] if tree.get(word)), [])
     entries = value if isinstance(value, list) else [value]
     if not all(isinstance(entry, str) and entry for entry in entries):
-        raise InputError(f"{path}: {split} is {str(value)[:100]!r}; it is a folder, a list of folders, or a .txt file. "
+        raise InputError(f"{path}: {split} is {_said(value)}; it is a folder, a list of folders, or a .txt file. "
                          "Correct it.")
     return tuple(entries)
+
+
+def _said(value: object) -> str:
+    """A value for people; in short, for YAML makes endless ones out of a few lines."""
+    is_short = isinstance(value, str | float) or (isinstance(value, int) and abs(value) < 10**12)
+    return reprlib.repr(value) if is_short else f"a {type(value).__name__}"
 
 
 def _is_absolute(path: str) -> bool:
