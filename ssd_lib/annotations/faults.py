@@ -36,6 +36,7 @@ KINDS = {kind.name: kind for kind in (
     Kind("duplicate_image_id", "images", True, False, "keeps the first image; the boxes of both become its own"),
     Kind("duplicate_file_name", "images", True, False, "keeps the first entry; the boxes of both become its own"),
     Kind("wrong_format", "images", False, False, "nothing; the image is read by its content"),
+    Kind("turned", "images", False, False, "nothing; boxes must refer to the stored pixels"),
     Kind("orphan", "images", False, False, "nothing; the image is not used"),
     Kind("same_content", "images", False, False, "nothing; the image is trained on as often as it is there"),
     Kind("leak", "images", False, False, "nothing; an image that training knows flatters AP: remove it from one split"),

@@ -1,9 +1,12 @@
 """Faults of image files, found by decoding each to its last byte, in parallel. Nothing is changed here."""
 
+import errno
 import hashlib
 import io
 import os
+import re
 import signal
+import stat
 import struct
 import threading
 import warnings
@@ -15,7 +18,6 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import NamedTuple
 
-import skimage.io
 from PIL import Image as Pillow
 from tqdm import tqdm
 
@@ -27,12 +29,22 @@ CHUNK = 32  # images a task: long enough to make its overhead small, short enoug
 MAX_BYTES = 1 << 28  # a photograph of 256 MiB is none
 DECODER_FAULTS = (OSError, ValueError, TypeError, LookupError, ArithmeticError, SyntaxError, EOFError, MemoryError,
                   AttributeError, NotImplementedError, struct.error, zlib.error)  # broken files make Pillow raise any
-STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8")  # an image's first bytes, though its header may be cut off
+STARTS = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n|GIF8|RIFF....WEBP|II\*\0|MM\0\*", re.DOTALL)  # though the header may be cut off
 SUFFIXES = {
     "JPEG": {".jpg", ".jpeg", ".jpe"}, "MPO": {".jpg", ".jpeg", ".mpo"}, "PNG": {".png"}, "BMP": {".bmp", ".dib"},
     "GIF": {".gif"}, "WEBP": {".webp"}, "TIFF": {".tif", ".tiff"}, "PPM": {".ppm", ".pgm", ".pbm", ".pnm"},
 }
 OPENED = [kind for kind in SUFFIXES if kind != "MPO"]  # that is a JPEG with several pictures, and opened as one
+FOREIGN = {  # what often bears an image's name and is not read: how its bytes begin
+    "a web page, not an image": rb"\s*<(!doctype html|html|head|body|\?xml[^>]*>\s*<html)",
+    "a pointer of Git LFS; `git lfs pull` fetches the image": rb"version https://git-lfs",
+    "AVIF; convert it to JPEG or PNG": rb"....ftypavi[fs]",
+    "HEIC; convert it to JPEG or PNG": rb"....ftyp(hei[cmsx]|hev[cmsx]|mif1|msf1)",
+    "JPEG XL; convert it to JPEG or PNG": rb"\xff\x0a|\0\0\0\x0cJXL \r\n",
+    "JPEG 2000; convert it to JPEG or PNG": rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  ",
+    "SVG; convert it to PNG": rb"\s*(<\?xml[^>]*>\s*)?<svg",
+}
+ORIENTATION = 0x0112  # EXIF's tag: 1 is as stored, 2 to 8 turn or mirror the picture
 
 
 class Photo(NamedTuple):
@@ -63,13 +75,13 @@ def check_photos(photos: list[Photo], workers: int) -> Iterator[Fault]:
 
 
 def check_photo(photo: Photo) -> list[Fault]:
-    """The faults of one image file: at most one that spoils it, and `changed` or `wrong_format` beside it.
+    """The faults of one image file: at most one that spoils it, and `changed`, `wrong_format` or `turned` beside it.
 
-    Law: a file without a fault is decoded by scikit-image (Pillow underneath, which minds missing bytes) and by OpenCV
-    (which training reads with) to the same size, and that is the annotated size.
+    Law: a file without a fault is decoded by Pillow (which minds missing bytes) and by OpenCV (which training reads with)
+    to the same size, and that is the annotated size. Of an animation both decode the first picture alone.
     """
     try:
-        data = _read(photo.path)
+        data = read_file(photo.path)
     except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
         return [_fault(photo, "missing", f"cannot be read: {getattr(error, 'strerror', error)}")]
     if not data:
@@ -81,6 +93,20 @@ def check_photo(photo: Photo) -> list[Fault]:
         warnings.simplefilter("error", Pillow.DecompressionBombWarning)  # raised before a pixel is decoded
         found = [*_check_bytes(photo, data), *_check_pixels(photo, data)]
     return [_fault(photo, kind, what) for kind, what in found]
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a file, of a huge one as many as show that it is.
+
+    Raises:
+        OSError: it cannot be read, or is no file: reading a pipe would wait for ever, a device never end.
+        ValueError: no file can have this name.
+    """
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is a folder" if stat.S_ISDIR(mode) else "it is a pipe, a socket or a device")
+    with path.open("rb") as file:
+        return file.read(MAX_BYTES + 1)
 
 
 def _check_bytes(photo: Photo, data: bytes) -> Iterator[tuple[str, str]]:
@@ -96,46 +122,65 @@ def _check_bytes(photo: Photo, data: bytes) -> Iterator[tuple[str, str]]:
 def _check_pixels(photo: Photo, data: bytes) -> Iterator[tuple[str, str]]:
     Pillow.init()  # does its work once; before, Pillow knows only the commonest formats
     try:
-        with Pillow.open(io.BytesIO(data), formats=OPENED) as header:
-            kind, size, turned = header.format or "", header.size, header.getexif().get(0x0112, 1) != 1
+        with Pillow.open(io.BytesIO(data), formats=OPENED) as picture:
+            kind, size, turn = picture.format or "", picture.size, _orientation(picture)
+            fault = _decode_fault(picture, data)
     except (Pillow.DecompressionBombWarning, Pillow.DecompressionBombError) as error:
         yield "too_large", str(error).partition(",")[0]
         return
     except DECODER_FAULTS:
-        kind = "truncated" if data.startswith(STARTS) else "not_an_image"
-        yield kind, f"{len(data)} bytes that start with {data[:12]!r}"
+        yield "truncated" if STARTS.match(data) else "not_an_image", _describe(data)
         return
-    if fault := _decode_fault(data, kind, size):
-        yield fault
-    elif size != photo.size:
-        hint = "; its EXIF data turn it, boxes must be in the pixels as stored" if turned else ""
+    if fault:
+        yield "truncated", f"{kind} of {size[0]}x{size[1]}, {fault}"
+        return
+    if size != photo.size:
+        hint = f"; its EXIF data turn it, boxes must be in the pixels {_pixels_seen(kind)}" if turn != 1 else ""
         yield "size_differs", f"{size[0]}x{size[1]}; annotated as {photo.size[0]}x{photo.size[1]}{hint}"
-    elif Path(photo.name).suffix.lower() not in SUFFIXES[kind]:
+        return
+    if Path(photo.name).suffix.lower() not in SUFFIXES[kind]:
         yield "wrong_format", f"content is {kind}"
+    if turn != 1:
+        yield "turned", (f"its EXIF orientation is {turn}, so viewers turn it; training sees the pixels {_pixels_seen(kind)}, "
+                         f"{size[0]}x{size[1]}: look whether its boxes fit")
 
 
-def _decode_fault(data: bytes, kind: str, size: tuple[int, int]) -> tuple[str, str] | None:
-    """What is wrong with the bytes after the header."""
+def _pixels_seen(kind: str) -> str:
+    return "as turned, being a TIFF" if kind == "TIFF" else "as stored"  # OpenCV and Pillow both turn those
+
+
+def _orientation(picture: Pillow.Image) -> int:
+    """What EXIF says, 1 where it says nothing that viewers would heed."""
     try:
-        pixels = skimage.io.imread(io.BytesIO(data))
+        turn = picture.getexif().get(ORIENTATION, 1)
+    except DECODER_FAULTS:  # EXIF data may be broken in a sound picture
+        return 1
+    return turn if turn in range(2, 9) else 1
+
+
+def _decode_fault(picture: Pillow.Image, data: bytes) -> str:
+    """What is wrong with the bytes after the header, "" where they are sound."""
+    try:
+        picture.load()
     except DECODER_FAULTS as error:
-        return "truncated", f"{kind} of {size[0]}x{size[1]}, cut short or damaged: {' '.join(str(error).split()):.120}"
+        return f"cut short or damaged: {' '.join(str(error).split()):.120}"
     image = decode_image(data)
     if image is None:
-        return "truncated", f"{kind} of {size[0]}x{size[1]}, cut short, damaged or of a kind that OpenCV does not read"
-    shape = size[::-1]
-    if image.shape[:2] != shape or shape not in (pixels.shape[:2], pixels.shape[1:3]):  # frames may come first
-        return "truncated", f"{kind}: scikit-image decodes {pixels.shape}, OpenCV {image.shape}"
-    return None
+        return "cut short, damaged or of a kind that OpenCV does not read"
+    if image.shape[1::-1] != picture.size:
+        return f"which Pillow decodes to {picture.size}, OpenCV to {image.shape[1::-1]}"
+    return ""
 
 
-def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(MAX_BYTES + 1)
+def _describe(data: bytes) -> str:
+    for name, start in FOREIGN.items():
+        if re.match(start, data, re.IGNORECASE | re.DOTALL):
+            return f"{len(data)} bytes of {name}"
+    return f"{len(data)} bytes that start with {data[:12]!r}"
 
 
 def _fault(photo: Photo, kind: str, what: str) -> Fault:
-    return Fault(KINDS[kind].name, (photo.split, photo.name), f"{photo.name}: {what}")
+    return Fault(KINDS[kind].name, (photo.split, photo.name), f"{photo.name}: {what}", photo.name)
 
 
 def _run_all(chunks: list[list[Photo]], workers: int) -> Iterator[list[Fault]]:
