@@ -1,0 +1,1 @@
+"""What validate found, as something to look at: reports/validation.md and .html."""
