@@ -1,0 +1,58 @@
+"""reports/validation.md and .html: what validate found, the most important first."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssd_lib.annotations.doctor.blocks import Section
+from ssd_lib.annotations.doctor.classes import classes_section
+from ssd_lib.annotations.doctor.found import copies_section, faults_section
+from ssd_lib.annotations.doctor.markdown import markdown_page
+from ssd_lib.annotations.doctor.page import html_page
+from ssd_lib.annotations.doctor.sample import sample_section
+from ssd_lib.annotations.doctor.shapes import counts_section, images_section, ratios_section, sides_section
+from ssd_lib.annotations.doctor.statistics import count_classes, trainable
+from ssd_lib.annotations.doctor.verdict import verdict
+from ssd_lib.annotations.faults import Fault
+from ssd_lib.annotations.form import Annotations
+from ssd_lib.files import write_text
+from ssd_lib.manifest import Manifest
+from ssd_lib.params import DataParams
+
+TITLE = "What validate found"
+NAME = "validation"
+
+
+def write_doctor(folder: Path, manifest: Manifest, splits: Mapping[str, Annotations], faults: Sequence[Fault],
+                 report: Mapping[str, Any], data: DataParams, balance: Mapping[str, np.ndarray] | None = None) -> None:
+    """Write validation.md and validation.html; the same input gives the same bytes.
+
+    Args:
+        folder: where to.
+        manifest: where the images lie.
+        splits: the annotations as they were read; "train" and "val" are shown.
+        faults: all that were found in them.
+        report: of `validate`.
+        data: the group `data`.
+        balance: by mode of `data.balance`: (K,) boxes of each class that an epoch shows, in the order of
+            `count_classes(...).names`.
+
+    Raises:
+        StateError: the disk is full, or the folder cannot be written.
+    """
+    sections = _sections(manifest, splits, faults, report, data, balance or {})
+    write_text(folder / f"{NAME}.md", markdown_page(TITLE, sections))
+    write_text(folder / f"{NAME}.html", html_page(TITLE, sections))
+
+
+def _sections(manifest: Manifest, splits: Mapping[str, Annotations], faults: Sequence[Fault], report: Mapping[str, Any],
+              data: DataParams, balance: Mapping[str, np.ndarray]) -> list[Section]:
+    left_out = set(report["unreadable"])
+    seen = {split: trainable(splits[split], left_out) for split in ("train", "val") if split in splits}
+    first = next(iter(seen))
+    return [verdict(report, data), faults_section(manifest, splits, faults), copies_section(manifest, splits),
+            classes_section(count_classes(seen), balance), counts_section(seen), sides_section(seen), ratios_section(seen),
+            images_section(seen),
+            sample_section(manifest, first, seen[first], {fault.image for fault in faults} | left_out)]
