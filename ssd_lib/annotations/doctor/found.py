@@ -1,6 +1,7 @@
 """What is wrong with a data set: each kind of fault with what will be done about it, and pictures of the first."""
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 
 from ssd_lib.annotations.doctor.blocks import Block, Listing, Mark, Section, Sheet, Table, Text, Tile
 from ssd_lib.annotations.doctor.sheet import Place, can_be_drawn, find_marks, read_picture
@@ -17,10 +18,11 @@ PAIRED = {"same_content", "leak"}  # kinds that are shown as pairs
 
 def faults_section(manifest: Manifest, splits: Mapping[str, Annotations], faults: Sequence[Fault]) -> Section:
     """A table of the kinds that were found, the bad ones first, and the first of each: pictures where there is one."""
-    by_kind = {kind: found for kind in sorted(KINDS, key=lambda kind: not KINDS[kind].is_bad)
-               if (found := [fault for fault in faults if fault.kind == kind])}
-    if not by_kind:
+    if not faults:
         return Section("Faults", (Text("None was found."),))
+    order = sorted(KINDS, key=lambda kind: not KINDS[kind].is_bad)
+    by_kind = {kind: list(found) for kind, found in groupby(sorted(faults, key=lambda fault: order.index(fault.kind)),
+                                                            key=lambda fault: fault.kind)}
     table = Table(("kind", "found", "weight", "what fix_annotations does"),
                   [(kind, f"{len(found):,}", "bad" if KINDS[kind].is_bad else "warning", KINDS[kind].cure)
                    for kind, found in by_kind.items()])

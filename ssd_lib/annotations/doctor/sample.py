@@ -5,8 +5,11 @@ from collections.abc import Collection
 from hashlib import sha256
 from heapq import nsmallest
 
+import numpy as np
+
 from ssd_lib.annotations.doctor.blocks import Section, Sheet, Text, Tile, plural, visible
 from ssd_lib.annotations.doctor.sheet import MOST_MARKS, Place, find_marks, read_picture
+from ssd_lib.annotations.doctor.statistics import boxes_per_image
 from ssd_lib.annotations.form import Annotations
 from ssd_lib.manifest import Manifest
 
@@ -19,11 +22,11 @@ def sample_section(manifest: Manifest, split: str, annotations: Annotations, unw
     Args:
         manifest: where they lie.
         split: what they are for.
-        annotations: of the split, what can be trained on.
+        annotations: of the split, of `trainable`.
         unwell: names of images with a fault.
     """
-    owners = annotations.owners()
-    names = {annotations.images.file_names[owner] for owner in set(owners.tolist()) if owner >= 0} - set(unwell)
+    with_objects = np.flatnonzero(boxes_per_image(annotations)).tolist()
+    names = {annotations.images.file_names[place] for place in with_objects} - set(unwell)
     chosen = nsmallest(TILES, names, key=lambda name: sha256(name.encode(errors="surrogateescape")).digest())
     marks = find_marks({split: annotations}, [(split, name) for name in chosen])
     tiles = [Tile((read_picture(manifest.path(name), marks[split, name]),), name, _caption(marks, (split, name)))

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image as Pillow
 
 from ssd_lib.annotations.doctor.blocks import Mark, Picture
-from ssd_lib.annotations.form import Annotations
+from ssd_lib.annotations.form import Annotations, box_rows
 from ssd_lib.annotations.image_checks import DECODER_FAULTS, read_file
 from ssd_lib.images import decode_image
 
@@ -29,16 +29,12 @@ def find_marks(splits: Mapping[str, Annotations], places: Iterable[Place]) -> di
     """The boxes of some images, the largest first; a box with numbers that cannot be drawn is left out."""
     marks: dict[Place, list[Mark]] = {place: [] for place in places}
     for split, annotations in splits.items():
-        wanted = np.array([(split, name) in marks for name in annotations.images.file_names], dtype=bool)
-        owners = annotations.owners()
-        rows = np.flatnonzero(owners >= 0)
-        rows = rows[wanted[owners[rows]]]
-        names = {category.id: category.name for category in reversed(annotations.categories)}
-        boxes = annotations.boxes.take(rows)
-        for owner, xywh, number, crowd in zip(owners[rows].tolist(), boxes.xywh.tolist(), boxes.category_ids.tolist(),
-                                              boxes.is_crowd.tolist(), strict=True):
-            name = names.get(number, f"category {number}") + (" (crowd)" if crowd else "")
-            marks[split, annotations.images.file_names[owner]].append(Mark(tuple(xywh), name))
+        images = zip(annotations.images.ids.tolist(), annotations.images.file_names, strict=True)
+        name_of = {number: name for number, name in images if (split, name) in marks}
+        class_of = {category.id: category.name for category in reversed(annotations.categories)}
+        for box in box_rows(annotations.boxes.take(np.isin(annotations.boxes.image_ids, list(name_of)))):
+            what = class_of.get(box.category_id, f"category {box.category_id}") + (" (crowd)" if box.is_crowd else "")
+            marks[split, name_of[box.image_id]].append(Mark((box.x, box.y, box.width, box.height), what))
     return {place: tuple(sorted(filter(can_be_drawn, found), key=_area, reverse=True)) for place, found in marks.items()}
 
 

@@ -22,30 +22,31 @@ def a_box(number: int, image: int, category: int, *xywh: float, crowd: bool = Fa
 
 
 def the_set(*boxes: Box) -> Annotations:
-    return from_rows(IMAGES, boxes, CLASSES)
+    return trainable(from_rows(IMAGES, boxes, CLASSES), ())
 
 
 def test_crowds_and_boxes_that_are_removed_are_not_counted() -> None:
-    annotations = the_set(
+    annotations = from_rows(IMAGES, [
         a_box(1, 1, 1, 0, 0, 10, 10), a_box(2, 1, 1, 0, 0, 10, 10, crowd=True), a_box(3, 9, 1, 0, 0, 10, 10),
         a_box(4, 1, 9, 0, 0, 10, 10), a_box(5, 1, 3, 0, 0, 10, 10), a_box(6, 1, 1, float("nan"), 0, 10, 10),
         a_box(7, 1, 1, 0, 0, -10, 10), a_box(8, 1, 1, 0, 0, 0, 10), a_box(9, 1, 1, 100, 0, 10, 10),
-        a_box(10, 2, 2, 0, 0, 10, 10), a_box(11, 3, 2, 0, 0, 10, 10))
+        a_box(10, 2, 2, 0, 0, 10, 10), a_box(11, 3, 2, 0, 0, 10, 10)], CLASSES)
     part = trainable(annotations, {"b.jpg"})
     assert part.boxes.ids.tolist() == [1, 11]
     assert part.images.file_names == ("a.jpg", "c.jpg")
+    assert (part.images.ids.tolist(), part.boxes.image_ids.tolist()) == ([0, 1], [0, 1])
 
 
 def test_boxes_are_clipped_to_their_image() -> None:
-    part = trainable(the_set(a_box(1, 1, 1, -10, 20, 30, 100), a_box(2, 1, 1, 90, 0, 1e308, 10)), ())
+    part = the_set(a_box(1, 1, 1, -10, 20, 30, 100), a_box(2, 1, 1, 90, 0, 1e308, 10))
     assert part.boxes.xywh.tolist() == [[0, 20, 20, 30], [90, 0, 10, 10]]
 
 
 def test_classes_are_counted_by_name_in_every_split() -> None:
     train = the_set(a_box(1, 1, 1, 0, 0, 9, 9), a_box(2, 1, 1, 0, 0, 9, 9), a_box(3, 2, 1, 0, 0, 9, 9),
                     a_box(4, 3, 2, 0, 0, 9, 9))
-    val = from_rows(IMAGES, [a_box(1, 1, 7, 0, 0, 9, 9), a_box(2, 1, 8, 0, 0, 9, 9)],
-                    [Category(7, "dog", 7), Category(8, "owl", 8)])
+    val = trainable(from_rows(IMAGES, [a_box(1, 1, 7, 0, 0, 9, 9), a_box(2, 1, 8, 0, 0, 9, 9)],
+                              [Category(7, "dog", 7), Category(8, "owl", 8)]), ())
     counts = count_classes({"train": train, "val": val})
     assert counts.names == ("cat", "dog", "owl")
     assert (counts.boxes["train"].tolist(), counts.boxes["val"].tolist()) == ([3, 1, 0], [0, 1, 1])
@@ -55,11 +56,13 @@ def test_classes_are_counted_by_name_in_every_split() -> None:
 def test_categories_of_one_id_or_one_name_are_one_class() -> None:
     annotations = from_rows(IMAGES, [a_box(1, 1, 1, 0, 0, 9, 9), a_box(2, 1, 2, 0, 0, 9, 9)],
                             [Category(1, "cat", 1), Category(1, "dog", 1), Category(2, "cat", 2)])
-    counts = count_classes({"train": annotations})
+    counts = count_classes({"train": trainable(annotations, ())})
     assert dict(zip(counts.names, counts.boxes["train"].tolist(), strict=True)) == {"cat": 2, "dog": 0}
 
 
 def test_a_set_without_boxes_or_images_has_zeros() -> None:
+    nothing = from_rows([], [], [])
+    assert count_classes({"train": trainable(nothing, ())}).boxes["train"].tolist() == []
     for annotations in (the_set(), from_rows([], [], CLASSES), from_rows([], [a_box(1, 1, 1, 0, 0, 9, 9)], CLASSES)):
         part = trainable(annotations, ())
         assert count_classes({"train": part}).boxes["train"].tolist() == [0, 0]
