@@ -11,7 +11,7 @@ def validate_data() -> str:
     params = load_params("data")
     report = validate(load_manifest(), params.data, params.runtime)
     return (f"validate: {report['images']} images, {report['boxes']} boxes; bad: {report['bad_images']} images, "
-            f"{report['bad_boxes']} boxes; {report['warnings']} warnings. See {REPORT_PATH}.")
+            f"{report['bad_boxes']} boxes; {report['warnings']} warnings. Look at {REPORT_PATH.with_suffix('.html')}.")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from ssd_lib.annotations.checks import check_annotations, check_between
+from ssd_lib.annotations.doctor.report import write_doctor
+from ssd_lib.annotations.duplicates import check_copies
 from ssd_lib.annotations.faults import KINDS, Fault, count_bad, summarise
 from ssd_lib.annotations.form import Annotations, Reading
 from ssd_lib.annotations.image_checks import SUFFIXES, Photo, check_photos
@@ -25,10 +27,10 @@ PHOTO_SUFFIXES = set().union(*SUFFIXES.values())
 
 
 def validate(manifest: Manifest, data: DataParams, runtime: RuntimeParams, path: Path = REPORT_PATH) -> dict[str, Any]:
-    """Check all images and annotations and write the report.
+    """Check all images and annotations and write the report, and beside it the same to look at: validation.html and .md.
 
-    The numbers at the top of the report are what `dvc metrics show` prints; its lists are for people and for
-    `fix_annotations`. The same files give the same bytes.
+    The numbers at the top of the report are what `dvc metrics show` prints; its lists are for `fix_annotations`. The same files
+    give the same bytes.
 
     Returns:
         The report, as written to `path`.
@@ -43,10 +45,12 @@ def validate(manifest: Manifest, data: DataParams, runtime: RuntimeParams, path:
     faults += _orphans(manifest, splits)
     for split, parts in readings.items():
         faults += _label_faults(parts, split)
+    faults += check_copies(manifest, splits)
     if "train" in splits and "val" in splits:
         faults += check_between(splits["train"], splits["val"])
     report = _report(splits, faults)
     write_json(path, report, indent=1)
+    write_doctor(path.parent, manifest, splits, faults, report, data)
     _refuse_too_many(report, data.max_bad_fraction, path)
     return report
 

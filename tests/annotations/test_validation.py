@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import project
 import pytest
 
 from ssd_lib.annotations.validation import load_report, validate
@@ -14,7 +15,7 @@ from ssd_lib.params import DataParams, RuntimeParams
 
 
 def data_params(max_bad_fraction: float) -> DataParams:
-    return DataParams.model_construct(max_bad_fraction=max_bad_fraction)
+    return project.data_params(max_bad_fraction=max_bad_fraction)
 
 
 def runtime(workers: int) -> RuntimeParams:
