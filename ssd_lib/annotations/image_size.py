@@ -10,6 +10,8 @@ from PIL import Image as Pillow
 
 from ssd_lib.annotations.image_checks import DECODER_FAULTS, OPENED
 
+CHUNK = 64  # images a task: handing over one alone would take longer than its header
+
 
 def read_size(path: Path) -> tuple[int, int] | None:
     """The (width, height) of an image in pixels; None where its header cannot be read.
@@ -22,8 +24,10 @@ def read_size(path: Path) -> tuple[int, int] | None:
 
 def read_sizes(paths: Iterable[Path]) -> list[tuple[int, int] | None]:
     """`read_size` of each, several at once, in order."""
+    waiting = list(paths)
+    chunks = [waiting[at:at + CHUNK] for at in range(0, len(waiting), CHUNK)]
     with _ready(), ThreadPoolExecutor() as pool:
-        return list(pool.map(_header_size, paths))
+        return [size for sizes in pool.map(lambda chunk: [_header_size(path) for path in chunk], chunks) for size in sizes]
 
 
 @contextmanager

@@ -2,11 +2,12 @@
 
 COCO's is another way: one file of JSON, see `coco`."""
 
+from pathlib import Path
+
 import numpy as np
 
 from ssd_lib.annotations.form import Annotations, Boxes, Category, Images, Word
 from ssd_lib.errors import InputError
-from ssd_lib.manifest import Manifest
 
 MAX_BYTES = 1 << 26  # the labels of one image take 64 MiB at most
 DECIMALS = 3  # a thousandth of a pixel; shares of an image are written with six decimals or so, so the rest is noise
@@ -16,14 +17,14 @@ ROW = np.dtype([("owner", np.int64), ("category_id", np.int64), ("xywh", np.floa
                 ("place", np.int64)])
 
 
-def read_labels(manifest: Manifest, name: str) -> bytes:
-    """The content of the label file of one image.
+def read_labels(folder: Path, name: str) -> bytes:
+    """The content of the label file of one image, which errors call by its name below the folder.
 
     Raises:
         InputError: it cannot be read, or is too large to be one.
     """
     try:
-        with manifest.path(name).open("rb") as file:
+        with open(folder / name, "rb") as file:
             data = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
         why = getattr(error, "strerror", error)

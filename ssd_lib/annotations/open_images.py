@@ -59,7 +59,8 @@ def read_open_images(manifest: Manifest, part: Part, split: str) -> Reading:
     unknown = rows["category_id"] < 0
     rows["category_id"] = np.where(unknown, -1, np.searchsorted(used, rows["category_id"]) + 1)
     categories = tuple(Category(number, known[place], number) for number, place in enumerate(used.tolist(), 1))
-    sizes = known_sizes(read_sizes(map(manifest.path, names)))
+    folder = manifest.path("")
+    sizes = known_sizes(read_sizes(folder / name for name in names))
     images = Images(np.array([place_of[_image_id(name)] + 1 for name in names], dtype=np.int64), tuple(names), sizes)
     label_files, info = dict.fromkeys(names, part.annotations), {"rows_of_absent_images": str(absent)}
     return Reading(join_rows(images, rows_in_pixels(rows, sizes), categories, "line", label_files, info))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from math import isfinite
+from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder
 
@@ -61,10 +62,9 @@ def read_voc(manifest: Manifest, part: Part, split: str) -> Reading:
     categories, number_of = _classes(part.class_names or {name: name for name in _found_names(manifest, parsed)})
     first = _counts_from(parsed.values())
     rows = np.fromiter(_rows(labels, number_of, first), ROW)
-    images = Images(np.arange(1, len(names) + 1), tuple(names), _sizes(manifest, names, labels))
-    label_files = {name: file for name, file in part.pairs.items() if file}
+    images = Images(np.arange(1, len(names) + 1), tuple(names), _sizes(manifest.path(""), names, labels))
     info = {"voc_pixels_from": str(first)}
-    return Reading(join_rows(images, rows, categories, "object", label_files, info), tuple(faults))
+    return Reading(join_rows(images, rows, categories, "object", part.pairs, info), tuple(faults))
 
 
 def parse_voc(data: bytes, where: str) -> VocLabels:
@@ -90,11 +90,12 @@ def parse_voc(data: bytes, where: str) -> VocLabels:
 
 def _parse_all(manifest: Manifest) -> tuple[dict[str, VocLabels], dict[str, str]]:
     """Every label file of format voc that there is, by name, and of those that are broken, why."""
+    folder = manifest.path("")
     parsed: dict[str, VocLabels] = {}
     broken: dict[str, str] = {}
     for name in sorted({name for part in _parts(manifest) for name in part.pairs.values() if name}):
         try:
-            parsed[name] = parse_voc(read_labels(manifest, name), name)
+            parsed[name] = parse_voc(read_labels(folder, name), name)
         except InputError as error:
             broken[name] = str(error)
     return parsed, broken
@@ -131,10 +132,10 @@ def _rows(labels: list[VocLabels], number_of: dict[str, int], first: int) -> Ite
             yield owner, number_of.get(name, -1), box, is_difficult, place
 
 
-def _sizes(manifest: Manifest, names: list[str], labels: list[VocLabels]) -> np.ndarray:
+def _sizes(folder: Path, names: list[str], labels: list[VocLabels]) -> np.ndarray:
     """(N, 2) sizes as the labels give them, or else the images."""
     unsized = [name for name, file in zip(names, labels, strict=True) if file.size is None]
-    measured = dict(zip(unsized, read_sizes(map(manifest.path, unsized)), strict=True))
+    measured = dict(zip(unsized, read_sizes(folder / name for name in unsized), strict=True))
     return known_sizes([file.size or measured[name] for name, file in zip(names, labels, strict=True)])
 
 

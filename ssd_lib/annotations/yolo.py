@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -39,13 +40,12 @@ def read_yolo(manifest: Manifest, part: Part, split: str) -> Reading:
         part: one of its parts of format yolo.
         split: names what is broken.
     """
-    names = sorted(part.pairs)
-    rows, faults = _read_rows(manifest, part, split, names)
-    sizes = known_sizes(read_sizes(map(manifest.path, names)))
+    folder, names = manifest.path(""), sorted(part.pairs)
+    rows, faults = _read_rows(folder, part, split, names)
+    sizes = known_sizes(read_sizes(folder / name for name in names))
     images = Images(np.arange(1, len(names) + 1), tuple(names), sizes)
     categories = tuple(Category(int(number), name, int(number)) for number, name in part.class_names.items())
-    label_files = {name: labels for name, labels in part.pairs.items() if labels}
-    return Reading(join_rows(images, rows_in_pixels(rows, sizes), categories, "line", label_files), faults)
+    return Reading(join_rows(images, rows_in_pixels(rows, sizes), categories, "line", part.pairs), faults)
 
 
 def parse_yolo(data: bytes, where: str) -> list[YoloRow]:
@@ -65,7 +65,7 @@ def parse_yolo(data: bytes, where: str) -> list[YoloRow]:
             for number, line in enumerate(text.split("\n"), 1) if (values := line.split())]
 
 
-def _read_rows(manifest: Manifest, part: Part, split: str, names: list[str]) -> tuple[np.ndarray, tuple[Fault, ...]]:
+def _read_rows(folder: Path, part: Part, split: str, names: list[str]) -> tuple[np.ndarray, tuple[Fault, ...]]:
     """The objects of the images as `ROW`, in shares of their image, and the files that are broken."""
     faults = []
 
@@ -73,7 +73,7 @@ def _read_rows(manifest: Manifest, part: Part, split: str, names: list[str]) -> 
         for owner, name in enumerate(names):
             file = part.pairs[name]
             try:
-                found = parse_yolo(read_labels(manifest, file), file) if file else []
+                found = parse_yolo(read_labels(folder, file), file) if file else []
             except InputError as error:
                 faults.append(Fault("broken_labels", (split, name), str(error), image=name))
                 continue

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from label_sets import manifest_of
 
 from ssd_lib.annotations.label_files import MAX_BYTES, ROW, parse_number, read_labels, rows_in_pixels
 from ssd_lib.errors import InputError
@@ -49,11 +48,10 @@ def test_absurd_shares_stay_what_they_are() -> None:
 
 
 def test_a_label_file_that_cannot_be_one_is_named(tmp_path: Path) -> None:
-    manifest = manifest_of(tmp_path)
     with (tmp_path / "huge.txt").open("wb") as file:
         file.truncate(MAX_BYTES + 1)
     for name, error in (("huge.txt", "more than 64 MiB"), ("absent.txt", "cannot be read: No such file"),
                         (".", "cannot be read: "), ("a\0.txt", "cannot be read: embedded null byte")):
         with pytest.raises(InputError) as caught:
-            read_labels(manifest, name)
+            read_labels(tmp_path, name)
         assert str(caught.value).startswith(f"{name}: {error}")

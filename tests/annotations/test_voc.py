@@ -191,6 +191,14 @@ def test_classes_are_the_names_that_any_split_has(tmp_path: Path) -> None:
         assert read(manifest, split).categories == (Category(1, "Cat", 1), Category(2, "dog", 2))
 
 
+def test_names_of_parts_that_give_theirs_and_of_other_formats_are_not_mixed_in(tmp_path: Path) -> None:
+    named = a_part(tmp_path, "named", {"cat": "cat"}, a=a_file(an_object("cat", (1, 2, 3, 4))))
+    add_text(tmp_path, "other/c.txt", "no XML")
+    parts = {"train": a_part(tmp_path, "train", b=a_file(DOG)), "val": named,
+             "test": Part(format="yolo", pairs={"other/c.png": "other/c.txt"}, class_names={"0": "bird"})}
+    assert [category.name for category in read(manifest_of(tmp_path, **parts)).categories] == ["dog"]
+
+
 def test_classes_that_are_given_keep_their_order_and_strangers_have_none(tmp_path: Path) -> None:
     objects = [an_object(name, (1, 2, 3, 4)) for name in ("cat", "dog", "Dog")]
     part = a_part(tmp_path, "p", {"dog": "dog", "cat": "cat"}, a=a_file(*objects))

@@ -78,6 +78,7 @@ def test_what_is_not_finite_passes_for_the_checks_to_name() -> None:
     ("cat 0.5 0.5 0.2 0.4", "line 1 has 'cat';"),
     ("1.5 0.5 0.5 0.2 0.4", "line 1 has the class '1.5'; it must be a whole number of the list of names"),
     ("nan 0.5 0.5 0.2 0.4", "line 1 has the class 'nan'"),
+    ("1e12 0.5 0.5 0.2 0.4", "line 1 has the class '1e12'"),
     ("9" * 400 + " 0.5 0.5 0.2 0.4", "line 1 has the class '9{58}"),
     (b"0 0.5 0.5 0.2 0.4\r0 \xff", "line 2 has the byte 0xff, which is not UTF-8; labels are plain text"),
     ("0 0.5 0.5 0.2 0.4".encode("utf-16"), "line 1 has the byte 0xff, which is not UTF-8"),
@@ -103,7 +104,7 @@ def test_shares_become_pixels_of_the_image_as_stored(tmp_path: Path) -> None:
 
 
 def test_the_noise_of_the_last_decimal_is_rounded_away(tmp_path: Path) -> None:
-    found = read(tmp_path, a="0 0.166667 0.5 0.333333 1.0")  # a third of the width, at the left edge
+    found = read(tmp_path, a="0 0.166666 0.5 0.333333 1.0")  # a third of the width, at the left edge
     assert found.annotations.boxes.xywh.tolist() == [[0.0, 0.0, 33.333, 50.0]]
     assert str(found.annotations.boxes.xywh[0, 0]) == "0.0"  # and not -0.0
 
