@@ -193,10 +193,11 @@ def test_classes_are_the_names_that_any_split_has(tmp_path: Path) -> None:
 
 def test_names_of_parts_that_give_theirs_and_of_other_formats_are_not_mixed_in(tmp_path: Path) -> None:
     named = a_part(tmp_path, "named", {"cat": "cat"}, a=a_file(an_object("cat", (1, 2, 3, 4))))
-    add_text(tmp_path, "other/c.txt", "no XML")
+    add_text(tmp_path, "other/c.txt", a_file(an_object("bird", (0, 0, 3, 4))))
     parts = {"train": a_part(tmp_path, "train", b=a_file(DOG)), "val": named,
              "test": Part(format="yolo", pairs={"other/c.png": "other/c.txt"}, class_names={"0": "bird"})}
-    assert [category.name for category in read(manifest_of(tmp_path, **parts)).categories] == ["dog"]
+    found = read(manifest_of(tmp_path, **parts))
+    assert ([category.name for category in found.categories], found.info) == (["dog"], {"voc_pixels_from": "1"})
 
 
 def test_classes_that_are_given_keep_their_order_and_strangers_have_none(tmp_path: Path) -> None:
