@@ -1,4 +1,4 @@
-"""On PYTHONPATH, this pauses the trainer right after its fifth checkpoint: a test that stops it there needs no luck, however
+"""On PYTHONPATH, this pauses the trainer when its fifth checkpoint is written: a test that stops it there needs no luck, however
 fast or busy the machine is."""
 
 import os
