@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Hashable, Iterable, Iterator
+from difflib import get_close_matches
 from typing import TypeVar
 
 import numpy as np
@@ -114,10 +115,20 @@ def _what(kind: str, annotations: Annotations, row: int, owner: int) -> str:
         return f"bbox {boxes.xywh[row].tolist()} in an image of {image_width}x{image_height}"
     return {
         "unknown_image": f"no image has the id {boxes.image_ids[row]}",
-        "unknown_category": f"no named category has the id {boxes.category_ids[row]}",
+        "unknown_category": _unknown_class(annotations, row),
         "duplicate_box_id": "another annotation before it has the same id",
         "non_finite": f"bbox {boxes.xywh[row].tolist()}",
     }.get(kind, f"width {width}" if not width > 0 else f"height {height}")
+
+
+def _unknown_class(annotations: Annotations, row: int) -> str:
+    number, name = int(annotations.boxes.category_ids[row]), annotations.strays.get(row)
+    known = [category.name for category in annotations.categories]
+    if number >= 0:
+        return f"no named category has the id {number}"
+    near = get_close_matches(name, known, n=1) if name else []
+    return (f"its class{f' {name!r}' if name else ''} is not among {', '.join(known) or 'none'}"
+            + (f"; did you mean {near[0]!r}?" if near else ""))
 
 
 def first_of_each(values: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Annotations in their one form in memory: flat arrays, whatever format they were read from (118k images with 860k boxes take
 60 MB so, and 3 GB as Python objects). Whether the values make sense is for `checks` to say, and for `repair` to mend."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -107,6 +107,7 @@ class Annotations:
         places: where each object stands, for people: (T,) int64; None where its id says so (COCO). See `word`.
         word: what `places` counts: the objects of an image's XML file, or the lines of a text file, from 1.
         label_files: by name of the image: the text that its objects stand in; for those of COCO none.
+        strays: what the labels call the class of a box whose category id is -1, by its row, where they have names.
     """
 
     images: Images
@@ -115,7 +116,8 @@ class Annotations:
     info: dict[str, str]
     places: np.ndarray | None = None
     word: Word = "annotation"
-    label_files: dict[str, str] | None = None
+    label_files: Mapping[str, str] = field(default_factory=dict)
+    strays: Mapping[int, str] = field(default_factory=dict)
 
     def owners(self) -> np.ndarray:
         """(T,) the place in `images` of the image that each box is of: the first with its id; -1 where there is none."""
@@ -132,7 +134,7 @@ class Annotations:
         if self.places is None:
             of = f"image {self.boxes.image_ids[row]}" if image is None else f"'{image}'"
             return f"annotation {self.boxes.ids[row]} of {of}"
-        return f"'{(self.label_files or {}).get(image or '', '')}': {self.word} {self.places[row]}"
+        return f"'{self.label_files.get(image or '', '')}': {self.word} {self.places[row]}"
 
 
 class Reading(NamedTuple):

@@ -33,8 +33,9 @@ def read_splits(manifest: Manifest) -> dict[str, tuple[Reading, ...]]:
               for split, parts in manifest.splits.items()}
     if not manifest.classes:
         return splits
-    _refuse_unknown(manifest.classes, {clean_name(category.name) for parts in splits.values() for reading in parts
-                                       for category in reading.annotations.categories})
+    declared = [name for parts in manifest.splits.values() for part in parts for name in part.class_names.values()]
+    found = [category.name for parts in splits.values() for reading in parts for category in reading.annotations.categories]
+    _refuse_unknown(manifest.classes, {clean_name(name) for name in declared + found})
     return {split: tuple(reading._replace(annotations=only_classes(reading.annotations, manifest.classes))
                          for reading in parts) for split, parts in splits.items()}
 
@@ -61,8 +62,10 @@ def only_classes(annotations: Annotations, names: Sequence[str]) -> Annotations:
     is_other = np.isin(boxes.category_ids, list(others))
     ids = annotations.images.ids
     dropped = np.isin(ids, boxes.image_ids[is_other]) & ~np.isin(ids, boxes.image_ids[~is_other])
+    new_row = np.cumsum(~is_other) - 1
     return replace(annotations, images=annotations.images.take(np.flatnonzero(~dropped)), categories=categories,
-                   boxes=boxes.take(~is_other), places=None if annotations.places is None else annotations.places[~is_other])
+                   boxes=boxes.take(~is_other), places=None if annotations.places is None else annotations.places[~is_other],
+                   strays={int(new_row[row]): name for row, name in annotations.strays.items()})
 
 
 def _refuse_unknown(wanted: Sequence[str], known: set[str]) -> None:

@@ -1,6 +1,7 @@
 """PASCAL VOC's labels: an XML file for each image, with the names and corners of its objects."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,7 +65,9 @@ def read_voc(manifest: Manifest, part: Part, split: str) -> Reading:
     rows = np.fromiter(_rows(labels, number_of, first), ROW)
     images = Images(np.arange(1, len(names) + 1), tuple(names), _sizes(manifest.path(""), names, labels))
     info = {"voc_pixels_from": str(first)}
-    return Reading(join_rows(images, rows, categories, "object", part.pairs, info), tuple(faults))
+    objects = (row for file in labels for row in file.rows)
+    strays = {at: row.name for at, row in enumerate(objects) if row.name not in number_of}
+    return Reading(replace(join_rows(images, rows, categories, "object", part.pairs, info), strays=strays), tuple(faults))
 
 
 def parse_voc(data: bytes, where: str) -> VocLabels:

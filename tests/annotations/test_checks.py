@@ -1,6 +1,7 @@
 """Each kind of fault in annotations is found, once and by name; sound annotations have none."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from rows import Rows, flat
@@ -48,6 +49,12 @@ def test_a_faulty_box_is_named_with_its_image_and_its_value(box: Box, kind: str,
     assert fault[:3] == (kind, ("train", 0), f"train: {text}")
     assert fault.image == ("" if kind == "unknown_image" else "a.jpg")
     assert repr(fault.xywh) == repr(box[3:7])
+
+
+def test_a_class_that_has_no_number_is_called_by_its_name_with_the_nearest_one() -> None:
+    stray = replace(flat(SOUND._replace(boxes=(BOX._replace(category_id=-1),))), strays={0: "dgo"})
+    assert [fault.text for fault in check_annotations(stray, "train")] == [
+        f"train: {OF_A}: its class 'dgo' is not among dog; did you mean 'dog'?"]
 
 
 def test_a_box_one_pixel_over_the_edge_is_no_fault() -> None:

@@ -1,5 +1,5 @@
-"""On PYTHONPATH, this pauses the trainer when its fifth checkpoint is written: a test that stops it there needs no luck, however
-fast or busy the machine is."""
+"""On PYTHONPATH, this pauses the trainer when its fifth checkpoint is written: a test that stops it there needs no luck,
+however fast or busy the machine is."""
 
 import os
 import signal

@@ -3,7 +3,7 @@
 import os
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -93,7 +93,7 @@ def run_stage(folder: Path, kill_at: str | None = None, largest_file: int | None
 
 def start_stage(folder: Path, kill_at: str | None = None, largest_file: int | None = None) -> BaseProcess:
     """Start it: a fork of this process, which has imported torch already: that saves most of its time."""
-    process = get_context("fork").Process(target=_stage, args=(folder, kill_at, largest_file))
+    process = get_context("fork").Process(target=in_stage, args=(folder, train.main, kill_at, largest_file))
     process.start()
     return process
 
@@ -105,7 +105,8 @@ def ended(process: BaseProcess, folder: Path) -> Ended:
     return Ended(process.exitcode, *((folder / name).read_text() for name in ("stdout", "stderr")))
 
 
-def _stage(folder: Path, kill_at: str | None, largest_file: int | None) -> None:
+def in_stage(folder: Path, stage: Callable[[], str], kill_at: str | None = None, largest_file: int | None = None) -> None:
+    """Turn this process into one that runs a stage."""
     os.setsid()
     os.chdir(folder)
     if largest_file is not None:
@@ -116,7 +117,7 @@ def _stage(folder: Path, kill_at: str | None, largest_file: int | None) -> None:
         setattr(sys, name, open(number, "w", buffering=1, closefd=False))  # noqa: SIM115
     if kill_at is not None:
         arm(kill_at)
-    runner.run(train.main)
+    runner.run(stage)
 
 
 def final_weights(folder: Path) -> dict[str, torch.Tensor]:

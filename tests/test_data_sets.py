@@ -1,0 +1,66 @@
+"""Real data sets in every format go through every stage, to a finite AP and an exported model."""
+
+import json
+import math
+import sys
+import zipfile
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from project import ROOT
+from tiny_run import TINY, Ended, ended, in_stage
+
+from stages import download, evaluate, export, fix_annotations, train, validate
+
+STAGES = (download.download_data, validate.validate_data, fix_annotations.fix, train.main, evaluate.main, export.main)
+SETS: dict[str, tuple[list[str], tuple[int, int], int]] = {  # paths; training and validation images; classes
+    "voc": (["voc-bccd.zip"], (205, 87), 3),
+    "yolo": (["yolo-coco36"], (24, 12), 80),
+    "open_images": (["open-images-mini"], (10, 4), 7),
+    "coco": (["coco"], (80, 80), 80),
+    "voc and yolo": (["voc-bccd.zip", "yolo-coco36"], (229, 99), 83),
+}
+
+
+@pytest.fixture(scope="session")
+def data_sets(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Where each of them lies; COCO's zips are unpacked."""
+    folder = tmp_path_factory.mktemp("sets")
+    for archive in ("zips/train2017.zip", "zips/val2017.zip", "annotations/annotations_trainval2017.zip"):
+        with zipfile.ZipFile(shared_data / "coco-mirror" / archive) as content:
+            content.extractall(folder / "coco")
+    return {name: folder / name if name == "coco" else shared_data / name for paths, _, _ in SETS.values() for name in paths}
+
+
+def run_all(folder: Path, **data: Any) -> Ended:
+    """All stages one after the other, in one process."""
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for group, values in TINY.items():
+        tree[group].update(values)
+    tree["train"] |= {"epochs": 1, "batch_size": 8, "ap_every_epochs": 0}
+    tree["data"] |= {"source": "local", "max_bad_fraction": 0.05} | data
+    (folder / "params.yaml").write_text(yaml.safe_dump(tree))
+    process = get_context("fork").Process(target=in_stage, args=(folder, _every_stage))
+    process.start()
+    return ended(process, folder)
+
+
+def _every_stage() -> str:
+    sys.argv = ["stages"]
+    return "\n".join(stage() for stage in STAGES)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_real_set_is_trained_on_measured_and_exported(data_sets: dict[str, Path], tmp_path: Path, name: str) -> None:
+    paths, counts, classes = SETS[name]
+    done = run_all(tmp_path, paths=[str(data_sets[path]) for path in paths])
+    assert done.returncode == 0, done.stdout + done.stderr
+    fixed = {split: json.loads((tmp_path / "data" / "fixed" / f"{split}.json").read_bytes()) for split in ("train", "val")}
+    assert tuple(len(fixed[split]["images"]) for split in ("train", "val")) == counts
+    assert len(fixed["train"]["categories"]) == classes
+    assert math.isfinite(json.loads((tmp_path / "reports" / "eval.json").read_bytes())["AP"])
+    assert (tmp_path / "models" / "ssd.onnx").stat().st_size > 0
+    assert "<svg" in (tmp_path / "reports" / "validation.html").read_text()
