@@ -11,9 +11,9 @@ def a_split(*names: str) -> Annotations:
 
 
 def a_manifest(**contents: str) -> Manifest:
-    """One whose files have the given hashes; a content of "" is an empty file."""
+    """One whose files have the given contents; "" is an empty file."""
     return Manifest(source="local", root="", splits={}, files={
-        name: (len(content), content) for name, content in contents.items()})
+        name: (len(content), f"hash of {content}") for name, content in contents.items()})
 
 
 def test_the_same_bytes_under_two_names_of_a_split_are_one_fault() -> None:

@@ -178,7 +178,8 @@ def test_a_tiff_is_read_as_turned_and_the_hint_says_so(tmp_path: Path, quarters:
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0II*\0\x08\0\0\0\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08"])
 def test_broken_exif_data_leave_a_picture_sound(tmp_path: Path, quarters: np.ndarray, exif: bytes) -> None:
-    assert kinds(photo(tmp_path, encode(Pillow.fromarray(quarters), "JPEG", exif=exif))) == []
+    for kind in ("JPEG", "PNG", "WEBP"):
+        assert kinds(photo(tmp_path, encode(Pillow.fromarray(quarters), kind, exif=exif), f"a.{kind.lower()}")) == []
 
 
 @pytest.mark.parametrize(("kind", "options"), [
@@ -196,6 +197,17 @@ def test_a_picture_cut_anywhere_is_found_or_has_lost_no_pixel(
 @pytest.mark.parametrize("share", [0.0001, 0.01, 0.3, 0.9, 0.999])
 def test_a_truncated_photo_is_found_at_every_length(tmp_path: Path, photo_bytes: bytes, share: float) -> None:
     assert kinds(photo(tmp_path, photo_bytes[:max(4, int(len(photo_bytes) * share))])) == ["truncated"]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF"])
+def test_half_a_picture_is_called_truncated(tmp_path: Path, picture: Pillow.Image, kind: str) -> None:
+    data = encode(picture, kind)
+    assert kinds(photo(tmp_path, data[:len(data) // 2], f"a.{kind.lower()}")) == ["truncated"]
+
+
+def test_missing_bytes_are_found_by_pillow_whatever_opencv_makes_of_them(tmp_path: Path, photo_bytes: bytes) -> None:
+    fault, = check_photo(photo(tmp_path, photo_bytes[:len(photo_bytes) // 2]))
+    assert "cut short or damaged: " in fault.text
 
 
 @pytest.mark.parametrize("lost", [1, 2, 3, 10, 100])

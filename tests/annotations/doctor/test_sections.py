@@ -57,6 +57,7 @@ def on_one_image(*sides: tuple[float, float], width: int = 100, height: int = 10
     ({"warnings": 1}, "Fit to train on: nothing is bad, with 1 warning to look at."),
     ({"bad_images": 1, "bad_boxes": 2, "warnings": 3},
      "Fit to train on, once `fix_annotations` has mended or left out 1 bad image and 2 bad boxes, with 3 warnings to look at."),
+    ({"bad_images": 12}, "Fit to train on, once `fix_annotations` has mended or left out 12 bad images."),
     ({"bad_images": 13}, "Stopped: 13 of 1,200 images are bad (1.1 %); `data.max_bad_fraction` allows 1.0 %. "
                          "Mend them, or raise it to go on without them."),
     ({"bad_boxes": 51}, "Stopped: 51 of 5,000 boxes are bad (1.0 %); `data.max_bad_fraction` allows 1.0 %. "
@@ -128,9 +129,10 @@ def test_copies_are_shown_side_by_side_leaks_first(ill: Patient) -> None:
 
 
 def test_classes_are_listed_by_number_with_their_shares_and_rare_ones_marked() -> None:
-    section = classes_section(counts(cat=30, dog=60, owl=FEW - 1, elk=0, bee=1), {})
+    section = classes_section(counts(cat=20, dog=60, owl=FEW - 1, elk=0, bee=1, ape=FEW), {})
     assert only(section, Table).rows == [
-        ("dog", "", "60.0 %", "60", "30"), ("cat", "", "30.0 %", "30", "15"), ("owl", "few", "9.0 %", "9", "5"),
+        ("dog", "", "60.0 %", "60", "30"), ("cat", "", "20.0 %", "20", "10"), ("ape", "", "10.0 %", "10", "5"),
+        ("owl", "few", "9.0 %", "9", "5"),
         ("bee", "few", "1.0 %", "1", "1"), ("elk", "none", "0.0 %", "0", "0")]
     assert "1 class without a box in train" in words(section)
     assert "2 classes with fewer than 10 boxes in train" in words(section)
