@@ -7,7 +7,7 @@ import numpy as np
 
 from ssd_lib.errors import InputError
 
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # its warnings name no file; errors of ours do
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its warnings name no file; errors of ours do
 cv2.setNumThreads(0)  # parallelism is by process; OpenCV's own threads would fight for the same cores
 READ_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 LIST_THEM = "Of a data set, `dvc repro --force --single-item validate` lists every such file"
@@ -36,7 +36,7 @@ def decode_image(data: bytes) -> np.ndarray | None:
     """Decode the bytes of an image file; of an animation, the first picture.
 
     Boxes refer to the pixels as they are stored, so an EXIF rotation is not applied (COCO's annotations are made so).
-    A JPEG that is cut short is decoded with a grey rest: only `validate` finds that.
+    A JPEG that is cut short is refused or, by older versions of OpenCV, decoded with a grey rest: `validate` finds it anyway.
 
     Returns:
         (H, W, 3) uint8, RGB; grayscale becomes three equal channels, 16 bits become 8, transparency is dropped.

@@ -13,20 +13,22 @@ from ssd_lib.annotations.doctor.markdown import markdown_page
 from ssd_lib.annotations.doctor.page import html_page
 from ssd_lib.annotations.doctor.sample import sample_section
 from ssd_lib.annotations.doctor.shapes import counts_section, images_section, ratios_section, sides_section
-from ssd_lib.annotations.doctor.statistics import count_classes, trainable
+from ssd_lib.annotations.doctor.statistics import count_classes, epoch_boxes, trainable
 from ssd_lib.annotations.doctor.verdict import verdict
 from ssd_lib.annotations.faults import Fault
 from ssd_lib.annotations.form import Annotations
+from ssd_lib.balance import Mode
 from ssd_lib.files import write_text
 from ssd_lib.manifest import Manifest
 from ssd_lib.params import DataParams
 
 TITLE = "What validate found"
 NAME = "validation"
+BALANCES: tuple[Mode, ...] = ("downsample", "repeat")  # beside "none", which shows each image once
 
 
 def write_doctor(folder: Path, manifest: Manifest, splits: Mapping[str, Annotations], faults: Sequence[Fault],
-                 report: Mapping[str, Any], data: DataParams, balance: Mapping[str, np.ndarray] | None = None) -> None:
+                 report: Mapping[str, Any], data: DataParams) -> None:
     """Write validation.md and validation.html; the same input gives the same bytes.
 
     Args:
@@ -36,23 +38,26 @@ def write_doctor(folder: Path, manifest: Manifest, splits: Mapping[str, Annotati
         faults: all that were found in them.
         report: of `validate`.
         data: the group `data`.
-        balance: by mode of `data.balance`: (K,) boxes of each class that an epoch shows, in the order of
-            `count_classes(...).names`.
 
     Raises:
         StateError: the disk is full, or the folder cannot be written.
     """
-    sections = _sections(manifest, splits, faults, report, data, balance or {})
+    sections = _sections(manifest, splits, faults, report, data)
     write_text(folder / f"{NAME}.md", markdown_page(TITLE, sections))
     write_text(folder / f"{NAME}.html", html_page(TITLE, sections))
 
 
 def _sections(manifest: Manifest, splits: Mapping[str, Annotations], faults: Sequence[Fault], report: Mapping[str, Any],
-              data: DataParams, balance: Mapping[str, np.ndarray]) -> list[Section]:
+              data: DataParams) -> list[Section]:
     left_out = set(report["unreadable"])
-    seen = {split: trainable(splits[split], left_out) for split in ("train", "val") if split in splits}
+    seen = {split: trainable(annotations, left_out) for split, annotations in splits.items() if split != "test"}
+    if not seen:
+        return [verdict(report, data), faults_section(manifest, splits, faults)]
     first = next(iter(seen))
+    classes = count_classes(seen)
+    balance: dict[str, np.ndarray] = {
+        mode: epoch_boxes(seen[first], classes.names, mode, data.balance_threshold) for mode in BALANCES}
     return [verdict(report, data), faults_section(manifest, splits, faults), copies_section(manifest, splits),
-            classes_section(count_classes(seen), balance), counts_section(seen), sides_section(seen), ratios_section(seen),
+            classes_section(classes, balance), counts_section(seen), sides_section(seen), ratios_section(seen),
             images_section(seen),
             sample_section(manifest, first, seen[first], {fault.image for fault in faults} | left_out)]

@@ -4,11 +4,13 @@ All but `trainable` take what it gives: annotations without faults, whose images
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
-from ssd_lib.annotations.checks import clean_name
-from ssd_lib.annotations.form import Annotations
+from ssd_lib.annotations.form import Annotations, clean_name
+from ssd_lib.annotations.repair import fix
+from ssd_lib.balance import Mode, boxes_shown, show_factors
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +48,7 @@ class Sizes:
 
 
 def trainable(annotations: Annotations, left_out: Collection[str]) -> Annotations:
-    """The part of a split that training will learn from: no crowds, no box that fix_annotations removes, the others clipped.
+    """The part of a split that training will learn from: what `repair.fix` leaves of it, without crowds.
 
     Law: the ids of the images are 0..N-1 in their order, so that the image of a box needs no search.
 
@@ -54,16 +56,10 @@ def trainable(annotations: Annotations, left_out: Collection[str]) -> Annotation
         annotations: as they were read.
         left_out: names of images that cannot be used.
     """
-    images, boxes, owners = annotations.images, annotations.boxes, annotations.owners()
-    kept = np.array([name not in left_out for name in images.file_names], dtype=bool)
-    known = np.isin(boxes.category_ids, [category.id for category in annotations.categories if clean_name(category.name)])
-    rows = np.flatnonzero((owners >= 0) & known & ~boxes.is_crowd & np.isfinite(boxes.xywh).all(axis=1))
-    rows = rows[kept[owners[rows]]]
-    xywh = _clip(boxes.xywh[rows], images.sizes[owners[rows]])
-    full = (xywh[:, 2:] > 0).all(axis=1)
-    rows, place = rows[full], np.cumsum(kept) - 1
-    return replace(annotations, images=replace(images.take(np.flatnonzero(kept)), ids=np.arange(kept.sum())),
-                   boxes=replace(boxes.take(rows), xywh=xywh[full], image_ids=place[owners[rows]]), places=None)
+    fixed = fix(annotations, left_out, min_box_px=0)
+    objects = replace(fixed, boxes=fixed.boxes.take(~fixed.boxes.is_crowd))
+    return replace(objects, images=replace(fixed.images, ids=np.arange(len(fixed.images))),
+                   boxes=replace(objects.boxes, image_ids=objects.owners()))
 
 
 def count_classes(splits: Mapping[str, Annotations]) -> ClassCounts:
@@ -78,6 +74,19 @@ def count_classes(splits: Mapping[str, Annotations]) -> ClassCounts:
         pairs = pairs[np.diff(pairs, prepend=-1) > 0]
         images[split] = np.bincount(pairs % max(1, len(names)), minlength=len(names))
     return ClassCounts(names, boxes, images)
+
+
+def epoch_boxes(annotations: Annotations, names: Sequence[str], mode: Mode, threshold: float | Literal["auto"]) -> np.ndarray:
+    """(K,) how many boxes of each class an epoch shows, on average.
+
+    Args:
+        annotations: to train on.
+        names: K classes, with all of the annotations among them.
+        mode, threshold: `data.balance` and `data.balance_threshold`.
+    """
+    owners, classes = annotations.boxes.image_ids, _class_of_each_box(annotations, names)
+    factors = show_factors(owners, classes, len(annotations.images), mode, threshold)
+    return boxes_shown(owners, classes + 1, factors, len(names))
 
 
 def boxes_per_image(annotations: Annotations) -> np.ndarray:
@@ -121,11 +130,3 @@ def _class_of_each_box(annotations: Annotations, names: Sequence[str]) -> np.nda
                 if clean_name(category.name)}
     numbers, inverse = np.unique(annotations.boxes.category_ids, return_inverse=True)
     return np.array([place_of[number] for number in numbers.tolist()], dtype=np.int64)[inverse]
-
-
-def _clip(xywh: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """The part of each box that lies in its image; a side is not positive where nothing does."""
-    with np.errstate(over="ignore"):  # a huge side ends at the image's edge anyway
-        ends = np.minimum(xywh[:, :2] + xywh[:, 2:], sizes)
-    starts = np.maximum(xywh[:, :2], 0)
-    return np.concatenate([starts, ends - starts], axis=1)
