@@ -64,6 +64,8 @@ def _places(names: frozenset[str], forms: list[Format]) -> dict[Format, dict[str
 
 def _folders_at(depth: int, names: frozenset[str]) -> dict[str, frozenset[str]]:
     """Every folder so many levels down, with the names below it."""
+    if not depth:
+        return {"": names}
     inside: dict[str, set[str]] = {}
     for name in names:
         *folders, rest = name.split("/", depth)

@@ -9,7 +9,7 @@ from ssd_lib.errors import InputError
 from ssd_lib.manifest import Part
 from ssd_lib.params import DataParams
 from ssd_lib.sources.layouts.found import Found
-from ssd_lib.sources.layouts.names import folders_of, join, shown, suffix
+from ssd_lib.sources.layouts.names import folders_of, join, shown
 from ssd_lib.sources.layouts.splits import SPLIT_WORDS, matching, spelled
 from ssd_lib.sources.layouts.texts import read_bytes
 
@@ -31,7 +31,7 @@ class _Document(msgspec.Struct):
 
 def fits(names: frozenset[str]) -> bool:
     """Is there an annotation file, going by its name?"""
-    documents = [name for name in names if suffix(name) == ".json"]
+    documents = [name for name in names if name.lower().endswith(".json")]
     return any(matching(documents, split, (*ANNOTATION_PLACES, *OTHER_PLACES)) for split in SPLIT_WORDS)
 
 
@@ -61,7 +61,7 @@ def find(root: Path, names: frozenset[str], data: DataParams) -> Found:
 
 
 def _find_annotations(root: Path, names: frozenset[str], split: str) -> str:
-    found = matching((name for name in names if suffix(name) == ".json"), split, ANNOTATION_PLACES)
+    found = matching((name for name in names if name.lower().endswith(".json")), split, ANNOTATION_PLACES)
     if len(found) == 1:
         return found[0]
     if found:

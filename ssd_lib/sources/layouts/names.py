@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ssd_lib.errors import InputError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # how Python shows bytes of a name that are not Unicode
 SHOWN = 20  # names that a message shows
 
@@ -59,12 +59,7 @@ def is_left_out(name: str) -> bool:
 
 def is_image(name: str) -> bool:
     """Does the name end as image files do, in any case?"""
-    return suffix(name) in IMAGE_SUFFIXES
-
-
-def suffix(name: str) -> str:
-    """The end of a name from its last dot, in small letters: ".jpg"; "" where there is none."""
-    return name[len(stem(name)):].lower()
+    return name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def stem(name: str) -> str:

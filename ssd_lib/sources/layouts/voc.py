@@ -8,7 +8,7 @@ from ssd_lib.errors import InputError
 from ssd_lib.manifest import Part
 from ssd_lib.params import DataParams
 from ssd_lib.sources.layouts.found import Found
-from ssd_lib.sources.layouts.names import SHOWN, folders_of, is_image, join, stem, suffix
+from ssd_lib.sources.layouts.names import SHOWN, is_image, join, stem
 from ssd_lib.sources.layouts.splits import require_images, split_names, split_of
 from ssd_lib.sources.layouts.texts import check_class_names, read_lines
 
@@ -22,11 +22,11 @@ CLASS_FILES = ("labels.txt", "labelmap.txt")
 
 def fits(names: frozenset[str]) -> bool:
     """Are there XML files where those of VOC lie, going by their names?"""
-    xmls = [name for name in names if suffix(name) == ".xml" and (_has_home(name) or name.count("/") <= 1)]
-    if not all(_has_home(name) for name in xmls):
-        photos = {stem(name) for name in names if is_image(name)}
-        return any(_has_home(name) or stem(name) in photos for name in xmls)
-    return bool(xmls)
+    xmls = [name for name in names if name.lower().endswith(".xml") and (_has_home(name) or name.count("/") <= 1)]
+    if any(map(_has_home, xmls)):
+        return True
+    photos = {stem(name) for name in names if is_image(name)} if xmls else set()
+    return any(stem(name) in photos for name in xmls)
 
 
 def find(root: Path, names: frozenset[str], data: DataParams) -> Found:
@@ -44,9 +44,10 @@ def find(root: Path, names: frozenset[str], data: DataParams) -> Found:
     Raises:
         InputError: a list names what is not there, two images have one name, or a split has no images.
     """
-    pairs = _pairs(root, names)
+    photos = _keyed(name for name in names if is_image(name))
+    pairs = _pairs(root, photos, _keyed(name for name in names if name.lower().endswith(".xml")))
     lists = _list_files(names)
-    train, val = _by_lists(root, names, lists, pairs) if lists else _by_folders(root, pairs)
+    train, val = _by_lists(root, lists, photos.keys(), pairs) if lists else _by_folders(root, pairs)
     if val is None:
         train, val = split_names(train, data.val_fraction)
     splits: dict[str, tuple[Part, ...]] = {}
@@ -78,17 +79,31 @@ def name_classes(root: Path, names: frozenset[str], folder: str, found: Found) -
     return Found(splits, found.others | {place})
 
 
-def _pairs(root: Path, names: frozenset[str]) -> dict[str, tuple[str, str]]:
-    """Image and XML file by what both are called: "a" for JPEGImages/a.jpg and Annotations/a.xml."""
-    xmls = [name for name in names if suffix(name) == ".xml"]
-    keys = {_key(name) for name in xmls}
-    photos = _by_key(root, (name for name in names if is_image(name) and _key(name) in keys))
-    if not photos:
-        raise InputError(f"{root}: none of {len(xmls)} XML files has an image (such as {min(xmls)!r}); an image has the same "
-                         "name, in JPEGImages/, in images/ or beside it. Put the images there.")
-    texts = _by_key(root, (name for name in xmls if _has_home(name) or _key(name) in photos))
-    home = next((folder for folder in sorted(folders_of(photos.values())) if folder.lower() in PHOTO_FOLDERS), "JPEGImages")
-    return {key: (photos.get(key) or _expected(text, home), text) for key, text in texts.items()}
+def _keyed(names: Iterable[str]) -> dict[str, list[str]]:
+    """Names by what an image and its XML file have in common: "a" for JPEGImages/a.jpg and Annotations/a.xml."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(_key(name), []).append(name)
+    return found
+
+
+def _pairs(root: Path, photos: Mapping[str, list[str]], texts: Mapping[str, list[str]]) -> dict[str, tuple[str, str]]:
+    """Image and XML file by what they have in common; an image that is not there is called what it ought to be."""
+    images = {key: _only(root, photos[key]) for key in texts if key in photos}
+    if not images:
+        raise InputError(f"{root}: none of {len(texts)} XML files has an image (such as {min(min(texts.values()))!r}); it "
+                         "has the same name, in JPEGImages/, in images/ or beside it. Put the images there.")
+    homes = {name.partition("/")[0] for name in images.values()}
+    home = min((folder for folder in homes if folder.lower() in PHOTO_FOLDERS), default="JPEGImages")
+    return {key: (images.get(key) or _expected(files[0], home), _only(root, files)) for key, files in texts.items()
+            if key in images or any(map(_has_home, files))}
+
+
+def _only(root: Path, files: list[str]) -> str:
+    if len(files) > 1:
+        raise InputError(f"{root}: {' and '.join(repr(name) for name in sorted(files))} have the same name but for suffix and "
+                         "folder; which of them is meant cannot be told. Remove or rename one.")
+    return files[0]
 
 
 def _has_home(name: str) -> bool:
@@ -98,22 +113,12 @@ def _has_home(name: str) -> bool:
 
 
 def _key(name: str) -> str:
-    """What an image and its XML file have in common: the name without suffix and without the folder of its kind."""
+    """A name without suffix, and without the folder of its kind."""
     parts = stem(name).split("/")
     at = 1 if len(parts) > 2 and split_of(parts[0]) else 0
     if len(parts) > at + 1 and parts[at].lower() in (XML_FOLDER, *PHOTO_FOLDERS):
         del parts[at]
     return "/".join(parts)
-
-
-def _by_key(root: Path, names: Iterable[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name in sorted(names):
-        other = found.setdefault(_key(name), name)
-        if other != name:
-            raise InputError(f"{root}: {other!r} and {name!r} have the same name but for suffix and folder; which of them is "
-                             "meant cannot be told. Remove or rename one.")
-    return found
 
 
 def _expected(xml: str, home: str) -> str:
@@ -131,11 +136,11 @@ def _list_files(names: frozenset[str]) -> dict[str, str]:
     return {}
 
 
-def _by_lists(root: Path, names: frozenset[str], lists: dict[str, str],
+def _by_lists(root: Path, lists: Mapping[str, str], photos: Set[str],
               pairs: Mapping[str, tuple[str, str]]) -> tuple[list[str], list[str] | None]:
     """What the images of train and val are called by in `pairs`; None for val if no list says so."""
-    photos = {_key(name) for name in names if is_image(name)}
-    rows = {word: _listed(root / lists[word], photos | pairs.keys()) for word in (*TRAIN_LISTS, *VAL_LISTS) if word in lists}
+    known = photos | pairs.keys()
+    rows = {word: _listed(root / lists[word], known) for word in (*TRAIN_LISTS, *VAL_LISTS) if word in lists}
     train = next((word for word in TRAIN_LISTS if rows.get(word)), None)
     val = next((word for word in VAL_LISTS if rows.get(word)), None)
     if train is None:
@@ -167,7 +172,7 @@ def _spellings(row: str, known: Set[str]) -> list[str]:
     tails = ["/".join(parts), *("/".join(parts[at + 1:]) for at in homes[-1:])]
     if ":" in parts[0] or not parts[0] or ".." in parts:
         tails.append(parts[-1])
-    bare = (stem(tail) for tail in tails if is_image(tail) or suffix(tail) == ".xml")
+    bare = (stem(tail) for tail in tails if is_image(tail) or tail.lower().endswith(".xml"))
     return [tail for tail in (*tails, *bare) if tail in known]
 
 

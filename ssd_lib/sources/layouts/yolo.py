@@ -7,7 +7,7 @@ from ssd_lib.errors import InputError
 from ssd_lib.manifest import Part
 from ssd_lib.params import DataParams
 from ssd_lib.sources.layouts.found import Found
-from ssd_lib.sources.layouts.names import below, folders_of, is_image, shown, stem, suffix
+from ssd_lib.sources.layouts.names import below, folders_of, is_image, shown, stem
 from ssd_lib.sources.layouts.splits import matching, require_images, split_names, split_of
 from ssd_lib.sources.layouts.texts import check_class_names, read_bytes, read_lines
 from ssd_lib.sources.layouts.yolo_yaml import USUAL, Config, places, read_config
@@ -103,7 +103,7 @@ def _told(root: Path, names: frozenset[str], folders: set[str], config: Config, 
     images: dict[str, None] = {}
     for entry in config.entries[split]:
         place = next((place for place in places(entry, config.base)
-                      if place in folders or (place in names and suffix(place) == ".txt")), None)
+                      if place in folders or (place in names and place.endswith(".txt"))), None)
         if place is None:
             raise InputError(f"{root / config.file}: {split} is {entry!r}, which is no folder with files and no .txt list "
                              f"below {root}; {shown(names)}. Correct it, or name the folder that holds all in data.paths.")

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import yaml
 
 from ssd_lib.errors import InputError
-from ssd_lib.sources.layouts.names import suffix
 from ssd_lib.sources.layouts.splits import SPLIT_WORDS
 from ssd_lib.sources.layouts.texts import check_class_names, read_bytes
 
@@ -42,7 +41,7 @@ def read_config(root: Path, names: Set[str]) -> Config | None:
     Raises:
         InputError: several could be it, or it is not YAML, or what it says is not allowed.
     """
-    candidates = sorted(name for name in names if "/" not in name and suffix(name) in (".yaml", ".yml"))
+    candidates = sorted(name for name in names if "/" not in name and name.endswith((".yaml", ".yml")))
     candidates = [name for name in candidates if name in USUAL] or candidates
     trees = {name: _load(root / name) for name in candidates}
     found = [name for name, tree in trees.items() if name in USUAL or "names" in tree]
