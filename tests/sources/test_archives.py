@@ -51,6 +51,13 @@ def test_only_what_is_wanted_is_written(tmp_path: Path) -> None:
     assert files_below(tmp_path / "out") == {"annotations/instances.json": b"{}"}
 
 
+def test_all_that_is_wanted_leaves_out_what_systems_add(tmp_path: Path) -> None:
+    added = {"__MACOSX/train2017/._a.jpg": b"1", "train2017/.DS_Store": b"2", ".git/config": b"3"}
+    rows = unpack(make(tmp_path / "a.zip", FILES | added), tmp_path / "out", None, tqdm(disable=True), threading.Event())
+    assert set(rows) == set(FILES)
+    assert files_below(tmp_path / "out") == FILES
+
+
 def test_a_wanted_member_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a\.zip: holds no 'val2017'"):
         run(make(tmp_path / "a.zip"), tmp_path / "out", ("val2017",))
