@@ -211,9 +211,9 @@ def test_two_yaml_files_with_names_are_both_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("tree", "fault"), [
     ({"names": ["cat", "cat"]}, r"names: classes 0 and 1 are both called 'cat'"),
-    ({"names": ["cat", 1]}, r"names: the name of class 1 is a int, not text; .*quotes"),
-    ({"names": ["cat", True]}, r"names: the name of class 1 is a bool, not text"),
-    ({"names": ["cat", None]}, r"the name of class 1 is a NoneType"),
+    ({"names": ["cat", 1]}, r"names: the name of class 1 is of type int, not text; .*quotes"),
+    ({"names": ["cat", True]}, r"names: the name of class 1 is of type bool, not text"),
+    ({"names": ["cat", None]}, r"the name of class 1 is of type NoneType"),
     ({"names": ["cat", " "]}, r"the name of class 1 is empty"),
     ({"names": []}, r"names: no class names"), ({"names": None}, r"names: no class names"), ({"names": {}}, "no class names"),
     ({"names": "cat"}, r"names is 'cat'; it is a list"),
@@ -222,7 +222,7 @@ def test_two_yaml_files_with_names_are_both_named(tmp_path: Path) -> None:
     ({"names": {"a": "cat"}}, r"names has the keys 'a'"), ({"names": {0: "cat", True: "dog"}}, r"names has the keys"),
     ({"nc": 3}, r"nc is 3, but there are 2 names"), ({"nc": "two"}, r"nc is 'two', but"),
     ({"path": 7}, r"path is 7; it is the text of a folder"),
-    ({"train": 7}, r"train is 7; it is a folder, a list of folders, or a \.txt"), ({"train": [[]]}, r"train is a list; it"),
+    ({"train": 7}, r"train is 7; it is a folder, a list of folders, or a \.txt"), ({"train": [[]]}, r"train is of type list; it"),
     ({"train": None}, r"images for val but none for train"), ({"train": "images/train/a.jpg"}, r"which is no folder"),
 ])
 def test_a_fault_in_the_yaml_is_told(tmp_path: Path, tree: dict[str, object], fault: str) -> None:
@@ -239,10 +239,10 @@ def test_what_is_no_yaml_is_told(tmp_path: Path, text: str | bytes) -> None:
 
 
 @pytest.mark.parametrize(("text", "fault"), [
-    ("names: *a29", "the name of class 0 is a list"), ("names: {0: *a29}", "the name of class 0 is a list"),
-    ("names: [cat]\ntrain: *a29", "train is a list"), ("names: [cat]\npath: *a29", "path is a list"),
-    ("names: [cat]\nnc: *a29", "nc is a list"),
-    (f"names: [cat]\nnc: 0x{'f' * 5000}", "nc is a int")])
+    ("names: *a29", "the name of class 0 is of type list"), ("names: {0: *a29}", "the name of class 0 is of type list"),
+    ("names: [cat]\ntrain: *a29", "train is of type list"), ("names: [cat]\npath: *a29", "path is of type list"),
+    ("names: [cat]\nnc: *a29", "nc is of type list"),
+    (f"names: [cat]\nnc: 0x{'f' * 5000}", "nc is of type int")])
 @pytest.mark.timeout(20)
 def test_yaml_that_would_grow_without_end_is_told_in_short(tmp_path: Path, text: str, fault: str) -> None:
     with pytest.raises(InputError, match=fault) as caught:

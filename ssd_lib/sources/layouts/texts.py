@@ -57,7 +57,7 @@ def check_class_names(where: str, names: Sequence[object]) -> tuple[str, ...]:
     first: dict[str, int] = {}
     for number, name in enumerate(names):
         if not isinstance(name, str):
-            raise InputError(f"{where}: the name of class {number} is a {type(name).__name__}, not text; names are text. "
+            raise InputError(f"{where}: the name of class {number} is of type {type(name).__name__}, not text; names are text. "
                              "Put it into quotes.")
         if not name.strip():
             raise InputError(f"{where}: the name of class {number} is empty; every class needs one. Write it there.")

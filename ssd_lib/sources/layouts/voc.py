@@ -44,8 +44,9 @@ def find(root: Path, names: frozenset[str], data: DataParams) -> Found:
     Raises:
         InputError: a list names what is not there, two images have one name, or a split has no images.
     """
-    photos = _keyed(name for name in names if is_image(name))
-    pairs = _pairs(root, photos, _keyed(name for name in names if name.lower().endswith(".xml")))
+    ordered = sorted(names)
+    photos = _keyed(name for name in ordered if is_image(name))
+    pairs = _pairs(root, photos, _keyed(name for name in ordered if name.lower().endswith(".xml")))
     lists = _list_files(names)
     train, val = _by_lists(root, lists, photos.keys(), pairs) if lists else _by_folders(root, pairs)
     if val is None:
@@ -91,7 +92,7 @@ def _pairs(root: Path, photos: Mapping[str, list[str]], texts: Mapping[str, list
     """Image and XML file by what they have in common; an image that is not there is called what it ought to be."""
     images = {key: _only(root, photos[key]) for key in texts if key in photos}
     if not images:
-        raise InputError(f"{root}: none of {len(texts)} XML files has an image (such as {min(min(texts.values()))!r}); it "
+        raise InputError(f"{root}: none of {len(texts)} XML files has an image (such as {next(iter(texts.values()))[0]!r}); it "
                          "has the same name, in JPEGImages/, in images/ or beside it. Put the images there.")
     homes = {name.partition("/")[0] for name in images.values()}
     home = min((folder for folder in homes if folder.lower() in PHOTO_FOLDERS), default="JPEGImages")
@@ -101,7 +102,7 @@ def _pairs(root: Path, photos: Mapping[str, list[str]], texts: Mapping[str, list
 
 def _only(root: Path, files: list[str]) -> str:
     if len(files) > 1:
-        raise InputError(f"{root}: {' and '.join(repr(name) for name in sorted(files))} have the same name but for suffix and "
+        raise InputError(f"{root}: {' and '.join(map(repr, files))} have the same name but for suffix and "
                          "folder; which of them is meant cannot be told. Remove or rename one.")
     return files[0]
 

@@ -118,7 +118,7 @@ def _entries(path: Path, tree: dict[Any, Any], split: str) -> tuple[str, ...]:
 def _said(value: object) -> str:
     """A value for people; in short, for YAML makes endless ones out of a few lines."""
     is_short = isinstance(value, str | float) or (isinstance(value, int) and abs(value) < 10**12)
-    return reprlib.repr(value) if is_short else f"a {type(value).__name__}"
+    return reprlib.repr(value) if is_short else f"of type {type(value).__name__}"
 
 
 def _is_absolute(path: str) -> bool:
