@@ -222,7 +222,8 @@ def test_two_yaml_files_with_names_are_both_named(tmp_path: Path) -> None:
     ({"names": {"a": "cat"}}, r"names has the keys 'a'"), ({"names": {0: "cat", True: "dog"}}, r"names has the keys"),
     ({"nc": 3}, r"nc is 3, but there are 2 names"), ({"nc": "two"}, r"nc is 'two', but"),
     ({"path": 7}, r"path is 7; it is the text of a folder"),
-    ({"train": 7}, r"train is 7; it is a folder, a list of folders, or a \.txt"), ({"train": [[]]}, r"train is of type list; it"),
+    ({"train": 7}, r"train is 7; it is a folder, a list of folders, or a \.txt"),
+    ({"train": [[]]}, r"train is of type list; it"),
     ({"train": None}, r"images for val but none for train"), ({"train": "images/train/a.jpg"}, r"which is no folder"),
 ])
 def test_a_fault_in_the_yaml_is_told(tmp_path: Path, tree: dict[str, object], fault: str) -> None:
