@@ -11,6 +11,7 @@ from ssd_lib.params import Format
 
 MANIFEST_PATH = Path("data/manifest.json")
 FIXED_FOLDER = Path("data/fixed")  # what fix_annotations makes of it
+TEXT_SUFFIXES = (".json", ".csv", ".xml", ".txt", ".yaml", ".yml", ".names")  # of annotations, never of images
 HEAL = "`dvc repro --force --single-item download` fetches what is missing"
 
 
@@ -32,6 +33,8 @@ class Part(_Frozen):
         format: what the annotations are written in.
         images: the folder that the names in `annotations` are below (coco, open_images).
         annotations: the file with all boxes (coco, open_images).
+        only: the images of this part, by the names in `annotations`, where that file also has those of the other split (coco);
+            else none.
         pairs: the images and each one's own annotation file (voc, yolo); "" where it has none, and so no objects.
         class_names: how the annotations call a class -> its name, in the order of the classes (yolo: the number, open_images:
             the id such as /m/01g317; voc: the name itself). For voc it may be empty: all names that are found; for coco it is.
@@ -41,6 +44,7 @@ class Part(_Frozen):
     format: Format = "coco"
     images: str = ""
     annotations: str = ""
+    only: tuple[str, ...] = ()
     pairs: dict[str, str] = {}
     class_names: dict[str, str] = {}
     depictions: bool = True
@@ -74,7 +78,8 @@ class Manifest(_Frozen):
         found: dict[str, tuple[int, str]] = {}
         for part in self.splits[split]:
             prefix = f"{part.images}/" if part.images else ""
-            names = part.pairs or (name for name in self.files if name.startswith(prefix) and name != part.annotations)
+            names = part.pairs or (name for name in self.files
+                                   if name.startswith(prefix) and not name.lower().endswith(TEXT_SUFFIXES))
             found |= {name: self.files[name] for name in names if name in self.files}
         return found
 

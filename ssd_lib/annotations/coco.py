@@ -47,6 +47,8 @@ class _File(msgspec.Struct):
 def read_coco(manifest: Manifest, part: Part, split: str) -> Reading:
     """Read a part of a split, with each image under its name in the manifest; only "test" may lack boxes."""
     annotations = read_annotations(manifest.path(part.annotations), boxes=split != "test")
+    if part.only:
+        annotations = _only_images(annotations, frozenset(part.only))
     prefix = f"{part.images}/" if part.images else ""
     names = tuple(prefix + name for name in annotations.images.file_names)
     return Reading(replace(annotations, images=replace(annotations.images, file_names=names)))
@@ -115,6 +117,14 @@ def format_annotations(annotations: Annotations) -> Iterator[bytes]:
     categories = annotations.categories
     yield from _list("categories", len(categories), lambda rows: [category._asdict() for category in categories[rows]])
     yield b"}\n"
+
+
+def _only_images(annotations: Annotations, names: frozenset[str]) -> Annotations:
+    """The annotations of some images alone, and of those that no image is known of."""
+    images, boxes = annotations.images, annotations.boxes
+    kept = np.array([name in names for name in images.file_names], dtype=bool)
+    others = np.isin(boxes.image_ids, images.ids[~kept]) & ~np.isin(boxes.image_ids, images.ids[kept])
+    return replace(annotations, images=images.take(np.flatnonzero(kept)), boxes=boxes.take(~others))
 
 
 def _no_key_twice(data: bytes, file: _File) -> bool:

@@ -192,3 +192,14 @@ def test_the_same_words_in_other_places_are_no_keys() -> None:
     content = tree(licenses=[{"id": 1}], videos=[{"id": 2, "width": 3}], info={"id": "7", "area": "all"})
     content["annotations"][0] = box_row(attributes={"id": 5, "bbox": "none"})
     assert len(parse(content).boxes) == 1
+
+
+def test_a_part_has_the_boxes_of_its_own_images_alone_and_strays_are_nobody_s(tmp_path: Path) -> None:
+    images = [{"id": number, "file_name": f"{number}.jpg", "width": 9, "height": 9} for number in (1, 2)]
+    boxes = [box_row(id=number, image_id=number) for number in (1, 2, 3)]
+    (tmp_path / "a.json").write_text(json.dumps(tree(images=images, annotations=boxes)), encoding="utf-8")
+    part = Part(images="all", annotations="a.json", only=("2.jpg",))
+    manifest = Manifest(source="local", root=str(tmp_path), files={}, splits={"val": (part,)})
+    found = rows_of(read_coco(manifest, part, "val").annotations)
+    assert [image.file_name for image in found.images] == ["all/2.jpg"]
+    assert [box.id for box in found.boxes] == [2, 3]

@@ -87,7 +87,7 @@ def test_the_official_server_is_held_to_its_sizes(mirror: dict[str, bytes], raw:
 
 
 def test_a_killed_download_fetches_only_the_rest(mirror: dict[str, bytes], raw: Path, tmp_path: Path) -> None:
-    code = ("import sys; sys.path.insert(0, 'tests/sources'); from test_coco2017 import *; "
+    code = ("import sys; sys.path[:0] = ['tests/sources', 'tests']; from test_coco2017 import *; "
             "coco2017(data_params(sys.argv[1], 'train', 'val'), RUNTIME)")
     with serve(mirror, slow_bytes_per_s=4_000_000) as server:
         process = subprocess.Popen([sys.executable, "-c", code, server.url], cwd=ROOT, stderr=subprocess.DEVNULL)

@@ -93,17 +93,33 @@ def test_other_annotations_of_coco_do_not_confuse(tmp_path: Path) -> None:
 
 def test_nothing_for_val_says_what_was_looked_for_and_what_is_there(tmp_path: Path) -> None:
     put(tmp_path, "train.json", "", "a.jpg")
-    (tmp_path / "testing.json").touch()
+    put(tmp_path, "instances_train.json", "", "b.jpg")
+    put(tmp_path, "val.json", "", "c.jpg")
+    (tmp_path / "val.json").rename(tmp_path / "train_val.json")
+    (tmp_path / "train.json").unlink()
+    put(tmp_path, "instances_other.json", "", "b.jpg")
     with pytest.raises(InputError, match=r"no annotation files for val; one is needed\. Looked for") as caught:
         run(tmp_path)
     assert "instances_val|valid|validation*.json; " in str(caught.value)
-    assert "; there are a.jpg, testing.json, train.json. Move" in str(caught.value)
+    assert "; there are a.jpg, b.jpg, c.jpg, instances_other.json, instances_train.json, train_val.json." in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["annotations/instances_default.json", "_annotations.coco.json", "annotations.json"])
-def test_one_file_for_all_images_is_told_what_it_lacks(tmp_path: Path, name: str) -> None:
-    put(tmp_path, name, "images", "a.jpg", "b.jpg")
-    with pytest.raises(InputError, match=r"no annotation files for train; .*one file has all images, write those of val"):
+@pytest.mark.parametrize("name", ["annotations/instances_default.json", "_annotations.coco.json", "annotations.json",
+                                  "annotations/instances_train.json"])
+def test_of_one_file_for_all_images_a_part_becomes_val(tmp_path: Path, name: str) -> None:
+    files = [f"{number}.jpg" for number in range(40)]
+    put(tmp_path, name, "images", *files)
+    (train,), (val,) = (run(tmp_path).splits[split] for split in ("train", "val"))
+    assert train.annotations == val.annotations == name
+    assert sorted(train.only + val.only) == sorted(files)
+    assert 0 < len(val.only) < 15
+    put(tmp_path, name, "images", *files, "more.jpg")
+    assert set(val.only) <= set(run(tmp_path).splits["val"][0].only)
+
+
+def test_one_image_alone_is_not_enough(tmp_path: Path) -> None:
+    put(tmp_path, "annotations.json", "", "a.jpg")
+    with pytest.raises(InputError, match=r"annotations\.json: no images for val; train and val need at least one each"):
         run(tmp_path)
 
 

@@ -10,13 +10,13 @@ from ssd_lib.manifest import Part
 from ssd_lib.params import DataParams
 from ssd_lib.sources.layouts.found import Found
 from ssd_lib.sources.layouts.names import folders_of, join, shown
-from ssd_lib.sources.layouts.splits import SPLIT_WORDS, matching, spelled
+from ssd_lib.sources.layouts.splits import SPLIT_WORDS, matching, require_images, spelled, split_names
 from ssd_lib.sources.layouts.texts import read_bytes
 
 LOOKED_FOR = "annotations/instances_train*.json, train.json, train/_annotations.coco.json and the same for val"
 ANNOTATION_PLACES = ("annotations/instances_{split}*.json", "annotations/{split}*.json",
                      "{split}/_annotations.coco.json", "{split}.json", "instances_{split}*.json")
-OTHER_PLACES = ("annotations/*.json", "annotations.json", "instances*.json", "*.coco.json")  # of no split: refused with reasons
+OTHER_PLACES = ("annotations/*.json", "annotations.json", "instances*.json", "*.coco.json")  # of no split
 IMAGE_PLACES = ("{split}*", "images/{split}*", "images")  # and beside the annotation file, and the root
 SAMPLE = 20  # images of an annotation file that are looked for, to tell which folder they are in
 
@@ -38,37 +38,62 @@ def fits(names: frozenset[str]) -> bool:
 def find(root: Path, names: frozenset[str], data: DataParams) -> Found:
     """The annotation file and the image folder of train and of val; those of test are left.
 
-    Law: which file is what is never guessed: where two would fit, both are named.
+    Law: which file is what is never guessed: where two would fit, both are named. One file alone is that of both: the images of
+    val are drawn from it.
 
     Args:
         root: the folder that the names are below.
         names: all files in it.
-        data: not used; all finders are called alike.
+        data: `val_fraction`.
 
     Raises:
         InputError: no annotation file or image folder for train or val, or more than one; or not in COCO form.
     """
+    documents = [name for name in names if name.lower().endswith(".json")]
+    if alone := _only_document(documents):
+        return _divided(root, names, alone, data.val_fraction)
     splits: dict[str, tuple[Part, ...]] = {}
     listed: set[str] = set()
-    folders = folders_of(names)
     for split in ("train", "val"):
-        annotations = _find_annotations(root, names, split)
-        files = _listed_images(root / annotations)
-        images = _find_images(root, names, folders, split, annotations, files)
-        splits[split] = (Part(format="coco", images=images, annotations=annotations),)
-        listed |= {_place(images, file) for file in files}
+        part, files = _part(root, names, split, _find_annotations(root, names, documents, split))
+        splits[split] = (part,)
+        listed |= {_place(part.images, file) for file in files}
     return Found(splits, names & listed)
 
 
-def _find_annotations(root: Path, names: frozenset[str], split: str) -> str:
-    found = matching((name for name in names if name.lower().endswith(".json")), split, ANNOTATION_PLACES)
+def _only_document(documents: list[str]) -> str:
+    """The annotation file of a data set that has one alone, not counting those of test; else ""."""
+    test = set(matching(documents, "test", ANNOTATION_PLACES))
+    found = [name for name in matching(documents, "train", (*ANNOTATION_PLACES, *OTHER_PLACES)) if name not in test]
+    return found[0] if len(found) == 1 and not matching(documents, "val", ANNOTATION_PLACES) else ""
+
+
+def _divided(root: Path, names: frozenset[str], annotations: str, val_fraction: float) -> Found:
+    part, files = _part(root, names, "train", annotations)
+    sides = dict(zip(("train", "val"), split_names(set(files), val_fraction), strict=True))
+    for split, side in sides.items():
+        require_images(str(root / annotations), split, side)
+    splits: dict[str, tuple[Part, ...]] = {
+        split: (part.model_copy(update={"only": tuple(side)}),) for split, side in sides.items()}
+    return Found(splits, names & {_place(part.images, file) for file in files})
+
+
+def _part(root: Path, names: frozenset[str], split: str, annotations: str) -> tuple[Part, list[str]]:
+    """The part of an annotation file, and the images that it lists."""
+    files = _listed_images(root / annotations)
+    images = _find_images(root, names, folders_of(names), split, annotations, files)
+    return Part(format="coco", images=images, annotations=annotations), files
+
+
+def _find_annotations(root: Path, names: frozenset[str], documents: list[str], split: str) -> str:
+    found = matching(documents, split, ANNOTATION_PLACES)
     if len(found) == 1:
         return found[0]
     if found:
         raise InputError(f"{root}: {len(found)} annotation files for {split}; one is needed; found {', '.join(found)}. "
                          "Move or rename files until one is left.")
     raise InputError(f"{root}: no annotation files for {split}; one is needed. Looked for {spelled(split, ANNOTATION_PLACES)}; "
-                     f"{shown(names)}. Move or rename yours; where one file has all images, write those of val to another.")
+                     f"{shown(names)}. Move or rename yours.")
 
 
 def _find_images(root: Path, names: frozenset[str], folders: set[str], split: str, annotations: str, files: list[str]) -> str:
