@@ -11,6 +11,7 @@ from ssd_lib.params import Format
 
 MANIFEST_PATH = Path("data/manifest.json")
 FIXED_FOLDER = Path("data/fixed")  # what fix_annotations makes of it
+Place = tuple[str, int]  # of a part: its split, its number in it
 TEXT_SUFFIXES = (".json", ".csv", ".xml", ".txt", ".yaml", ".yml", ".names")  # of annotations, never of images
 HEAL = "`dvc repro --force --single-item download` fetches what is missing"
 
@@ -72,6 +73,11 @@ class Manifest(_Frozen):
     def path(self, name: str) -> Path:
         """Where the file called `name` lies on this machine."""
         return raw_folder() / self.root / name
+
+    def parts(self, form: Format) -> dict[Place, Part]:
+        """The parts that are written in a format, by their split and their number in it."""
+        return {(split, number): part for split, parts in self.splits.items() for number, part in enumerate(parts)
+                if part.format == form}
 
     def images(self, split: str) -> dict[str, tuple[int, str]]:
         """The rows of `files` that are images of `split`: those with an annotation file, or that lie in its image folder."""

@@ -14,7 +14,7 @@ from ssd_lib.annotations.coco_rows import parse_categories, parse_json, parse_ro
 from ssd_lib.annotations.form import Annotations, Boxes, Images, Reading
 from ssd_lib.errors import InputError
 from ssd_lib.files import atomic_write
-from ssd_lib.manifest import HEAL, Manifest, Part
+from ssd_lib.manifest import HEAL, Manifest, Part, Place
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors leave one
 ROWS_AT_ONCE = 10_000  # while writing
@@ -44,14 +44,12 @@ class _File(msgspec.Struct):
     licenses: msgspec.Raw = msgspec.Raw(b"null")
 
 
-def read_coco(manifest: Manifest, part: Part, split: str) -> Reading:
-    """Read a part of a split, with each image under its name in the manifest; only "test" may lack boxes."""
-    annotations = read_annotations(manifest.path(part.annotations), boxes=split != "test")
-    if part.only:
-        annotations = _only_images(annotations, frozenset(part.only))
-    prefix = f"{part.images}/" if part.images else ""
-    names = tuple(prefix + name for name in annotations.images.file_names)
-    return Reading(replace(annotations, images=replace(annotations.images, file_names=names)))
+def read_coco(manifest: Manifest) -> dict[Place, Reading]:
+    """The annotations of all parts of format coco, each image under its name in the manifest; only "test" may lack boxes."""
+    parts = manifest.parts("coco")
+    files = {part.annotations: split for (split, _), part in parts.items()}  # one may have the images of two splits
+    read = {name: read_annotations(manifest.path(name), boxes=split != "test") for name, split in files.items()}
+    return {place: Reading(_own_images(read[part.annotations], part)) for place, part in parts.items()}
 
 
 def read_annotations(path: Path, *, boxes: bool = True) -> Annotations:
@@ -117,6 +115,12 @@ def format_annotations(annotations: Annotations) -> Iterator[bytes]:
     categories = annotations.categories
     yield from _list("categories", len(categories), lambda rows: [category._asdict() for category in categories[rows]])
     yield b"}\n"
+
+
+def _own_images(annotations: Annotations, part: Part) -> Annotations:
+    own = _only_images(annotations, frozenset(part.only)) if part.only else annotations
+    prefix = f"{part.images}/" if part.images else ""
+    return replace(own, images=replace(own.images, file_names=tuple(prefix + name for name in own.images.file_names)))
 
 
 def _only_images(annotations: Annotations, names: frozenset[str]) -> Annotations:

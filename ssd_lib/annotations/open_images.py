@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
@@ -13,7 +13,7 @@ from ssd_lib.annotations.image_checks import SUFFIXES
 from ssd_lib.annotations.image_size import read_sizes
 from ssd_lib.annotations.label_files import ROW, join_rows, known_sizes, parse_number, rows_in_pixels
 from ssd_lib.errors import InputError
-from ssd_lib.manifest import Manifest, Part
+from ssd_lib.manifest import Manifest, Part, Place
 
 IMAGE_SUFFIXES = {suffix for suffixes in SUFFIXES.values() for suffix in suffixes}
 SIDES = ("XMin", "XMax", "YMin", "YMax")
@@ -34,8 +34,9 @@ class OpenImagesRow(NamedTuple):
     is_depiction: bool
 
 
-def read_open_images(manifest: Manifest, part: Part, split: str) -> Reading:
-    """The annotations of a part, images in the order of their names, objects in the order of the file; groups are crowds.
+def read_open_images(manifest: Manifest) -> dict[Place, Reading]:
+    """The annotations of all parts of format open_images, images in the order of their names, objects in that of the file;
+    groups are crowds.
 
     Law: an image belongs to the rows whose ImageID is its name without suffix; two such images get one id, so that `checks`
     names them. Rows of images that are not there are counted and passed over. The classes are those of `manifest.classes`,
@@ -43,27 +44,17 @@ def read_open_images(manifest: Manifest, part: Part, split: str) -> Reading:
     sorted, so train and val agree. Pixels are rounded as `rows_in_pixels` says. An image whose size cannot be read has size
     (0, 0) and no boxes: `image_checks` says why.
 
-    Args:
-        manifest: where the files lie.
-        part: one of its parts of format open_images.
-        split: not used; all readers are called alike.
-
     Raises:
         InputError: a file of any part is not as it must be; all images depend on it.
     """
-    names = _list_images(manifest, part)
-    place_of = _first_places(names)
-    known = _class_names(manifest)
-    rows, absent = _read_rows(manifest, part, place_of, known)
-    used = np.arange(len(known)) if manifest.classes else _used_classes(manifest, part, known, rows)
-    unknown = rows["category_id"] < 0
-    rows["category_id"] = np.where(unknown, -1, np.searchsorted(used, rows["category_id"]) + 1)
-    categories = tuple(Category(number, known[place], number) for number, place in enumerate(used.tolist(), 1))
-    folder = manifest.path("")
-    sizes = known_sizes(read_sizes(folder / name for name in names))
-    images = Images(np.array([place_of[_image_id(name)] + 1 for name in names], dtype=np.int64), tuple(names), sizes)
-    label_files, info = dict.fromkeys(names, part.annotations), {"rows_of_absent_images": str(absent)}
-    return Reading(join_rows(images, rows_in_pixels(rows, sizes), categories, "line", label_files, info))
+    parts = manifest.parts("open_images")
+    known = _class_names(manifest, parts.values())
+    names = {place: _list_images(manifest, part) for place, part in parts.items()}
+    found = {place: _read_rows(manifest, part, _first_places(names[place]), known) for place, part in parts.items()}
+    used = np.unique(np.concatenate([np.arange(len(known) if manifest.classes else 0), *(
+        np.unique(rows["category_id"]) for rows, _ in found.values())]))
+    used = used[used >= 0]
+    return {place: _join(manifest, part, names[place], *found[place], known, used) for place, part in parts.items()}
 
 
 def parse_open_images(file: IO[bytes], where: str, wanted: Container[str] | None = None) -> Iterator[OpenImagesRow | None]:
@@ -94,13 +85,30 @@ def parse_open_images(file: IO[bytes], where: str, wanted: Container[str] | None
                              f"{max(columns.values()) + 1}. Is the file cut short?") from error
 
 
-def _parts(manifest: Manifest) -> list[Part]:
-    return [part for parts in manifest.splits.values() for part in parts if part.format == "open_images"]
+def _join(manifest: Manifest, part: Part, names: list[str], rows: np.ndarray, absent: int, known: list[str],
+          used: np.ndarray) -> Reading:
+    """The annotations of one part.
+
+    Args:
+        manifest, part: which one.
+        names: of its images.
+        rows, absent: of `_read_rows`.
+        known: the names of all classes.
+        used: the places in it of those that are classes here.
+    """
+    place_of = _first_places(names)
+    rows["category_id"] = np.where(rows["category_id"] < 0, -1, np.searchsorted(used, rows["category_id"]) + 1)
+    categories = tuple(Category(number, known[place], number) for number, place in enumerate(used.tolist(), 1))
+    folder = manifest.path("")
+    sizes = known_sizes(read_sizes(folder / name for name in names))
+    images = Images(np.array([place_of[_image_id(name)] + 1 for name in names], dtype=np.int64), tuple(names), sizes)
+    label_files, info = dict.fromkeys(names, part.annotations), {"rows_of_absent_images": str(absent)}
+    return Reading(join_rows(images, rows_in_pixels(rows, sizes), categories, "line", label_files, info))
 
 
-def _class_names(manifest: Manifest) -> list[str]:
+def _class_names(manifest: Manifest, parts: Iterable[Part]) -> list[str]:
     """The names of all classes that there may be, sorted."""
-    names = {name for part in _parts(manifest) for name in part.class_names.values()}
+    names = {name for part in parts for name in part.class_names.values()}
     return sorted(names & set(manifest.classes) if manifest.classes else names)
 
 
@@ -140,14 +148,6 @@ def _read_rows(manifest: Manifest, part: Part, place_of: dict[str, int], known: 
                 yield place_of[row.image_id], place, box, row.is_group, row.line
 
     return np.fromiter(kept(), ROW), absent
-
-
-def _used_classes(manifest: Manifest, part: Part, known: list[str], rows: np.ndarray) -> np.ndarray:
-    """The places in `known` of the classes that any part has an object of, in order; `rows` are those of `part`."""
-    others = (_read_rows(manifest, other, _first_places(_list_images(manifest, other)), known)[0]
-              for other in _parts(manifest) if other != part)
-    used = np.unique(np.concatenate([np.unique(found["category_id"]) for found in (rows, *others)]))
-    return used[used >= 0]
 
 
 def _rows_of_file(path: Path, wanted: Container[str]) -> Iterator[OpenImagesRow | None]:

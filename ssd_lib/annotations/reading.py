@@ -12,10 +12,11 @@ from ssd_lib.annotations.open_images import read_open_images
 from ssd_lib.annotations.voc import read_voc
 from ssd_lib.annotations.yolo import read_yolo
 from ssd_lib.errors import InputError
-from ssd_lib.manifest import Manifest, Part
+from ssd_lib.manifest import Manifest, Place
 from ssd_lib.params import Format
 
-READERS: Mapping[Format, Callable[[Manifest, Part, str], Reading]] = {
+# Each reads all parts of its format at once: where labels have no numbers for classes, those of one part follow from all.
+READERS: Mapping[Format, Callable[[Manifest], dict[Place, Reading]]] = {
     "coco": read_coco,
     "voc": read_voc,
     "yolo": read_yolo,
@@ -29,8 +30,10 @@ def read_splits(manifest: Manifest) -> dict[str, tuple[Reading, ...]]:
     Raises:
         InputError: a file cannot be read, or `data.classes` names a class that the data do not have.
     """
-    splits = {split: tuple(READERS[part.format](manifest, part, split) for part in parts)
-              for split, parts in manifest.splits.items()}
+    readings: dict[Place, Reading] = {}
+    for form, read in READERS.items():
+        readings |= read(manifest) if manifest.parts(form) else {}
+    splits = {split: tuple(readings[split, number] for number in range(len(parts))) for split, parts in manifest.splits.items()}
     if not manifest.classes:
         return splits
     declared = [name for parts in manifest.splits.values() for part in parts for name in part.class_names.values()]

@@ -16,7 +16,7 @@ from ssd_lib.annotations.form import Category, Images, Reading
 from ssd_lib.annotations.image_size import read_sizes
 from ssd_lib.annotations.label_files import ROW, join_rows, known_sizes, parse_number, read_labels
 from ssd_lib.errors import InputError
-from ssd_lib.manifest import Manifest, Part
+from ssd_lib.manifest import Manifest, Part, Place
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 LARGEST_SIDE = 10**9  # pixels; there is no such image
@@ -43,31 +43,18 @@ class VocLabels(NamedTuple):
 NO_LABELS = VocLabels(None, ())
 
 
-def read_voc(manifest: Manifest, part: Part, split: str) -> Reading:
-    """The annotations of a part, images in the order of their names; difficult objects are crowds.
+def read_voc(manifest: Manifest) -> dict[Place, Reading]:
+    """The annotations of all parts of format voc, images in the order of their names; difficult objects are crowds.
 
-    Law: all parts of format voc in the manifest count pixels alike, and so do train and val. VOC counts from 1 and includes
-    both ends, so a box covers x = xmin - 1 .. xmax. Other tools count from 0: if any xmin or ymin is below 1, all boxes
-    cover x = xmin .. xmax. Parts that do not name their classes all have the same: the names that are found, sorted.
-
-    Args:
-        manifest: where the files lie.
-        part: one of its parts of format voc.
-        split: names what is broken.
+    Law: all parts count pixels alike. VOC counts from 1 and includes both ends, so a box covers x = xmin - 1 .. xmax. Other
+    tools count from 0: if any xmin or ymin is below 1, all boxes cover x = xmin .. xmax. Parts that do not name their classes
+    all have the same: the names that are found, sorted.
     """
-    parsed, broken = _parse_all(manifest)
-    names = sorted(part.pairs)
-    labels = [parsed.get(part.pairs[name], NO_LABELS) for name in names]
-    faults = (Fault("broken_labels", (split, name), broken[file], image=name)
-              for name in names if (file := part.pairs[name]) in broken)
-    categories, number_of = _classes(part.class_names or {name: name for name in _found_names(manifest, parsed)})
-    first = _counts_from(parsed.values())
-    rows = np.fromiter(_rows(labels, number_of, first), ROW)
-    images = Images(np.arange(1, len(names) + 1), tuple(names), _sizes(manifest.path(""), names, labels))
-    info = {"voc_pixels_from": str(first)}
-    objects = (row for file in labels for row in file.rows)
-    strays = {at: row.name for at, row in enumerate(objects) if row.name not in number_of}
-    return Reading(replace(join_rows(images, rows, categories, "object", part.pairs, info), strays=strays), tuple(faults))
+    parts = manifest.parts("voc")
+    parsed, broken = _parse_all(manifest, parts.values())
+    first, found = _counts_from(parsed.values()), _found_names(parts.values(), parsed)
+    return {(split, number): _read_part(manifest, part, split, parsed, broken, first, found)
+            for (split, number), part in parts.items()}
 
 
 def parse_voc(data: bytes, where: str) -> VocLabels:
@@ -91,12 +78,35 @@ def parse_voc(data: bytes, where: str) -> VocLabels:
     return VocLabels(_parse_size(root, where), tuple(rows))
 
 
-def _parse_all(manifest: Manifest) -> tuple[dict[str, VocLabels], dict[str, str]]:
+def _read_part(manifest: Manifest, part: Part, split: str, parsed: dict[str, VocLabels], broken: dict[str, str],
+               first: int, found: list[str]) -> Reading:
+    """The annotations of one part.
+
+    Args:
+        manifest, part, split: which one.
+        parsed, broken: what its label files hold, and why they do not.
+        first: the number of the first pixel.
+        found: the classes of a part that does not name them.
+    """
+    names = sorted(part.pairs)
+    labels = [parsed.get(part.pairs[name], NO_LABELS) for name in names]
+    faults = (Fault("broken_labels", (split, name), broken[file], image=name)
+              for name in names if (file := part.pairs[name]) in broken)
+    categories, number_of = _classes(part.class_names or {name: name for name in found})
+    rows = np.fromiter(_rows(labels, number_of, first), ROW)
+    images = Images(np.arange(1, len(names) + 1), tuple(names), _sizes(manifest.path(""), names, labels))
+    objects = (row for file in labels for row in file.rows)
+    strays = {at: row.name for at, row in enumerate(objects) if row.name not in number_of}
+    info = {"voc_pixels_from": str(first)}
+    return Reading(replace(join_rows(images, rows, categories, "object", part.pairs, info), strays=strays), tuple(faults))
+
+
+def _parse_all(manifest: Manifest, parts: Iterable[Part]) -> tuple[dict[str, VocLabels], dict[str, str]]:
     """Every label file of format voc that there is, by name, and of those that are broken, why."""
     folder = manifest.path("")
     parsed: dict[str, VocLabels] = {}
     broken: dict[str, str] = {}
-    for name in sorted({name for part in _parts(manifest) for name in part.pairs.values() if name}):
+    for name in sorted({name for part in parts for name in part.pairs.values() if name}):
         try:
             parsed[name] = parse_voc(read_labels(folder, name), name)
         except InputError as error:
@@ -104,13 +114,9 @@ def _parse_all(manifest: Manifest) -> tuple[dict[str, VocLabels], dict[str, str]
     return parsed, broken
 
 
-def _parts(manifest: Manifest) -> list[Part]:
-    return [part for parts in manifest.splits.values() for part in parts if part.format == "voc"]
-
-
-def _found_names(manifest: Manifest, parsed: dict[str, VocLabels]) -> list[str]:
+def _found_names(parts: Iterable[Part], parsed: dict[str, VocLabels]) -> list[str]:
     """The names of classes in all parts that do not give them."""
-    files = (file for part in _parts(manifest) if not part.class_names for file in part.pairs.values())
+    files = (file for part in parts if not part.class_names for file in part.pairs.values())
     return sorted({row.name for file in files for row in parsed.get(file, NO_LABELS).rows})
 
 

@@ -12,7 +12,7 @@ from ssd_lib.annotations.form import Category, Images, Reading
 from ssd_lib.annotations.image_size import read_sizes
 from ssd_lib.annotations.label_files import ROW, join_rows, known_sizes, parse_number, read_labels, rows_in_pixels
 from ssd_lib.errors import InputError
-from ssd_lib.manifest import Manifest, Part
+from ssd_lib.manifest import Manifest, Part, Place
 
 FORM = "a line is `class cx cy w h`, or `class x1 y1 x2 y2 x3 y3 ...` for an outline"
 LARGEST_CLASS = 10**9  # there are no more classes than that; a larger number is a slip
@@ -29,23 +29,13 @@ class YoloRow(NamedTuple):
     height: float
 
 
-def read_yolo(manifest: Manifest, part: Part, split: str) -> Reading:
-    """The annotations of a part, images in the order of their names; classes keep their numbers.
+def read_yolo(manifest: Manifest) -> dict[Place, Reading]:
+    """The annotations of all parts of format yolo, images in the order of their names; classes keep their numbers.
 
     Law: pixels as stored, rounded as `rows_in_pixels` says. An image whose size cannot be read has size (0, 0) and no
     boxes: `image_checks` says why. The same line twice is two objects.
-
-    Args:
-        manifest: where the files lie.
-        part: one of its parts of format yolo.
-        split: names what is broken.
     """
-    folder, names = manifest.path(""), sorted(part.pairs)
-    rows, faults = _read_rows(folder, part, split, names)
-    sizes = known_sizes(read_sizes(folder / name for name in names))
-    images = Images(np.arange(1, len(names) + 1), tuple(names), sizes)
-    categories = tuple(Category(int(number), name, int(number)) for number, name in part.class_names.items())
-    return Reading(join_rows(images, rows_in_pixels(rows, sizes), categories, "line", part.pairs), faults)
+    return {place: _read_part(manifest, part, place[0]) for place, part in manifest.parts("yolo").items()}
 
 
 def parse_yolo(data: bytes, where: str) -> list[YoloRow]:
@@ -63,6 +53,15 @@ def parse_yolo(data: bytes, where: str) -> list[YoloRow]:
     text = _decode(data.replace(b"\r\n", b"\n").replace(b"\r", b"\n"), where)
     return [_parse_line(values, number, f"{where}: line {number}")
             for number, line in enumerate(text.split("\n"), 1) if (values := line.split())]
+
+
+def _read_part(manifest: Manifest, part: Part, split: str) -> Reading:
+    folder, names = manifest.path(""), sorted(part.pairs)
+    rows, faults = _read_rows(folder, part, split, names)
+    sizes = known_sizes(read_sizes(folder / name for name in names))
+    images = Images(np.arange(1, len(names) + 1), tuple(names), sizes)
+    categories = tuple(Category(int(number), name, int(number)) for number, name in part.class_names.items())
+    return Reading(join_rows(images, rows_in_pixels(rows, sizes), categories, "line", part.pairs), faults)
 
 
 def _read_rows(folder: Path, part: Part, split: str, names: list[str]) -> tuple[np.ndarray, tuple[Fault, ...]]:

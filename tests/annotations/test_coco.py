@@ -143,7 +143,7 @@ def test_images_of_a_split_have_their_names_in_the_manifest(tmp_path: Path, fold
     (tmp_path / "a.json").write_text(json.dumps(tree()), encoding="utf-8")
     manifest = Manifest(source="local", root=str(tmp_path), files={},
                         splits={"train": (Part(images=folder, annotations="a.json"),)})
-    assert read_coco(manifest, manifest.splits["train"][0], "train").annotations.images.file_names == (name,)
+    assert read_coco(manifest)["train", 0].annotations.images.file_names == (name,)
 
 
 def test_roboflow_s_category_0_is_no_class_unless_something_is_of_it() -> None:
@@ -200,6 +200,6 @@ def test_a_part_has_the_boxes_of_its_own_images_alone_and_strays_are_nobody_s(tm
     (tmp_path / "a.json").write_text(json.dumps(tree(images=images, annotations=boxes)), encoding="utf-8")
     part = Part(images="all", annotations="a.json", only=("2.jpg",))
     manifest = Manifest(source="local", root=str(tmp_path), files={}, splits={"val": (part,)})
-    found = rows_of(read_coco(manifest, part, "val").annotations)
+    found = rows_of(read_coco(manifest)["val", 0].annotations)
     assert [image.file_name for image in found.images] == ["all/2.jpg"]
     assert [box.id for box in found.boxes] == [2, 3]

@@ -37,7 +37,7 @@ def a_part(root: Path, split: str, images: list[str], *lines: str, depictions: b
 
 
 def read(manifest: Manifest, split: str = "train") -> Annotations:
-    found = read_open_images(manifest, manifest.splits[split][0], split)
+    found = read_open_images(manifest)[split, 0]
     assert found.faults == ()
     return found.annotations
 

@@ -44,7 +44,7 @@ def a_part(root: Path, folder: str, names: dict[str, str] | None = None, /, **la
 
 
 def read(manifest: Manifest, split: str = "train") -> Annotations:
-    found = read_voc(manifest, manifest.splits[split][0], split)
+    found = read_voc(manifest)[split, 0]
     assert found.faults == ()
     return found.annotations
 
@@ -228,7 +228,7 @@ def test_a_broken_file_is_a_fault_of_its_split_alone_and_the_others_are_read(tmp
     train, val = a_part(tmp_path, "train", a=a_file(DOG), b="<annotation>", c=None), a_part(tmp_path, "val", d=a_file(DOG))
     manifest = manifest_of(tmp_path, train=train, val=val)
     (tmp_path / "train/c.png").rename(tmp_path / "train/e.png")  # an image that is gone, too
-    found = read_voc(manifest, train, "train")
+    found = read_voc(manifest)["train", 0]
     assert [(fault.kind, fault.subject, fault.image) for fault in found.faults] == [
         ("broken_labels", ("train", "train/b.png"), "train/b.png")]
     assert found.faults[0].text.startswith("train/b.xml: line 1, column 13: not XML: no element found")

@@ -31,7 +31,7 @@ def read(root: Path, **labels: str | None) -> Reading:
         if text is not None:
             add_text(root, f"labels/{name}.txt", text)
     part = Part(format="yolo", pairs=pairs, class_names={"0": "person", "2": "traffic light"})
-    return read_yolo(manifest_of(root, train=part), part, "train")
+    return read_yolo(manifest_of(root, train=part))["train", 0]
 
 
 def test_a_line_is_a_class_and_a_box_by_its_centre() -> None:
@@ -137,7 +137,7 @@ def test_a_broken_file_is_a_fault_and_the_others_are_read(tmp_path: Path) -> Non
 def test_a_label_file_that_is_gone_is_a_fault(tmp_path: Path) -> None:
     add_photo(tmp_path, "a.png", (100, 50))
     part = Part(format="yolo", pairs={"a.png": "a.txt"}, class_names={"0": "person"})
-    found = read_yolo(manifest_of(tmp_path, train=part), part, "train")
+    found = read_yolo(manifest_of(tmp_path, train=part))["train", 0]
     assert [fault.text for fault in found.faults] == [
         "a.txt: cannot be read: No such file or directory. Mend it, or remove its image."]
 
@@ -152,7 +152,7 @@ def test_an_image_without_a_size_has_no_boxes(tmp_path: Path) -> None:
     add_text(tmp_path, "images/a.png", "no image")
     add_text(tmp_path, "labels/a.txt", "0 0.5 0.5 1 1")
     part = Part(format="yolo", pairs={"images/a.png": "labels/a.txt"}, class_names={"0": "person"})
-    found = read_yolo(manifest_of(tmp_path, train=part), part, "train").annotations
+    found = read_yolo(manifest_of(tmp_path, train=part))["train", 0].annotations
     assert (found.images.sizes.tolist(), len(found.boxes)) == ([[0, 0]], 0)
 
 
@@ -169,7 +169,7 @@ def test_real_photos_have_the_boxes_that_their_files_count(shared_data: Path, tm
     part = Part(format="yolo", class_names={str(number): name for number, name in names.items()},
                 pairs={f"images/train/{name}": f"labels/train/{file.name}" if file.exists() else ""
                        for name, file in labels.items()})
-    found = read_yolo(manifest_of(root, train=part), part, "train")
+    found = read_yolo(manifest_of(root, train=part))["train", 0]
     lines = sum(len(file.read_text().splitlines()) for file in labels.values() if file.exists())
     assert (len(found.annotations.images), len(found.annotations.boxes), found.faults) == (24, lines, ())
     plane = [row for row in named_boxes(found.annotations) if row[0].endswith("0030.jpg")]
