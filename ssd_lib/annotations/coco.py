@@ -135,12 +135,17 @@ def _no_key_twice(data: bytes, file: _File) -> bool:
     """Whether the keys that are read stand as often as there are records: msgspec takes the last of two without a word.
 
     A file that has such words elsewhere is no fault: it is read row by row. Two lists of one name are found by their records.
+    Keys of images are counted in the part of the file before the boxes, where all images are there.
     """
     images, boxes = len(file.images), len(file.annotations)
     rest = b"".join(bytes(raw) for raw in (file.categories, file.info, file.licenses))
-    expected = {b'id"': images + 3 * boxes, b'"bbox"': boxes, b'"area"': boxes, b'"iscrowd"': boxes, b'"file_name"': images,
-                b'"width"': images, b'"height"': images}
-    return all(data.count(key) - rest.count(key) <= count for key, count in expected.items())
+    end = max(0, data.find(b'"annotations"'))
+    if data.count(b'"file_name"', 0, end) != images:
+        end = len(data)
+    of_images = {b'"file_name"': images, b'"width"': images, b'"height"': images}
+    of_all = {b'id"': images + 3 * boxes, b'"bbox"': boxes, b'"area"': boxes, b'"iscrowd"': boxes}  # id, image_id, category_id
+    return (all(data.count(key, 0, end) - rest.count(key) <= count for key, count in of_images.items())
+            and all(data.count(key) - rest.count(key) <= count for key, count in of_all.items()))
 
 
 def _columns(file: _File, where: str) -> Annotations:

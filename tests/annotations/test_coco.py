@@ -188,6 +188,15 @@ def test_no_key_that_stands_twice_passes_unseen(old: str, new: str) -> None:
         parse_annotations(text.replace(old, new).encode(), "train.json")
 
 
+def test_keys_are_counted_wherever_the_images_stand() -> None:
+    content = {"annotations": [box_row()], **tree(images=[{**tree()["images"][0], "note": "annotations"}, {
+        "id": 3, "file_name": "b.jpg", "width": 1, "height": 1}])}
+    for text in (json.dumps(content), json.dumps({"images": content["images"], **content})):
+        assert len(parse_annotations(text.encode(), "a").images) == 2
+        with pytest.raises(InputError, match="key 'width' stands twice"):
+            parse_annotations(text.replace('"width": 1', '"width": 1, "width": 1').encode(), "a")
+
+
 def test_the_same_words_in_other_places_are_no_keys() -> None:
     content = tree(licenses=[{"id": 1}], videos=[{"id": 2, "width": 3}], info={"id": "7", "area": "all"})
     content["annotations"][0] = box_row(attributes={"id": 5, "bbox": "none"})
