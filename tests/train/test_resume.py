@@ -37,7 +37,8 @@ def test_a_killed_run_continues_bit_for_bit(workspace: Path, never_stopped: Path
     {"optimizer": "sgd", "momentum": 0.9, "ema_decay": 0.0, "schedule": "multistep", "warmup_epochs": 0.5},
     {"optimizer": "sgd", "momentum": 0.9, "precision": "bf16", "augmentation": "ssd"},
     {"optimizer": "adam", "ema_decay": 0.99, "schedule": "constant", "warmup_epochs": 1.5, "deterministic": True},
-], ids=["SGD, milestones, no average", "SGD, bf16, every augmentation", "AdamW, long warm-up, deterministic"])
+    {"data": {"balance": "repeat", "balance_threshold": 1.0}, "augmentation": "ssdlite"},
+], ids=["SGD, milestones, no average", "SGD, bf16, every augmentation", "AdamW, long warm-up, deterministic", "balanced"])
 def test_every_way_of_training_continues_bit_for_bit(tmp_path: Path, settings: dict[str, Any]) -> None:
     calm, killed = make_workspace(tmp_path / "calm"), make_workspace(tmp_path / "killed")
     set_params(calm, **settings)
@@ -149,6 +150,17 @@ def test_a_changed_rate_starts_afresh_and_the_old_one_continues(workspace: Path,
     set_params(workspace)
     assert "continuing at epoch 2/2, step 1" in run_stage(workspace).stdout
     assert_same_weights(workspace, never_stopped)
+
+
+def test_another_balance_is_another_run(workspace: Path, never_stopped: Path) -> None:
+    before = read_checkpoint(never_stopped / CHECKPOINTS / LAST).fingerprint
+    shutil.copytree(never_stopped, workspace, dirs_exist_ok=True)
+    set_params(workspace, data={"balance_threshold": 0.5, "max_images": 7})
+    assert "the run is complete" in run_stage(workspace).stdout  # neither shapes what is shown
+    set_params(workspace, data={"balance": "downsample", "balance_threshold": 0.25})
+    said = run_stage(workspace).stdout
+    assert "these differ: data.balance: none -> downsample; data.balance_threshold: auto -> 0.25" in said
+    assert read_checkpoint(workspace / CHECKPOINTS / LAST).fingerprint != before
 
 
 def test_a_given_checkpoint_continues_with_edited_parameters(workspace: Path) -> None:

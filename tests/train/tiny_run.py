@@ -56,13 +56,15 @@ def make_workspace(folder: Path, images: int = 12) -> Path:
     return folder
 
 
-def set_params(folder: Path, model: Mapping[str, Any] | None = None, **train: Any) -> None:
-    """Write params.yaml: the shipped one, made tiny, with these keys of `train`, and of `model`."""
+def set_params(folder: Path, model: Mapping[str, Any] | None = None, data: Mapping[str, Any] | None = None,
+               **train: Any) -> None:
+    """Write params.yaml: the shipped one, made tiny, with these keys of `train`, of `model` and of `data`."""
     tree = yaml.safe_load((ROOT / "params.yaml").read_text())
     for group, values in TINY.items():
         tree[group].update(values)
     tree["train"].update(train)
     tree["model"].update(model or {})
+    tree["data"].update(data or {})
     (folder / "params.yaml").write_text(yaml.safe_dump(tree))
 
 
