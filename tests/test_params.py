@@ -92,7 +92,7 @@ def test_a_rate_that_is_not_finite_is_refused(tmp_path: Path, value: float) -> N
 
 
 def test_a_local_set_needs_a_path(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="paths has 0 entries"):
+    with pytest.raises(InputError, match="paths is empty; source: local takes folders or zip files"):
         load_params(path=_write(tmp_path / "params.yaml", data__source="local"))
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from infer.conftest import SPEC
 from infer.predictions import by_hand
+from project import write_fixed
 
 from ssd_lib.checkpoint.combo import LAST, ComboCheckpoint, save_checkpoint
 from ssd_lib.infer.__main__ import main
@@ -45,7 +46,7 @@ def raw_file(project: Path) -> Path:
                for i, row in enumerate(results[::2], start=1)]
     label_of = {category["source_id"]: category["id"] for category in tree["categories"]}
     tree["annotations"] = [{**row, "category_id": label_of[row["category_id"]]} for row in objects]
-    GT_PATH.write_text(json.dumps(tree))
+    write_fixed(FIXED_FOLDER, "val", tree)
     categories = [{"id": number, "name": name} for name, number in zip(SPEC.class_names, SPEC.source_ids, strict=True)]
     path = project / "instances_mine.json"
     path.write_text(json.dumps({"images": tree["images"], "annotations": objects, "categories": categories}))

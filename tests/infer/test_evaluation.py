@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from infer.predictions import by_hand, ground_truth_as_predictions, noisy
+from project import write_fixed
 
 from ssd_lib.data.dataset import DetectionDataset
 from ssd_lib.data.fixed_set import FixedSet, load_fixed
@@ -124,12 +125,12 @@ def test_results_of_real_photos_give_the_same_numbers_against_the_original_annot
         original.write_bytes(archive.read("annotations/instances_val2017.json"))
     tree = json.loads(original.read_text())
     labels = {category["id"]: i for i, category in enumerate(tree["categories"], start=1)}
-    (tmp_path / "val.json").write_text(json.dumps({
+    write_fixed(tmp_path, "val", {
         "images": tree["images"],
         "annotations": [{**row, "category_id": labels[row["category_id"]]} for row in tree["annotations"]],
         "categories": [{"id": labels[row["id"]], "name": row["name"], "source_id": row["id"]}
                        for row in tree["categories"]],
-    }))
+    })
     fixed = load_fixed("val", tmp_path)
     found = noisy(ground_truth_as_predictions(fixed), len(labels))
     metrics = coco_metrics(run_coco(json.loads((tmp_path / "val.json").read_bytes()), fixed, found))
