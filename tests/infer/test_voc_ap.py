@@ -39,7 +39,7 @@ def truth(*objects: Object, classes: int = 1, images: int = 2) -> FixedSet:
     corners = np.array([row.box for row in rows], dtype=np.float32).reshape(-1, 4)
     return FixedSet(
         tuple(f"class {k}" for k in range(1, classes + 1)), tuple(range(1, classes + 1)), np.arange(images),
-        np.array([b"%d.jpg" % i for i in range(images)]), np.full((images, 2), 100, dtype=np.int32),
+        np.zeros(0, dtype=np.uint8), np.zeros(images + 1, dtype=np.int64), np.full((images, 2), 100, dtype=np.int32),
         np.searchsorted([row.image for row in rows], np.arange(images + 1)), corners - np.float32([1, 1, 0, 0]),
         np.array([row.label for row in rows], dtype=np.int64), np.array([row.difficult for row in rows], dtype=bool))
 
