@@ -7,6 +7,7 @@ from folders import class_names, plant, run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ssd_lib.annotations.reading import read_splits
 from ssd_lib.errors import InputError
 from ssd_lib.manifest import Manifest
 
@@ -80,9 +81,33 @@ def test_another_file_of_classes_will_do(tmp_path: Path) -> None:
     assert class_names(run(put(tmp_path, *TABLES))) == {"/m/01": "Cat", "/m/02": "Dog"}
 
 
+ROWS = "a,0.1,0.5,0.1,0.5,Cat\nb,0.1,0.5,0.1,0.5,Dog\n"  # a is an image of train, b of validation
+
+
 def test_tables_may_hold_the_names_themselves(tmp_path: Path) -> None:
-    head = HEAD.replace("\n", ",id,ClassName\r\n")
-    assert class_names(run(put(tmp_path, *TABLES, head=head, classes=None))) == {}
+    head = "ImageID,XMin,XMax,YMin,YMax,ClassName\r\n"
+    assert class_names(run(put(tmp_path, *TABLES, head=head + ROWS, classes=None))) == {"Cat": "Cat", "Dog": "Dog"}
+
+
+def test_names_in_tables_go_by_the_labels_beside_them(tmp_path: Path) -> None:
+    rows = "LabelName,ClassName\n/m/01,Cat\n/m/02,Dog\n/m/01,Cat\n"
+    assert class_names(run(put(tmp_path, *TABLES, head=rows, classes=None))) == {"/m/01": "Cat", "/m/02": "Dog"}
+    with pytest.raises(InputError, match=r"train-annotations-bbox\.csv: line 3 calls /m/01 'Dog', a line before it 'Cat'"):
+        run(put(tmp_path, *TABLES, head="LabelName,ClassName\n/m/01,Cat\n/m/01,Dog\n", classes=None))
+
+
+def test_objects_of_tables_that_hold_the_names_are_read(tmp_path: Path) -> None:
+    manifest = run(put(tmp_path, *TABLES, head="ImageID,XMin,XMax,YMin,YMax,ClassName\n" + ROWS, classes=None))
+    (reading,) = read_splits(manifest)["train"]
+    assert [category.name for category in reading.annotations.categories] == ["Cat", "Dog"]
+
+
+@pytest.mark.parametrize("text", [b"ClassName\n\xff\n", "ClassName\n" + "x" * 200_000])
+def test_tables_that_cannot_be_read_for_names_are_told(tmp_path: Path, text: str | bytes) -> None:
+    put(tmp_path, *TABLES, classes=None)
+    plant(tmp_path, texts={TABLES[0]: text})
+    with pytest.raises(InputError, match=r"annotations-bbox\.csv: not CSV in UTF-8"):
+        run(tmp_path)
 
 
 def test_no_names_of_classes_at_all_are_told(tmp_path: Path) -> None:

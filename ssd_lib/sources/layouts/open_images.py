@@ -28,7 +28,8 @@ def find(root: Path, names: frozenset[str], data: DataParams) -> Found:
     """The table of boxes and the image folder of train and of val, and what the classes are called.
 
     Law: sub-*.csv, which the predecessors made of the classes that they trained, goes before the table it was made from. The
-    images of test are val where there is no validation. `class_names` is empty where the tables have a column ClassName.
+    images of test are val where there is no validation. Without a file of classes, the tables' column
+    ClassName says what they are called.
 
     Args:
         root: the folder that the names are below.
@@ -45,7 +46,7 @@ def find(root: Path, names: frozenset[str], data: DataParams) -> Found:
             raise InputError(f"{root}: no table of boxes for {split}; that is {split.replace('val', 'validation')}-annotations-"
                              f"bbox.csv; {shown(names)}. Add it: one table is not cut in two here.")
     class_file = _find_classes(root, names)
-    class_names = _class_names(root / class_file) if class_file else _no_names(root, tables)
+    class_names = _class_names(root / class_file) if class_file else _names_in_tables(root, tables)
     splits: dict[str, tuple[Part, ...]] = {
         split: (Part(format="open_images", images=_find_images(root, names, tables[split]), annotations=tables[split],
                      class_names=class_names, depictions=data.depictions),) for split in ("train", "val")}
@@ -92,9 +93,7 @@ def _class_names(path: Path) -> dict[str, str]:
             if len(row) < 2 or not row[0].strip() or not row[1].strip():
                 raise InputError(f"{path}: line {rows.line_num} is {','.join(row)!r}; a line has an id and a name, such as "
                                  "/m/01g317,Person. Correct it.")
-            if found.setdefault(row[0], row[1]) != row[1]:
-                raise InputError(f"{path}: line {rows.line_num} calls {row[0]} {row[1]!r}, a line before it {found[row[0]]!r}; "
-                                 "a class has one name. Remove one.")
+            _add_name(found, row[0], row[1], path, rows.line_num)
     except csv.Error as error:
         raise InputError(f"{path}: line {rows.line_num} is not CSV ({error}). Get the file again.") from error
     if not found:
@@ -102,15 +101,28 @@ def _class_names(path: Path) -> dict[str, str]:
     return found
 
 
-def _no_names(root: Path, tables: dict[str, str]) -> dict[str, str]:
-    """Nothing, for tables that hold the names themselves."""
-    for split in ("train", "val"):
+def _names_in_tables(root: Path, tables: dict[str, str]) -> dict[str, str]:
+    """What the column ClassName calls the classes, by the LabelName beside it, or by itself where there is none."""
+    found: dict[str, str] = {}
+    for path in (root / tables[split] for split in ("train", "val")):
         try:
-            with (root / tables[split]).open(encoding="utf-8-sig", errors="replace") as file:
-                columns = file.readline(10_000).strip().split(",")
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                rows = csv.DictReader(file)
+                if "ClassName" not in (rows.fieldnames or ()):
+                    raise InputError(f"{root}: no {USUAL_CLASSES}, and {path.name} has no column ClassName; without one of "
+                                     "them the classes have no names. Download that file from the Open Images site.")
+                for row in rows:
+                    if name := row["ClassName"]:
+                        _add_name(found, row.get("LabelName") or name, name, path, rows.line_num)
         except OSError as error:
-            raise InputError(f"{root / tables[split]}: cannot be read: {error.strerror}. Mend its permissions.") from error
-        if "ClassName" not in columns:
-            raise InputError(f"{root}: no {USUAL_CLASSES}, and {tables[split]} has no column ClassName; without one of "
-                             "them the classes have no names. Download that file from the Open Images site.")
-    return {}
+            raise InputError(f"{path}: cannot be read: {error.strerror}. Mend its permissions.") from error
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: not CSV in UTF-8 ({error}). Get the file again.") from error
+    return found
+
+
+def _add_name(found: dict[str, str], label: str, name: str, path: Path, line: int) -> None:
+    """Note in `found` what a class is called."""
+    if found.setdefault(label, name) != name:
+        raise InputError(f"{path}: line {line} calls {label} {name!r}, a line before it {found[label]!r}; a class has one "
+                         "name. Remove one.")
