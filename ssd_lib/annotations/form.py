@@ -142,10 +142,14 @@ class Reading(NamedTuple):
     """What reading a part of a split gave: its annotations, and the faults of files that could not be read at all.
 
     The images of such files are among the annotations, without boxes.
+
+    Attributes:
+        unasked: names of the images that are left out because all their objects are of classes that are not to be learned.
     """
 
     annotations: Annotations
     faults: tuple[Fault, ...] = ()
+    unasked: frozenset[str] = frozenset()
 
 
 def from_rows(images: Iterable[Image], boxes: Iterable[Box], categories: Iterable[Category],

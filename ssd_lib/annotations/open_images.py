@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
@@ -39,20 +39,19 @@ def read_open_images(manifest: Manifest) -> dict[Place, Reading]:
     groups are crowds.
 
     Law: an image belongs to the rows whose ImageID is its name without suffix; two such images get one id, so that `checks`
-    names them. Rows of images that are not there are counted and passed over. The classes are those of `manifest.classes`,
-    and rows of others are passed over; where it is empty, those that any part of the manifest has an object of. They are
-    sorted, so train and val agree. Pixels are rounded as `rows_in_pixels` says. An image whose size cannot be read has size
-    (0, 0) and no boxes: `image_checks` says why.
+    names them. Rows of images that are not there are counted and passed over. The classes are those that any part of the
+    manifest has an object of, and those of `manifest.classes`; sorted, so train and val agree. Pixels are rounded as
+    `rows_in_pixels` says. An image whose size cannot be read has size (0, 0) and no boxes: `image_checks` says why.
 
     Raises:
         InputError: a file of any part is not as it must be; all images depend on it.
     """
     parts = manifest.parts("open_images")
-    known = _class_names(manifest, parts.values())
+    known = sorted({name for part in parts.values() for name in part.class_names.values()})
     names = {place: _list_images(manifest, part) for place, part in parts.items()}
     found = {place: _read_rows(manifest, part, _first_places(names[place]), known) for place, part in parts.items()}
-    used = np.unique(np.concatenate([np.arange(len(known) if manifest.classes else 0), *(
-        np.unique(rows["category_id"]) for rows, _ in found.values())]))
+    wanted = np.array([place for place, name in enumerate(known) if name in manifest.classes], dtype=np.int64)
+    used = np.unique(np.concatenate([wanted, *(rows["category_id"] for rows, _ in found.values())]))
     used = used[used >= 0]
     return {place: _join(manifest, part, names[place], *found[place], known, used) for place, part in parts.items()}
 
@@ -106,12 +105,6 @@ def _join(manifest: Manifest, part: Part, names: list[str], rows: np.ndarray, ab
     return Reading(join_rows(images, rows_in_pixels(rows, sizes), categories, "line", label_files, info))
 
 
-def _class_names(manifest: Manifest, parts: Iterable[Part]) -> list[str]:
-    """The names of all classes that there may be, sorted."""
-    names = {name for part in parts for name in part.class_names.values()}
-    return sorted(names & set(manifest.classes) if manifest.classes else names)
-
-
 def _list_images(manifest: Manifest, part: Part) -> list[str]:
     """The names of a part's images, sorted."""
     prefix = f"{part.images}/" if part.images else ""
@@ -135,7 +128,7 @@ def _read_rows(manifest: Manifest, part: Part, place_of: dict[str, int], known: 
     """
     known_place = {name: place for place, name in enumerate(known)}
     names = {name: name for name in part.class_names.values()} | part.class_names  # by name, too: see ClassName
-    class_of = {label: known_place.get(name) for label, name in names.items()}
+    class_of = {label: known_place[name] for label, name in names.items()}
     absent = 0
 
     def kept() -> Iterator[tuple]:
@@ -143,9 +136,9 @@ def _read_rows(manifest: Manifest, part: Part, place_of: dict[str, int], known: 
         for row in _rows_of_file(manifest.path(part.annotations), place_of):
             if row is None:
                 absent += 1
-            elif (place := class_of.get(row.label, -1)) is not None and (part.depictions or not row.is_depiction):
+            elif part.depictions or not row.is_depiction:
                 box = (row.xmin, row.ymin, row.xmax - row.xmin, row.ymax - row.ymin)
-                yield place_of[row.image_id], place, box, row.is_group, row.line
+                yield place_of[row.image_id], class_of.get(row.label, -1), box, row.is_group, row.line
 
     return np.fromiter(kept(), ROW), absent
 

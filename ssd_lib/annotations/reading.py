@@ -39,8 +39,7 @@ def read_splits(manifest: Manifest) -> dict[str, tuple[Reading, ...]]:
     declared = [name for parts in manifest.splits.values() for part in parts for name in part.class_names.values()]
     found = [category.name for parts in splits.values() for reading in parts for category in reading.annotations.categories]
     _refuse_unknown(manifest.classes, {clean_name(name) for name in declared + found})
-    return {split: tuple(reading._replace(annotations=only_classes(reading.annotations, manifest.classes))
-                         for reading in parts) for split, parts in splits.items()}
+    return {split: tuple(_asked_for(reading, manifest.classes) for reading in parts) for split, parts in splits.items()}
 
 
 def join_parts(splits: Mapping[str, Sequence[Reading]]) -> dict[str, Annotations]:
@@ -69,6 +68,12 @@ def only_classes(annotations: Annotations, names: Sequence[str]) -> Annotations:
     return replace(annotations, images=annotations.images.take(np.flatnonzero(~dropped)), categories=categories,
                    boxes=boxes.take(~is_other), places=None if annotations.places is None else annotations.places[~is_other],
                    strays={int(new_row[row]): name for row, name in annotations.strays.items()})
+
+
+def _asked_for(reading: Reading, classes: Sequence[str]) -> Reading:
+    kept = only_classes(reading.annotations, classes)
+    unasked = frozenset(reading.annotations.images.file_names).difference(kept.images.file_names)
+    return reading._replace(annotations=kept, unasked=unasked)
 
 
 def _refuse_unknown(wanted: Sequence[str], known: set[str]) -> None:

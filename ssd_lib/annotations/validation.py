@@ -42,7 +42,7 @@ def validate(manifest: Manifest, data: DataParams, runtime: RuntimeParams, path:
     readings = read_splits(manifest)
     splits = join_parts(readings)
     faults = list(check_photos(_photos(manifest, splits), _worker_count(runtime)))
-    faults += _orphans(manifest, splits)
+    faults += _orphans(manifest, readings)
     for split, parts in readings.items():
         faults += _label_faults(parts, split)
     faults += check_copies(manifest, splits)
@@ -81,18 +81,20 @@ def _label_faults(parts: Sequence[Reading], split: str) -> Iterator[Fault]:
 def _photos(manifest: Manifest, splits: dict[str, Annotations]) -> list[Photo]:
     """Each file that an annotation names, once for each split."""
     rows: list[Photo] = []
+    root = manifest.path("")
     for split, annotations in splits.items():
         images = annotations.images
         sizes = {name: (width, height) for name, (width, height) in
                  zip(reversed(images.file_names), images.sizes[::-1].tolist(), strict=True)}
-        rows += [Photo(split, name, manifest.path(name), sizes[name], manifest.files.get(name)) for name in sorted(sizes)]
+        rows += [Photo(split, name, root / name, sizes[name], manifest.files.get(name)) for name in sorted(sizes)]
     return rows
 
 
-def _orphans(manifest: Manifest, splits: dict[str, Annotations]) -> list[Fault]:
-    named = {name for annotations in splits.values() for name in annotations.images.file_names}
+def _orphans(manifest: Manifest, readings: dict[str, tuple[Reading, ...]]) -> list[Fault]:
+    parts = [reading for readings_of_split in readings.values() for reading in readings_of_split]
+    named = {name for part in parts for name in (*part.annotations.images.file_names, *part.unasked)}
     return [Fault("orphan", (split, name), f"{name}: no annotation file lists it")
-            for split in splits for name in sorted(_files(manifest, split) - named)
+            for split in readings for name in sorted(_files(manifest, split) - named)
             if PurePosixPath(name).suffix.lower() in PHOTO_SUFFIXES]
 
 

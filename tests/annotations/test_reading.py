@@ -159,6 +159,18 @@ def test_with_some_classes_alone_images_of_others_go_and_images_of_nothing_stay(
     assert rows_of(pets(["cat", "dog"])) == PETS
 
 
+@pytest.mark.parametrize("form", WRITERS)
+def test_with_some_classes_alone_the_same_images_stay_in_every_format(
+        photos: dict[str, list[Row]], tmp_path: Path, form: str) -> None:
+    whole = write_set(tmp_path, form, photos, crowds=False)
+    seen = validate(whole.model_copy(update={"classes": ("person",)}), data_params(max_bad_fraction=0), RUNTIME,
+                    tmp_path / "out" / "report.json")
+    classes = [{box[0] for box in row["boxes"] if not box[5]} for rows in photos.values() for row in rows]
+    expected = sum(not names or "person" in names for names in classes)
+    assert (seen["images"], seen["warnings"]) == (expected, 0)
+    assert expected < 24
+
+
 def test_an_unknown_class_lists_the_known_ones_and_the_nearest(photos: dict[str, list[Row]], tmp_path: Path) -> None:
     manifest = write_set(tmp_path, "voc", photos)
     assert read_splits(manifest.model_copy(update={"classes": ("person",)}))["val"][0].annotations.categories == (
