@@ -40,9 +40,12 @@ def _advice(counts: ClassCounts, first: str) -> Iterator[Text]:
     if few:
         yield Text(f"{plural(few, 'class')} with fewer than {FEW} boxes in {first}: hardly learnt. More pictures of them "
                    "help most.", "advice")
-    if absent == len(boxes):
+    shown = np.flatnonzero(boxes)
+    if len(shown) < 2:
         return
-    rarest, commonest = np.where(boxes > 0, boxes, boxes.max()).argmin(), boxes.argmax()
+    rarest, commonest = shown[boxes[shown].argmin()], boxes.argmax()
+    if boxes[rarest] == boxes[commonest]:
+        return
     ratio = boxes[commonest] / boxes[rarest]
     words = (f"The commonest class, {counts.names[commonest]}, has {ratio:,.1f} times the boxes of the rarest, "
              f"{counts.names[rarest]}.")

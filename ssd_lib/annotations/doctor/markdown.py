@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from ssd_lib.annotations.doctor.blocks import Bars, Block, Listing, Section, Sheet, Table, Text, percent, visible
 
 BAR_SIGNS = 30  # the longest bar
+CODE = re.compile(r"(`[^`]+`)")  # stays as it is
 SPECIAL = re.compile(r"([\\|<*`]|\](?=\())")  # what Markdown might take for its own
 
 
@@ -21,7 +22,7 @@ def markdown_page(title: str, sections: Sequence[Section]) -> str:
 def _block(block: Block) -> Iterator[str]:
     match block:
         case Text():
-            words = visible(block.text)
+            words = "".join(part if at % 2 else _plain(part) for at, part in enumerate(CODE.split(block.text)))
             yield f"**{words}**" if block.tone in ("good", "bad") else f"> {words}" if block.tone == "advice" else words
         case Listing():
             yield f"### {block.title}"

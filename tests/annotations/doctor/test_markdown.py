@@ -38,6 +38,7 @@ def test_names_are_taken_literally_and_on_one_line() -> None:
     text = page(Listing("L", ["a|b`c`<i>*x*[1](u)\nnew\x1b[31m"]), Sheet("P", [Tile((), "n|.jpg", "t")]))
     assert "- a\\|b\\`c\\`\\<i>\\*x\\*[1\\](u)\\\\nnew\\\\x1b[31m\n" in text
     assert "- n\\|.jpg: t\n" in text
+    assert "Class \\<b> of `data`.\n" in page(Text("Class <b> of `data`."))
 
 
 def test_the_verdict_stands_out_and_advice_is_set_off() -> None:

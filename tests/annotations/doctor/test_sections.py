@@ -146,6 +146,13 @@ def test_an_even_set_gets_no_advice() -> None:
     assert all(block.tone == "plain" for block in section.blocks if isinstance(block, Text))
 
 
+def test_a_class_without_boxes_is_never_the_rarest() -> None:
+    assert "The commonest class, cat, has 1.5 times the boxes of the rarest, dog." in words(
+        classes_section(counts(elk=0, cat=30, dog=20), {}))
+    for even in (counts(elk=0, cat=30), counts(elk=0, cat=30, dog=30)):
+        assert "rarest" not in words(classes_section(even, {}))
+
+
 def test_a_column_for_each_way_to_balance_can_be_added() -> None:
     table = only(classes_section(counts(cat=30, dog=60), {"repeat": np.array([90.4, 61.0])}), Table)
     assert (table.head[-1], [row[-1] for row in table.rows]) == ("boxes an epoch, repeat", ["61", "90"])
