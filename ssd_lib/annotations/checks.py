@@ -41,6 +41,14 @@ def check_between(train: Annotations, val: Annotations) -> Iterator[Fault]:
                         f"val: category {category.id} '{category.name}' has boxes in val and none in train")
 
 
+def check_names(categories: Iterable[Category]) -> Iterator[Fault]:
+    """Classes whose names are nearly the same, wherever in the data set: of one split or two, of one part or two."""
+    names = list(dict.fromkeys(clean_name(category.name) for category in categories if category.name.strip()))
+    for name, first in _repeated(names, map(_letters, names)):
+        yield Fault("similar_category_names", ("", name), f"classes '{first}' and '{name}' differ only in capitals, spaces or "
+                    "signs")
+
+
 def _names_with_boxes(annotations: Annotations) -> set[str]:
     used = set(annotations.boxes.category_ids[~annotations.boxes.is_crowd].tolist())
     return {category.name for category in annotations.categories if category.id in used}
@@ -64,11 +72,6 @@ def _check_categories(categories: tuple[Category, ...], split: str) -> Iterator[
     for category, first in _repeated(named, [clean_name(category.name) for category in named]):
         yield Fault("duplicate_category_name", (split, category.id),
                     f"{split}: categories {first.id} and {category.id} are both '{category.name}'")
-    for category, first in _repeated(named, [_letters(category.name) for category in named]):
-        if clean_name(category.name) != clean_name(first.name):
-            yield Fault("similar_category_names", (split, category.id),
-                        f"{split}: categories {first.id} '{first.name}' and {category.id} '{category.name}' differ only in "
-                        "capitals, spaces or signs")
     for category in categories:
         if not category.name.strip():
             yield Fault("empty_category_name", (split, category.id), f"{split}: category {category.id} has no name")

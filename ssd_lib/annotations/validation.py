@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from ssd_lib.annotations.checks import check_annotations, check_between
+from ssd_lib.annotations.checks import check_annotations, check_between, check_names
 from ssd_lib.annotations.doctor.report import write_doctor
 from ssd_lib.annotations.duplicates import check_copies
 from ssd_lib.annotations.faults import KINDS, Fault, count_bad, summarise
 from ssd_lib.annotations.form import Annotations, Reading
 from ssd_lib.annotations.image_checks import SUFFIXES, Photo, check_photos
 from ssd_lib.annotations.reading import join_parts, read_splits
+from ssd_lib.annotations.repair import merge_categories
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.files import write_json
 from ssd_lib.manifest import HEAL, Manifest
@@ -36,15 +37,18 @@ def validate(manifest: Manifest, data: DataParams, runtime: RuntimeParams, path:
         The report, as written to `path`.
 
     Raises:
-        InputError: an annotation file cannot be read; or, after the report was written, more than
-            `data.max_bad_fraction` of the images or of the boxes are bad.
+        InputError: an annotation file cannot be read, or train and val disagree about the ids of classes; or, after the
+            report was written, more than `data.max_bad_fraction` of the images or of the boxes are bad.
     """
     readings = read_splits(manifest)
     splits = join_parts(readings)
+    if "train" in splits and "val" in splits:
+        merge_categories(splits["train"], splits["val"])  # fix_annotations would stop there; hours of decoding come first
     faults = list(check_photos(_photos(manifest, splits), _worker_count(runtime)))
     faults += _orphans(manifest, readings)
     for split, parts in readings.items():
         faults += _label_faults(parts, split)
+    faults += check_names(category for annotations in splits.values() for category in annotations.categories)
     faults += check_copies(manifest, splits)
     if "train" in splits and "val" in splits:
         faults += check_between(splits["train"], splits["val"])

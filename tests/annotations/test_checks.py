@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from rows import Rows, flat
 
-from ssd_lib.annotations.checks import check_annotations, check_between
+from ssd_lib.annotations.checks import check_annotations, check_between, check_names
 from ssd_lib.annotations.faults import KINDS, Fault, count_bad, summarise
 from ssd_lib.annotations.form import Box, Category, Image, clean_name
 
@@ -75,9 +75,14 @@ def test_images_listed_twice_are_found_by_id_and_by_name() -> None:
 def test_categories_listed_twice_or_without_a_name_are_found() -> None:
     for second, kind in ((Category(3, "cat", 3), "duplicate_category_id"),
                          (Category(4, " dog", 4), "duplicate_category_name"),
-                         (Category(4, "Dog", 4), "similar_category_names"), (Category(4, "d-o_g", 4), "similar_category_names"),
                          (Category(4, " ", 4), "empty_category_name"), (Category(5, "", 5), "empty_category_name")):
         assert kinds(SOUND._replace(categories=(DOG, second))) == [kind]
+
+
+def test_names_that_are_nearly_the_same_are_found_once() -> None:
+    names = ["dog", "Dog", " dog", "d-o_g", "++", "--", "dogs", " ", "Dog"]
+    assert [fault.text for fault in check_names(Category(at, name, at) for at, name in enumerate(names))] == [
+        f"classes 'dog' and '{name}' differ only in capitals, spaces or signs" for name in ("Dog", "d-o_g")]
 
 
 def test_boxes_of_a_category_without_a_name_are_of_an_unknown_category() -> None:

@@ -6,11 +6,12 @@ from typing import Any
 
 import project
 import pytest
+from label_sets import add_photo, manifest_of
 
 from ssd_lib.annotations.validation import load_report, validate
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.files import sha256
-from ssd_lib.manifest import Manifest
+from ssd_lib.manifest import Manifest, Part
 from ssd_lib.params import DataParams, RuntimeParams
 
 
@@ -118,3 +119,28 @@ def test_a_report_that_is_not_there_or_not_whole_is_an_error(tmp_path: Path) -> 
     (tmp_path / "report.json").write_text('{"images": 3}', encoding="utf-8")
     with pytest.raises(StateError, match="`dvc repro --force --single-item validate` makes it"):
         load_report(tmp_path / "report.json")
+
+
+def plant_coco(root: Path, train: list[str], val: list[str]) -> Manifest:
+    """A photograph with an object of each of these classes, in either split."""
+    for split, names in (("train", train), ("val", val)):
+        add_photo(root, f"{split}/a.jpg", (60, 40))
+        (root / f"{split}.json").write_text(json.dumps({
+            "images": [{"id": 1, "file_name": "a.jpg", "width": 60, "height": 40}],
+            "annotations": [{"id": at, "image_id": 1, "category_id": at, "bbox": [1, 1, 9, 9]}
+                            for at in range(1, len(names) + 1)],
+            "categories": [{"id": at, "name": name} for at, name in enumerate(names, 1)]}))
+    return manifest_of(root, **{split: Part(images=split, annotations=f"{split}.json") for split in ("train", "val")})
+
+
+def test_train_and_val_that_call_classes_otherwise_are_refused_before_an_image_is_read(tmp_path: Path) -> None:
+    manifest = plant_coco(tmp_path, ["cat", "dog"], ["dog", "cat"])
+    with pytest.raises(InputError, match="id 1 is 'cat' in train and 'dog' in val"):
+        validate(manifest, data_params(1), runtime(0), tmp_path / "report.json")
+
+
+def test_names_that_differ_in_capitals_between_train_and_val_are_told(tmp_path: Path) -> None:
+    manifest = plant_coco(tmp_path, ["traffic light"], ["traffic light", "Traffic_Light"])
+    found = by_kind(validate(manifest, data_params(1), runtime(0), tmp_path / "report.json"))
+    assert found["similar_category_names"] == [
+        "classes 'traffic light' and 'Traffic_Light' differ only in capitals, spaces or signs"]
