@@ -1,7 +1,8 @@
 """The manifest: what was downloaded, by name, size and hash. It stands for the images, which DVC does not track itself
 (as a DVC out, COCO would cost a second copy on disk and seconds at every command)."""
 
-from pathlib import Path
+from collections.abc import Container, Iterable
+from pathlib import Path, PurePosixPath
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -80,14 +81,18 @@ class Manifest(_Frozen):
                 if part.format == form}
 
     def images(self, split: str) -> dict[str, tuple[int, str]]:
-        """The rows of `files` that are images of `split`: those with an annotation file, or that lie in its image folder."""
+        """The rows of `files` that are images of `split`: those with an annotation file, those of
+        `only`, or else what lies in its image folder."""
         found: dict[str, tuple[int, str]] = {}
         for part in self.splits[split]:
-            prefix = f"{part.images}/" if part.images else ""
-            names = part.pairs or (name for name in self.files
-                                   if name.startswith(prefix) and not name.lower().endswith(TEXT_SUFFIXES))
-            found |= {name: self.files[name] for name in names if name in self.files}
+            found |= {name: self.files[name] for name in self._names(part) if name in self.files}
         return found
+
+    def _names(self, part: Part) -> Iterable[str]:
+        if part.pairs or part.only:
+            return part.pairs or [name_below(part.images, name, self.files) for name in part.only]
+        prefix = f"{part.images}/" if part.images else ""
+        return [name for name in self.files if name.startswith(prefix) and not name.lower().endswith(TEXT_SUFFIXES)]
 
     def save(self, path: Path = MANIFEST_PATH) -> None:
         """Write it, sorted by name, one file a line: the same content gives the same bytes."""
@@ -109,6 +114,23 @@ def load_manifest(path: Path = MANIFEST_PATH) -> Manifest:
     except ValidationError as error:
         raise InputError(f"{path}: not a manifest of this project ({error.error_count()} faults, the first: "
                          f"{error.errors()[0]['msg']}). Delete it and run `dvc repro download`.") from error
+
+
+def name_below(folder: str, name: str, known: Container[str]) -> str:
+    """The name of a file below the root, of what annotations call it.
+
+    Law: "./" and a doubled "/" mean nothing; a "\\", as tools on Windows write it, is a "/" where no file has it in its name.
+
+    Args:
+        folder: that `name` is relative to; "" for the root.
+        name: as the annotations have it.
+        known: names of files below the root.
+    """
+    plain = f"{folder}/{name}" if folder else name
+    if plain in known:
+        return plain
+    plain = PurePosixPath(plain).as_posix()
+    return plain if plain in known else PurePosixPath(plain.replace("\\", "/")).as_posix()
 
 
 def raw_folder() -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ssd_lib.errors import InputError, StateError
-from ssd_lib.manifest import Manifest, Part, load_manifest
+from ssd_lib.manifest import Manifest, Part, load_manifest, name_below
 
 MANIFEST = Manifest(
     source="local", root="set",
@@ -39,6 +39,18 @@ def test_a_local_root_is_absolute() -> None:
 
 def test_images_of_a_split_leave_its_annotations_out() -> None:
     assert list(MANIFEST.images("train")) == ["train2017/2.jpg", "train2017/1.jpg"]
+
+
+def test_images_of_a_divided_file_are_counted_on_their_side_alone() -> None:
+    part = Part(images="train2017", annotations="a.json", only=("./1.jpg",))
+    assert list(MANIFEST.model_copy(update={"splits": {"val": (part,)}}).images("val")) == ["train2017/1.jpg"]
+
+
+@pytest.mark.parametrize(("name", "expected"), [
+    ("1.jpg", "train2017/1.jpg"), ("./1.jpg", "train2017/1.jpg"), (".//1.jpg", "train2017/1.jpg"),
+    (".\\1.jpg", "train2017/1.jpg"), ("sub\\a.jpg", "train2017/sub/a.jpg"), ("one\\name.jpg", "train2017/one\\name.jpg")])
+def test_names_in_annotations_are_found_however_they_are_spelled(name: str, expected: str) -> None:
+    assert name_below("train2017", name, {*MANIFEST.files, "train2017/one\\name.jpg"}) == expected
 
 
 def test_a_missing_manifest_names_the_stage_that_makes_it(tmp_path: Path) -> None:

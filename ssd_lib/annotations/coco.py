@@ -2,7 +2,7 @@
 values make sense is for `checks` to say, and for `repair` to mend."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from ssd_lib.annotations.coco_rows import parse_categories, parse_json, parse_ro
 from ssd_lib.annotations.form import Annotations, Boxes, Images, Reading
 from ssd_lib.errors import InputError
 from ssd_lib.files import atomic_write
-from ssd_lib.manifest import HEAL, Manifest, Part, Place
+from ssd_lib.manifest import HEAL, Manifest, Part, Place, name_below
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors leave one
 ROWS_AT_ONCE = 10_000  # while writing
@@ -49,7 +49,7 @@ def read_coco(manifest: Manifest) -> dict[Place, Reading]:
     parts = manifest.parts("coco")
     files = {part.annotations: split for (split, _), part in parts.items()}  # one may have the images of two splits
     read = {name: read_annotations(manifest.path(name), boxes=split != "test") for name, split in files.items()}
-    return {place: Reading(_own_images(read[part.annotations], part)) for place, part in parts.items()}
+    return {place: Reading(_own_images(read[part.annotations], part, manifest.files)) for place, part in parts.items()}
 
 
 def read_annotations(path: Path, *, boxes: bool = True) -> Annotations:
@@ -117,10 +117,10 @@ def format_annotations(annotations: Annotations) -> Iterator[bytes]:
     yield b"}\n"
 
 
-def _own_images(annotations: Annotations, part: Part) -> Annotations:
+def _own_images(annotations: Annotations, part: Part, files: Container[str]) -> Annotations:
     own = _only_images(annotations, frozenset(part.only)) if part.only else annotations
-    prefix = f"{part.images}/" if part.images else ""
-    return replace(own, images=replace(own.images, file_names=tuple(prefix + name for name in own.images.file_names)))
+    names = tuple(name_below(part.images, name, files) for name in own.images.file_names)
+    return replace(own, images=replace(own.images, file_names=names))
 
 
 def _only_images(annotations: Annotations, names: frozenset[str]) -> Annotations:

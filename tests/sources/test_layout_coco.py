@@ -9,6 +9,7 @@ from folders import plant, run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ssd_lib.annotations.reading import read_splits
 from ssd_lib.errors import InputError
 from ssd_lib.manifest import Part
 
@@ -54,6 +55,16 @@ def test_real_photographs_are_listed(shared_data: Path, tmp_path: Path) -> None:
     manifest = run(tmp_path)
     assert {split: len(manifest.images(split)) for split in manifest.splits} == {"train": 80, "val": 80}
     assert len(manifest.files) == 162
+
+
+@pytest.mark.parametrize("spelled", ["sub\\a.jpg", "./sub/a.jpg"])
+def test_names_with_windows_separators_and_dots_are_found_and_read(tmp_path: Path, spelled: str) -> None:
+    for split in ("train", "val"):
+        row = {"id": 1, "file_name": spelled, "width": 9, "height": 9}
+        document = {"images": [row], "annotations": [], "categories": []}
+        plant(tmp_path, f"{split}/sub/a.jpg", texts={f"{split}.json": json.dumps(document)})
+    manifest = run(tmp_path)
+    assert [reading.annotations.images.file_names for reading in read_splits(manifest)["val"]] == [("val/sub/a.jpg",)]
 
 
 def test_the_test_split_is_left(tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from ssd_lib.errors import InputError
-from ssd_lib.manifest import Part
+from ssd_lib.manifest import Part, name_below
 from ssd_lib.params import DataParams
 from ssd_lib.sources.layouts.found import Found
-from ssd_lib.sources.layouts.names import folders_of, join, shown
+from ssd_lib.sources.layouts.names import folders_of, shown
 from ssd_lib.sources.layouts.splits import SPLIT_WORDS, matching, require_images, spelled, split_names
 from ssd_lib.sources.layouts.texts import read_bytes
 
@@ -57,7 +57,7 @@ def find(root: Path, names: frozenset[str], data: DataParams) -> Found:
     for split in ("train", "val"):
         part, files = _part(root, names, split, _find_annotations(root, names, documents, split))
         splits[split] = (part,)
-        listed |= {_place(part.images, file) for file in files}
+        listed |= {name_below(part.images, file, names) for file in files}
     return Found(splits, names & listed)
 
 
@@ -75,7 +75,7 @@ def _divided(root: Path, names: frozenset[str], annotations: str, val_fraction: 
         require_images(str(root / annotations), split, side)
     splits: dict[str, tuple[Part, ...]] = {
         split: (part.model_copy(update={"only": tuple(side)}),) for split, side in sides.items()}
-    return Found(splits, names & {_place(part.images, file) for file in files})
+    return Found(splits, names & {name_below(part.images, file, names) for file in files})
 
 
 def _part(root: Path, names: frozenset[str], split: str, annotations: str) -> tuple[Part, list[str]]:
@@ -99,7 +99,7 @@ def _find_annotations(root: Path, names: frozenset[str], documents: list[str], s
 def _find_images(root: Path, names: frozenset[str], folders: set[str], split: str, annotations: str, files: list[str]) -> str:
     """The one folder that has the most of the first few images of the annotation file."""
     beside = annotations.rpartition("/")[0]
-    counts = {folder: sum(_place(folder, file) in names for file in files[:SAMPLE])
+    counts = {folder: sum(name_below(folder, file, names) in names for file in files[:SAMPLE])
               for folder in (*matching(folders, split, IMAGE_PLACES), beside, "")}
     most = max(counts.values())
     best = [folder for folder, count in counts.items() if count == most > 0]
@@ -109,10 +109,6 @@ def _find_images(root: Path, names: frozenset[str], folders: set[str], split: st
     raise InputError(f"{root}: {len(best) or 'no'} folders with the images of {annotations} (such as {files[0]!r}); one is "
                      f"needed. Looked in {spelled(split, IMAGE_PLACES)}, {beside or '.'}, .; {found}. Write file_name "
                      "relative to one of these folders.")
-
-
-def _place(folder: str, file: str) -> str:
-    return join(folder, PurePosixPath(file).as_posix())
 
 
 def _listed_images(path: Path) -> list[str]:
