@@ -50,6 +50,21 @@ def test_every_way_of_training_continues_bit_for_bit(tmp_path: Path, settings: d
     assert_same_weights(calm, killed)
 
 
+def test_with_balance_the_same_images_come_after_a_kill_and_another_balance_is_another_run(tmp_path: Path) -> None:
+    calm, killed = make_workspace(tmp_path / "calm"), make_workspace(tmp_path / "killed")
+    for folder, minutes in ((calm, 1.0), (killed, 1e-9)):
+        set_params(folder, checkpoint_minutes=minutes)
+        path = folder / "params.yaml"
+        text = path.read_text().replace("balance: none", "balance: repeat").replace("threshold: auto", "threshold: 1.0")
+        path.write_text(text)
+    assert run_stage(calm).returncode == 0
+    assert run_stage(killed, kill_at="after-step-8:SIGKILL").returncode == -signal.SIGKILL  # of 10; without balance of 6
+    assert "continuing at" in run_stage(killed).stdout
+    assert_same_weights(calm, killed)
+    set_runtime(killed, "balance: repeat", "balance: downsample")
+    assert "continuing at" not in run_stage(killed).stdout
+
+
 @pytest.mark.parametrize("point", ["after-step-4:SIGTERM", "in-validation-1:SIGINT"])
 def test_a_signal_saves_and_says_how_to_continue(workspace: Path, never_stopped: Path, point: str) -> None:
     stopped = run_stage(workspace, kill_at=point)
