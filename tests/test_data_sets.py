@@ -19,7 +19,7 @@ STAGES = (download.download_data, validate.validate_data, fix_annotations.fix, t
 SETS: dict[str, tuple[list[str], tuple[int, int], int]] = {  # paths; training and validation images; classes
     "voc": (["voc-bccd.zip"], (205, 87), 3),
     "yolo": (["yolo-coco36"], (24, 12), 80),
-    "open_images": (["open-images-mini"], (10, 4), 7),
+    "open_images": (["open-images-mini"], (10, 4), 6),
     "coco": (["coco"], (80, 80), 80),
     "voc and yolo": (["voc-bccd.zip", "yolo-coco36"], (229, 99), 83),
 }
