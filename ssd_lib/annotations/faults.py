@@ -33,6 +33,7 @@ KINDS = {kind.name: kind for kind in (
     Kind("size_differs", "images", True, True, "leaves the image and its boxes out: nobody knows where they lie"),
     Kind("broken_labels", "images", True, True, "leaves the image out: nobody knows what is on it"),
     Kind("changed", "images", True, False, "keeps the image as it is now"),
+    Kind("changed_labels", "images", False, False, "reads them as they are now"),
     Kind("duplicate_image_id", "images", True, False, "keeps the first image; the boxes of both become its own"),
     Kind("duplicate_file_name", "images", True, False, "keeps the first entry; the boxes of both become its own"),
     Kind("wrong_format", "images", False, False, "nothing; the image is read by its content"),

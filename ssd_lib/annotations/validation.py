@@ -10,6 +10,7 @@ import numpy as np
 
 from ssd_lib.annotations.checks import check_annotations, check_between, check_names
 from ssd_lib.annotations.doctor.report import write_doctor
+from ssd_lib.annotations.doctor.verdict import without_objects
 from ssd_lib.annotations.duplicates import check_copies
 from ssd_lib.annotations.faults import KINDS, Fault, count_bad, summarise
 from ssd_lib.annotations.form import Annotations, Reading
@@ -17,7 +18,7 @@ from ssd_lib.annotations.image_checks import SUFFIXES, Photo, check_photos
 from ssd_lib.annotations.reading import join_parts, read_splits
 from ssd_lib.annotations.repair import merge_categories
 from ssd_lib.errors import InputError, StateError
-from ssd_lib.files import write_json
+from ssd_lib.files import sha256, write_json
 from ssd_lib.manifest import HEAL, Manifest
 from ssd_lib.params import DataParams, RuntimeParams
 from ssd_lib.processes import available_cores
@@ -38,7 +39,8 @@ def validate(manifest: Manifest, data: DataParams, runtime: RuntimeParams, path:
 
     Raises:
         InputError: an annotation file cannot be read, or train and val disagree about the ids of classes; or, after the
-            report was written, more than `data.max_bad_fraction` of the images or of the boxes are bad.
+            report was written, train or val have no objects, or more than `data.max_bad_fraction` of the images or of the
+            boxes are bad.
     """
     readings = read_splits(manifest)
     splits = join_parts(readings)
@@ -46,6 +48,7 @@ def validate(manifest: Manifest, data: DataParams, runtime: RuntimeParams, path:
         merge_categories(splits["train"], splits["val"])  # fix_annotations would stop there; hours of decoding come first
     faults = list(check_photos(_photos(manifest, splits), _worker_count(runtime)))
     faults += _orphans(manifest, readings)
+    faults += _changed_labels(manifest)
     for split, parts in readings.items():
         faults += _label_faults(parts, split)
     faults += check_names(category for annotations in splits.values() for category in annotations.categories)
@@ -55,6 +58,7 @@ def validate(manifest: Manifest, data: DataParams, runtime: RuntimeParams, path:
     report = _report(splits, faults)
     write_json(path, report, indent=1)
     write_doctor(path.parent, manifest, splits, faults, report, data)
+    _refuse_no_objects(report, path)
     _refuse_too_many(report, data.max_bad_fraction, path)
     return report
 
@@ -80,6 +84,17 @@ def _label_faults(parts: Sequence[Reading], split: str) -> Iterator[Fault]:
         yield from reading.faults
         yield from check_annotations(reading.annotations, split, first)
         first += len(reading.annotations.boxes)
+
+
+def _changed_labels(manifest: Manifest) -> Iterator[Fault]:
+    """Annotation files that are not those that were downloaded, or listed."""
+    for split, parts in manifest.splits.items():
+        for part in parts:
+            for image, name in part.pairs.items() or [("", part.annotations)]:
+                known, path = manifest.files.get(name), manifest.path(name)
+                if known and path.is_file() and (path.stat().st_size, sha256(path)) != known:
+                    yield Fault("changed_labels", (split, image or name), f"{split}: '{name}' has other bytes than the "
+                                f"manifest says. {HEAL}, or lists what is there now.", image)
 
 
 def _photos(manifest: Manifest, splits: dict[str, Annotations]) -> list[Photo]:
@@ -129,6 +144,15 @@ def _counts(annotations: Annotations) -> dict[str, int]:
     empty = np.setdiff1d(images.ids, boxes.image_ids)
     return {"images": len(images), "boxes": len(boxes), "crowds": int(boxes.is_crowd.sum()),
             "images_without_boxes": len(empty) if len(boxes) else 0}
+
+
+def _refuse_no_objects(report: dict[str, Any], path: Path) -> None:
+    if empty := without_objects(report):
+        rows = {row["split"]: row for row in report["splits"]}
+        found = ", ".join(f"{split} has {rows[split]['images']} images and {rows[split]['boxes']} boxes"
+                          f"{', all of them crowds' if rows[split]['boxes'] else ''}" for split in empty)
+        raise InputError(f"{path}: {found}; train and val need one object each at least. Label some, or mend data.classes or "
+                         "data.paths.")
 
 
 def _refuse_too_many(report: dict[str, Any], allowed: float, path: Path) -> None:

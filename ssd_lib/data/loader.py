@@ -24,6 +24,11 @@ SIGNS_OF_DEATH = ("exited unexpectedly", "killed by signal")  # in torch's messa
 GRACE_S = 20  # after SIGTERM, which mostly went to the whole group, the trainer has this long to finish its step
 
 
+def images_shown(factors: np.ndarray) -> int:
+    """How many images an epoch shows, those that it shows again counted again; see `show_factors`."""
+    return max(1, round(float(factors.sum())))
+
+
 def steps_per_epoch(factors: np.ndarray, batch_size: int) -> int:
     """How many batches an epoch has: the last one is filled up from the epoch's start.
 
@@ -31,7 +36,7 @@ def steps_per_epoch(factors: np.ndarray, batch_size: int) -> int:
         factors: (N,) how often an epoch shows each image, on average; see `show_factors`.
         batch_size: images a step.
     """
-    return -(-_images_shown(factors) // batch_size)
+    return -(-images_shown(factors) // batch_size)
 
 
 def epoch_batches(factors: np.ndarray, batch_size: int, seed: int, epoch: int) -> np.ndarray:
@@ -41,7 +46,7 @@ def epoch_batches(factors: np.ndarray, batch_size: int, seed: int, epoch: int) -
     times on average; where all factors are 1, once. What fills the last batch comes on top.
     A batch is never short, since batch norm cannot train on a single image where a map has a single cell.
     """
-    total = _images_shown(factors)
+    total = images_shown(factors)
     order = np.random.default_rng([seed, epoch]).permutation(total)
     ends = np.cumsum(factors) * (total / factors.sum())
     offset = np.random.default_rng([seed, epoch, 1]).random() * (1 - 1e-6)  # systematic sampling: one draw, evenly spaced
@@ -77,10 +82,6 @@ def _times_before(indices: np.ndarray) -> np.ndarray:
     result = np.empty_like(flat)
     result[order] = np.arange(len(flat)) - group
     return result.reshape(indices.shape)
-
-
-def _images_shown(factors: np.ndarray) -> int:
-    return max(1, round(float(factors.sum())))
 
 
 def worker_count(workers: int | str, processes: int = 1) -> int:

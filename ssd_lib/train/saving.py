@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ssd_lib.checkpoint.combo import BEST, CHECKPOINTS, ComboCheckpoint, read_checkpoint, save_checkpoint
 from ssd_lib.data.dataset import DetectionDataset
-from ssd_lib.data.loader import steps_per_epoch
+from ssd_lib.data.loader import images_shown, steps_per_epoch
 from ssd_lib.distributed import rank_and_size
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.files import write_json
@@ -153,6 +153,8 @@ def finish(job: Job, state: TrainState) -> str:
     write_history(HISTORY_PATH, state.history)
     draw_history(CURVES_PATH, state.history)
     write_json(SUMMARY_PATH, {key: round(last[key], 4) for key in SUMMARY_KEYS}, indent=2)
-    return f"train: {state.epoch} epochs of {len(job.train_set)} images, loss {last['train_loss']:.3f}, " + (
+    shown = images_shown(job.factors)
+    balance = "" if shown == len(job.train_set) else f", {shown} shown in each"
+    return f"train: {state.epoch} epochs of {len(job.train_set)} images{balance}, loss {last['train_loss']:.3f}, " + (
         f"AP50 {last['AP50']:.3f}, " if last.get("AP50") is not None else "") + f"model in {MODEL_PATH}"
 

@@ -92,9 +92,9 @@ def test_of_an_image_listed_twice_the_first_size_holds(copy: Manifest, tmp_path:
     tree["images"].append({**tree["images"][0], "id": 1, "width": 9})
     path.write_text(json.dumps(tree), encoding="utf-8")
     report = validate(copy, data_params(1), runtime(0), tmp_path / "report.json")
-    assert by_kind(report) == {
-        "duplicate_file_name": [f"train2017/{tree['images'][0]['file_name']}: listed twice, with ids "
-                                f"{tree['images'][0]['id']} and 1"]}
+    assert set(by_kind(report)) == {"duplicate_file_name", "changed_labels"}
+    assert by_kind(report)["duplicate_file_name"] == [
+        f"train2017/{tree['images'][0]['file_name']}: listed twice, with ids {tree['images'][0]['id']} and 1"]
 
 
 def test_too_many_bad_images_fail_after_the_report_is_written(copy: Manifest, tmp_path: Path) -> None:
@@ -144,3 +144,19 @@ def test_names_that_differ_in_capitals_between_train_and_val_are_told(tmp_path: 
     found = by_kind(validate(manifest, data_params(1), runtime(0), tmp_path / "report.json"))
     assert found["similar_category_names"] == [
         "classes 'traffic light' and 'Traffic_Light' differ only in capitals, spaces or signs"]
+
+
+def test_labels_that_changed_after_the_download_are_told(copy: Manifest, tmp_path: Path) -> None:
+    edit_annotations(copy, {0: {"iscrowd": 0}})
+    report = validate(copy, data_params(0), runtime(0), tmp_path / "report.json")
+    assert by_kind(report)["changed_labels"][0].startswith(
+        "train: 'annotations/instances_train2017.json' has other bytes than the manifest says. `dvc repro --force")
+
+
+def test_a_split_of_crowds_alone_is_no_good(copy: Manifest, tmp_path: Path) -> None:
+    path = copy.path(copy.splits["train"][0].annotations)
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**tree, "annotations": [row for row in tree["annotations"] if row["iscrowd"]]}), encoding="utf-8")
+    with pytest.raises(InputError, match="train has 80 images and 6 boxes, all of them crowds; train and val need one object"):
+        validate(copy, data_params(0), runtime(0), tmp_path / "validation.json")
+    assert "Stopped: no objects in train" in (tmp_path / "validation.html").read_text(encoding="utf-8")

@@ -20,7 +20,14 @@ def verdict(report: Mapping[str, Any], data: DataParams) -> Section:
                                Table(("split", "images", "boxes", "crowds", "images without objects"), rows)))
 
 
+def without_objects(report: Mapping[str, Any]) -> list[str]:
+    """Which of train and val have nothing to learn from, or to measure with."""
+    return [row["split"] for row in report["splits"] if row["split"] != "test" and row["boxes"] == row["crowds"]]
+
+
 def _sentence(report: Mapping[str, Any], allowed: float) -> Text:
+    if empty := without_objects(report):
+        return Text(f"Stopped: no objects in {' and '.join(empty)}; train and val need one each at least.", "bad")
     for of in ("images", "boxes"):
         bad, total = report[f"bad_{of}"], report[of]
         if bad > allowed * total:
