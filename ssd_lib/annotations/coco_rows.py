@@ -15,6 +15,7 @@ HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # JSON can hold one, UTF-8 canno
 LISTS = ("images", "annotations", "categories")
 NEEDED = "a COCO instances file has lists of images, annotations and categories."
 INT64 = range(-(2**63), 2**63)  # ids end in tensors
+INT_DIGITS = 300  # a longer whole number is read as a float, which may be infinite
 
 
 def parse_rows(text: str, where: str, boxes: bool) -> Annotations:
@@ -69,13 +70,17 @@ def parse_json(text: str, where: str) -> Any:
         InputError: it is none; with line and column.
     """
     try:
-        return json.loads(text, object_pairs_hook=_object)
+        return json.loads(text, object_pairs_hook=_object, parse_int=_parse_int)
     except json.JSONDecodeError as error:
         cut = " (the file ends there: it was cut short)" if error.pos >= len(text.rstrip()) else ""
         raise InputError(f"{where}: not JSON at line {error.lineno}, column {error.colno}: {error.msg}{cut}. "
                          "`dvc repro --force --single-item download` fetches it anew, if it was downloaded.") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: {error}") from error
+
+
+def _parse_int(digits: str) -> float:
+    return int(digits) if len(digits) < INT_DIGITS else float(digits)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -143,7 +148,7 @@ def _text(row: dict[str, Any], key: str, where: str) -> str:
 
 
 def _number(value: Any, key: str, row: dict[str, Any], where: str) -> float:
-    if isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool) and value in INT64):
+    if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     raise InputError(f"{where}{_of(row)} has {value!r:.60} in its {key}; it must be a number.")
 

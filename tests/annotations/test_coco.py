@@ -82,6 +82,15 @@ def test_nan_and_infinity_pass_the_parser() -> None:
     assert (math.isnan(found.x), found.y, found.width) == (True, math.inf, -math.inf)
 
 
+@pytest.mark.parametrize(("text", "value"), [("1" + 30 * "0", 1e30), ("-1" + 400 * "0", -math.inf), (5000 * "9", math.inf)])
+def test_whole_numbers_of_any_length_pass_in_a_box_and_none_above_64_bits_in_an_id(text: str, value: float) -> None:
+    content = json.dumps(tree())
+    box, = parse_annotations(content.replace("[1, 2,", f"[{text}, 2,").encode(), "train.json").boxes.xywh.tolist()
+    assert box == [value, 2, 3, 4]
+    with pytest.raises(InputError, match=r"^train\.json: annotations\[0\].* has id .*; it must be a whole number of at most"):
+        parse_annotations(content.replace('"id": 70', f'"id": {text}').encode(), "train.json")
+
+
 def test_a_list_of_images_alone_is_accepted_only_when_asked() -> None:
     text = json.dumps({"images": tree()["images"], "categories": tree()["categories"]}).encode()
     assert len(parse_annotations(text, "test.json", boxes=False).images) == 1
@@ -102,7 +111,6 @@ def test_a_list_of_images_alone_is_accepted_only_when_asked() -> None:
     (tree(images=[{"id": 9, "file_name": "\ud800", "width": 1, "height": 1}]), r"must be a string of whole characters"),
     (tree(annotations=[box_row(), box_row(bbox=[1, 2, 3])]), r"annotations\[1\] \(id 70\) has bbox \[1, 2, 3\]; it"),
     (tree(annotations=[box_row(bbox=[1, 2, None, 4])]), r"has None in its bbox; it must be a number"),
-    (tree(annotations=[box_row(bbox=[1, 2, 10**400, 4])]), r"has 10{20,} in its bbox"),
     (tree(annotations=[box_row(bbox=None)]), r"annotations\[0\] \(id 70\) has no 'bbox'"),
     (tree(annotations=[{"id": 1, "image_id": 9, "caption": "a dog"}]), r"holds captions; .* Take the instances_"),
     (tree(categories=[{"id": 18}]), r"categories\[0\] \(id 18\) has no 'name'"),
