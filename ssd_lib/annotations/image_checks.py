@@ -80,6 +80,8 @@ def check_photo(photo: Photo) -> list[Fault]:
     Law: a file without a fault is decoded by Pillow (which minds missing bytes) and by OpenCV (which training reads with)
     to the same size, and that is the annotated size. Of an animation both decode the first picture alone.
     """
+    if Path(photo.name).anchor or ".." in Path(photo.name).parts:
+        return [_fault(photo, "missing", "leads out of the folder of the data set; names stay in it")]
     try:
         data = read_file(photo.path)
     except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError

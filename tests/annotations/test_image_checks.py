@@ -252,6 +252,14 @@ def test_a_float_tiff_is_reported(tmp_path: Path, picture: Pillow.Image) -> None
     assert (fault.kind, "of a kind that OpenCV does not read" in fault.text) == ("truncated", True)
 
 
+@pytest.mark.parametrize("name", ["../a.jpg", "train/../../a.jpg", "{folder}/a.jpg"])
+def test_a_name_that_leads_out_of_the_folder_is_missing_though_a_photo_is_there(
+        tmp_path: Path, photo_bytes: bytes, name: str) -> None:
+    sound = photo(tmp_path, photo_bytes)
+    fault, = check_photo(sound._replace(name=name.format(folder=tmp_path), downloaded=None))
+    assert (fault.kind, "leads out of the folder of the data set" in fault.text) == ("missing", True)
+
+
 def test_a_folder_in_place_of_a_file_is_missing(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").mkdir()
     fault, = check_photo(Photo("train", "a.jpg", tmp_path / "a.jpg", SIZE, None))
