@@ -97,7 +97,7 @@ def _pairs(root: Path, photos: Mapping[str, list[str]], texts: Mapping[str, list
     homes = {name.partition("/")[0] for name in images.values()}
     home = min((folder for folder in homes if folder.lower() in PHOTO_FOLDERS), default="JPEGImages")
     return {key: (images.get(key) or _expected(files[0], home), _only(root, files)) for key, files in texts.items()
-            if key in images or any(map(_has_home, files))}
+            if key in images or any(map(_needs_image, files))}
 
 
 def _only(root: Path, files: list[str]) -> str:
@@ -111,6 +111,11 @@ def _has_home(name: str) -> bool:
     """Does an XML file lie in Annotations/, be it of the whole or, such as train/Annotations/, of a split?"""
     parts = name.lower().split("/")
     return parts[0] == XML_FOLDER or (len(parts) > 2 and parts[1] == XML_FOLDER and bool(split_of(parts[0])))
+
+
+def _needs_image(name: str) -> bool:
+    """Is an XML file a label even if its image is gone? Elsewhere it may be anything, such as build.xml."""
+    return _has_home(name) or bool(split_of(name.rpartition("/")[0]))
 
 
 def _key(name: str) -> str:
