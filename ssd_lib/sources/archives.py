@@ -24,6 +24,7 @@ from ssd_lib.sources.layouts.names import is_left_out
 UNSAFE_PART = re.compile(r'.*[. ]|.*[\x00-\x1f<>:"|?*\\].*|(con|prn|aux|nul|com\d|lpt\d)(\..*)?|', re.I | re.S)
 DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
 GB = 1e9
+BOMB_BYTES, BOMB_GROWTH = 1e9, 100  # what unpacks to more bytes, and to more times its size, was made to fill disks
 
 Rows = dict[str, tuple[int, str]]
 
@@ -31,7 +32,7 @@ Rows = dict[str, tuple[int, str]]
 def unpack(archive: Path, folder: Path, wanted: Sequence[str] | None, progress: tqdm, stop: threading.Event) -> Rows:
     """Write the wanted members of a zip archive below `folder`; their names, sizes in bytes and SHA-256.
 
-    Law: the names of all members are checked before the first byte is written. A file appears whole or not at all, and
+    Law: names and sizes of all members are checked before the first byte is written. A file appears whole or not at all, and
     only if its CRC is right. Files that are there already with the right size and CRC are read, not written, so that a
     second call goes on where a killed one was. On return everything has reached the disk.
 
@@ -44,12 +45,13 @@ def unpack(archive: Path, folder: Path, wanted: Sequence[str] | None, progress: 
         stop: once set, the work ends after the file in hand.
 
     Raises:
-        InputError: not a zip, damaged, encrypted, a member that would leave the folder, a wanted one missing.
+        InputError: not a zip, damaged, encrypted, a bomb, a member that would leave the folder, a wanted one missing.
         StateError: not enough disk space, a file that cannot be written, or `stop` was set.
     """
     with _opened(archive) as bundle:
         members = [member for member in _checked(archive, bundle.infolist()) if _is_wanted(member.filename, wanted)]
         _check_complete(archive, wanted or (), members)
+        _check_growth(archive, members)
         _check_space(folder, members)
         progress.total = sum(member.file_size for member in members)
         rows: Rows = {}
@@ -121,6 +123,13 @@ def _check_complete(archive: Path, wanted: Sequence[str], members: list[zipfile.
     for want in wanted:
         if not any(_is_wanted(member.filename, [want]) for member in members):
             raise InputError(f"{archive}: holds no {want!r}; that is what it is needed for. Get it from another place.")
+
+
+def _check_growth(archive: Path, members: list[zipfile.ZipInfo]) -> None:
+    size, total = archive.stat().st_size, sum(member.file_size for member in members)
+    if total > max(BOMB_BYTES, BOMB_GROWTH * size):
+        raise InputError(f"{archive}: {size} bytes that unpack to {total / GB:.3f} GB, {total // size} times as much; at most "
+                         f"{BOMB_GROWTH} times are allowed. Do not use this archive: get it from another place.")
 
 
 def _check_space(folder: Path, members: list[zipfile.ZipInfo]) -> None:
