@@ -170,7 +170,8 @@ def test_an_xml_file_without_an_image_is_kept_for_validate(tmp_path: Path, home:
 
 
 def test_an_xml_file_without_an_image_in_the_folder_of_a_split_is_kept_for_validate_too(tmp_path: Path) -> None:
-    plant(tmp_path, *(f"{split}/{file}" for split in ("train", "valid") for file in ("a.jpg", "a.xml")), "train/x.xml", "x/y.xml")
+    plant(tmp_path, *(f"{split}/{file}" for split in ("train", "valid") for file in ("a.jpg", "a.xml")), "train/x.xml",
+          "x/y.xml")
     assert pairs(run(tmp_path))["train"] == {"train/a.jpg": "train/a.xml", "train/x.jpg": "train/x.xml"}
 
 
