@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Container, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -20,17 +20,20 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors leave one
 ROWS_AT_ONCE = 10_000  # while writing
 
 
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+
+
 class _Image(msgspec.Struct, gc=False):
-    id: int
+    id: Int64
     file_name: str
-    width: int
-    height: int
+    width: Int64
+    height: Int64
 
 
 class _Box(msgspec.Struct, gc=False):
-    id: int
-    image_id: int
-    category_id: int
+    id: Int64
+    image_id: Int64
+    category_id: Int64
     bbox: tuple[float, float, float, float]
     area: float = math.nan
     iscrowd: int | bool | None = 0
@@ -55,10 +58,9 @@ def read_coco(manifest: Manifest) -> dict[Place, Reading]:
 def read_annotations(path: Path, *, boxes: bool = True) -> Annotations:
     """Read a COCO file; see `parse_annotations`."""
     try:
-        data = path.read_bytes()
+        return parse_annotations(path.read_bytes(), str(path), boxes=boxes)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}. {HEAL}, if it was downloaded.") from error
-    return parse_annotations(data, str(path), boxes=boxes)
 
 
 def parse_annotations(data: bytes, where: str, *, boxes: bool = True) -> Annotations:
@@ -77,13 +79,13 @@ def parse_annotations(data: bytes, where: str, *, boxes: bool = True) -> Annotat
         InputError: cut short, another kind of file, a key missing or twice, a wrong type; with the place.
     """
     data = data.removeprefix(BYTE_ORDER_MARK)
-    try:
-        file = msgspec.json.decode(data, type=_File)
-        if _no_key_twice(data, file):
-            return _columns(file, where)
-    except (msgspec.MsgspecError, OverflowError, RecursionError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
+    file = _decode(data)
+    if file is not None:
+        categories, info = (parse_json(bytes(raw).decode(), f"{where}: {key}") for raw, key in (
+            (file.categories, "categories"), (file.info, "info")))
+        images, records = file.images, file.annotations
+        del data, file  # half of the memory, before the rest grows
+        return _columns(images, records, categories, info, where)
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
@@ -117,6 +119,16 @@ def format_annotations(annotations: Annotations) -> Iterator[bytes]:
     yield b"}\n"
 
 
+def _decode(data: bytes) -> _File | None:
+    """The records of a file that is as it must be."""
+    try:
+        file = msgspec.json.decode(data, type=_File)
+        _ = [bytes(raw).decode() for raw in (file.categories, file.info)]  # msgspec has not looked into them
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        return None
+    return file if _no_key_twice(data, file) else None
+
+
 def _own_images(annotations: Annotations, part: Part, files: Container[str]) -> Annotations:
     own = _only_images(annotations, frozenset(part.only)) if part.only else annotations
     names = tuple(name_below(part.images, name, files) for name in own.images.file_names)
@@ -148,8 +160,7 @@ def _no_key_twice(data: bytes, file: _File) -> bool:
             and all(data.count(key) - rest.count(key) <= count for key, count in of_all.items()))
 
 
-def _columns(file: _File, where: str) -> Annotations:
-    images, boxes = file.images, file.annotations
+def _columns(images: list[_Image], boxes: list[_Box], categories: Any, info: Any, where: str) -> Annotations:
     columns = Boxes(
         _column((box.id for box in boxes), np.int64, len(boxes)),
         _column((box.image_id for box in boxes), np.int64, len(boxes)),
@@ -158,8 +169,6 @@ def _columns(file: _File, where: str) -> Annotations:
         _column((box.area for box in boxes), np.float64, len(boxes)),
         _column((bool(box.iscrowd) for box in boxes), np.bool_, len(boxes)))
     sizes = _column((side for image in images for side in (image.width, image.height)), np.int64, 2 * len(images))
-    categories = parse_json(bytes(file.categories).decode(), f"{where}: categories")
-    info = parse_json(bytes(file.info).decode(), f"{where}: info")
     return Annotations(
         Images(_column((image.id for image in images), np.int64, len(images)), tuple(image.file_name for image in images),
                sizes.reshape(-1, 2)),

@@ -156,7 +156,8 @@ def test_labels_that_changed_after_the_download_are_told(copy: Manifest, tmp_pat
 def test_a_split_of_crowds_alone_is_no_good(copy: Manifest, tmp_path: Path) -> None:
     path = copy.path(copy.splits["train"][0].annotations)
     tree = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps({**tree, "annotations": [row for row in tree["annotations"] if row["iscrowd"]]}), encoding="utf-8")
+    crowds = [row for row in tree["annotations"] if row["iscrowd"]]
+    path.write_text(json.dumps({**tree, "annotations": crowds}), encoding="utf-8")
     with pytest.raises(InputError, match="train has 80 images and 6 boxes, all of them crowds; train and val need one object"):
         validate(copy, data_params(0), runtime(0), tmp_path / "validation.json")
     assert "Stopped: no objects in train" in (tmp_path / "validation.html").read_text(encoding="utf-8")

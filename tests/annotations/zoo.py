@@ -81,6 +81,8 @@ FOUND = {
                "train/d.jpg: 640x480; annotated as 480x640; its EXIF data turn it"),
     ],
     "changed": [Animal("other bytes", ALL, data("train/a.jpg", encoded("JPEG")), "train/a.jpg: ", late=True)],
+    "changed_labels": [Animal("a line more", ALL, data("{labels}", lambda content: content + b"\n"),
+                              "train: '{labels}' has other bytes than the manifest says", late=True)],
     "wrong_format": [Animal("PNG as .jpg", ALL, data("train/a.jpg", encoded("PNG")), "train/a.jpg: content is PNG")],
     "turned": [Animal("by EXIF", ALL, data("train/a.jpg", turned(6)), "train/a.jpg: its EXIF orientation is 6")],
     "orphan": [Animal("in no list", COCO, data("train/e.jpg", b"e"), "train/e.jpg: no annotation file lists it")],
@@ -161,7 +163,7 @@ FOUND = {
     "duplicate_category_name": [Animal("two ids", COCO, more("categories", id=9), "train: categories 1 and 9 are both 'cat'")],
     "empty_category_name": [Animal("a space", COCO, more("categories", id=9, name=" "), "train: category 9 has no name")],
     "similar_category_names": [Animal("capitals", COCO, more("categories", id=9, name="Cat"),
-                                      "train: categories 1 'cat' and 9 'Cat' differ only in capitals")],
+                                      "classes 'cat' and 'Cat' differ only in capitals")],
     "untrained_category": [Animal("val alone", ALL, renamed_boxes("train", "teddy bear", "dog"),
                                   "'teddy bear' has boxes in val and none in train")],
 }
