@@ -159,7 +159,7 @@ def _write(archive: Path, bundle: zipfile.ZipFile, member: zipfile.ZipInfo, path
         os.replace(temporary, path)
         return member.file_size, hasher.hexdigest()
     except DAMAGED as error:
-        raise InputError(f"{archive}: member {member.filename!r} is damaged ({error}). Delete the archive and run the "
+        raise InputError(f"{archive}: member {member.filename!r} is damaged ({error!s:.200}). Delete the archive and run the "
                          "same command again; if it is one of your own, put a whole one in its place first.") from error
     except OSError as error:
         raise StateError(f"{path}: cannot be written: {error.strerror or error}. Free some disk space or mend the "

@@ -194,7 +194,7 @@ REFUSED = [  # what spoils the whole file; the file's name comes first in what i
     Animal("no number", TABLE, swapped("{labels}", ",0.", ",O."), "{labels}: line 2 has XMin 'O."),
     Animal("annotations deleted", COCO + TABLE, gone("{labels}"), "{labels}: cannot be read: No such file", late=True),
     Animal("no name", TABLE, swapped(CSV_NAMES, "/m/1,dog", "/m/1"), f"{CSV_NAMES}: line 2 is '/m/1'"),
-    Animal("id of two names", TABLE, swapped(CSV_NAMES, "/m/1", "/m/0"), f"{CSV_NAMES}: line 2 calls /m/0 'dog', a line"),
+    Animal("id of two names", TABLE, swapped(CSV_NAMES, "/m/1", "/m/0"), f"{CSV_NAMES}: line 2 calls '/m/0' 'dog', a line"),
     Animal("foreign bytes in names", TABLE, swapped(CSV_NAMES, "cat", b"c\xe4t"), f"{CSV_NAMES}: byte 6 is not UTF-8"),
     Animal("no YAML", YOLO, data("data.yaml", b"names: [cat\n"), "data.yaml: not YAML: "),
     Animal("code in YAML", YOLO, data("data.yaml", b"names: !!python/object/apply:os._exit [9]"), "data.yaml: not YAML: "),

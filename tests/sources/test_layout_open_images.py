@@ -117,7 +117,7 @@ def test_no_names_of_classes_at_all_are_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("text", "fault"), [
     ("/m/01,Cat\n/m/02\n", r"line 2 is '/m/02'; a line has an id and a name"), ("/m/01, ", "line 1 is"), ("", "no class names"),
-    ("/m/01,Cat\n/m/01,Dog\n", r"line 2 calls /m/01 'Dog', a line before it 'Cat'"), (b"/m/01,\xff", "byte 6 is not UTF-8"),
+    ("/m/01,Cat\n/m/01,Dog\n", r"line 2 calls '/m/01' 'Dog', a line before it 'Cat'"), (b"/m/01,\xff", "byte 6 is not UTF-8"),
     ("/m/01," + "x" * 200_000, "line 1 is not CSV")])
 def test_a_fault_in_the_names_of_classes_is_told(tmp_path: Path, text: str | bytes, fault: str) -> None:
     with pytest.raises(InputError, match=rf"class-descriptions-boxable\.csv: {fault}"):

@@ -126,7 +126,7 @@ def _file_names(path: Path) -> list[str]:
     data = read_bytes(path)
     try:
         return [image.file_name for image in msgspec.json.decode(data, type=_Document).images]
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.MsgspecError, RecursionError, ValueError):
         pass  # Python's reader also takes NaN, a byte order mark and UTF-16, and says more of what is wrong
     try:
         return [str(image["file_name"]) for image in json.loads(data)["images"]]

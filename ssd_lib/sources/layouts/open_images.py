@@ -91,8 +91,8 @@ def _class_names(path: Path) -> dict[str, str]:
             if not row or row[0] == "LabelName":
                 continue
             if len(row) < 2 or not row[0].strip() or not row[1].strip():
-                raise InputError(f"{path}: line {rows.line_num} is {','.join(row)!r}; a line has an id and a name, such as "
-                                 "/m/01g317,Person. Correct it.")
+                raise InputError(f"{path}: line {rows.line_num} is {','.join(row)!r:.100}; a line has an id and a name, such "
+                                 "as /m/01g317,Person. Correct it.")
             _add_name(found, row[0], row[1], path, rows.line_num)
     except csv.Error as error:
         raise InputError(f"{path}: line {rows.line_num} is not CSV ({error}). Get the file again.") from error

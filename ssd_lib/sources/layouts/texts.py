@@ -62,7 +62,7 @@ def check_class_names(where: str, names: Sequence[object]) -> tuple[str, ...]:
         if not name.strip():
             raise InputError(f"{where}: the name of class {number} is empty; every class needs one. Write it there.")
         if name in first:
-            raise InputError(f"{where}: classes {first[name]} and {number} are both called {name!r}; names differ. "
+            raise InputError(f"{where}: classes {first[name]} and {number} are both called {name!r:.60}; names differ. "
                              "Rename one, or make one class of them in the labels too.")
         first[name] = number
     return tuple(first)

@@ -166,8 +166,8 @@ def _listed(path: Path, known: Set[str]) -> list[str]:
     found = {row: next(iter(_spellings(row, known)), "") for row in rows}
     missing = [row for row, key in found.items() if not key]
     if missing:
-        raise InputError(f"{path}: {len(missing)} names without an image and an XML file, the first is {missing[0]!r}; all "
-                         "that are listed must be there. Remove these lines, or add the files.")
+        raise InputError(f"{path}: {len(missing)} names without an image and an XML file, the first is {missing[0]!r:.200}; "
+                         "all that are listed must be there. Remove these lines, or add the files.")
     return list(dict.fromkeys(found.values()))
 
 

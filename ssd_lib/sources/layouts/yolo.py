@@ -105,7 +105,7 @@ def _told(root: Path, names: frozenset[str], folders: set[str], config: Config, 
         place = next((place for place in places(entry, config.base)
                       if place in folders or (place in names and place.endswith(".txt"))), None)
         if place is None:
-            raise InputError(f"{root / config.file}: {split} is {entry!r}, which is no folder with files and no .txt list "
+            raise InputError(f"{root / config.file}: {split} is {entry!r:.200}, which is no folder with files and no .txt list "
                              f"below {root}; {shown(names)}. Correct it, or name the folder that holds all in data.paths.")
         images |= dict.fromkeys(_seen(root, names, folders, place, config.base))
     return list(images)
@@ -137,8 +137,8 @@ def _listed(root: Path, names: frozenset[str], file: str, base: str) -> list[str
              for row in rows}
     missing = [row for row, image in found.items() if not image]
     if missing:
-        raise InputError(f"{root / file}: {len(missing)} images that are not there, the first is {missing[0]!r}; all that are "
-                         "listed must be. Remove these lines, or add the images.")
+        raise InputError(f"{root / file}: {len(missing)} images that are not there, the first is {missing[0]!r:.200}; all "
+                         "that are listed must be. Remove these lines, or add the images.")
     return list(dict.fromkeys(found.values()))
 
 

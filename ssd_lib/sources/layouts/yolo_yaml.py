@@ -74,7 +74,8 @@ def _load(path: Path) -> dict[Any, Any]:
     try:
         tree = yaml.safe_load(data)
     except YAML_FAULTS as error:
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())[:300]}. Correct it.") from error
+        text = "".join(filter(str.isprintable, " ".join(str(error).split())))  # it shows the place, with whatever stands there
+        raise InputError(f"{path}: not YAML: {text:.300}. Correct it.") from error
     return tree if isinstance(tree, dict) else {}
 
 
