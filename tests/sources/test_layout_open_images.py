@@ -92,7 +92,7 @@ def test_tables_may_hold_the_names_themselves(tmp_path: Path) -> None:
 def test_names_in_tables_go_by_the_labels_beside_them(tmp_path: Path) -> None:
     rows = "LabelName,ClassName\n/m/01,Cat\n/m/02,Dog\n/m/01,Cat\n"
     assert class_names(run(put(tmp_path, *TABLES, head=rows, classes=None))) == {"/m/01": "Cat", "/m/02": "Dog"}
-    with pytest.raises(InputError, match=r"train-annotations-bbox\.csv: line 3 calls /m/01 'Dog', a line before it 'Cat'"):
+    with pytest.raises(InputError, match=r"train-annotations-bbox\.csv: line 3 calls '/m/01' 'Dog', a line before it 'Cat'"):
         run(put(tmp_path, *TABLES, head="LabelName,ClassName\n/m/01,Cat\n/m/01,Dog\n", classes=None))
 
 

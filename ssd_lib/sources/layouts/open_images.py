@@ -124,5 +124,5 @@ def _names_in_tables(root: Path, tables: dict[str, str]) -> dict[str, str]:
 def _add_name(found: dict[str, str], label: str, name: str, path: Path, line: int) -> None:
     """Note in `found` what a class is called."""
     if found.setdefault(label, name) != name:
-        raise InputError(f"{path}: line {line} calls {label!r:.60} {name!r:.60}, a line before it {found[label]!r:.60}; a class "
-                         "has one name. Remove one.")
+        raise InputError(f"{path}: line {line} calls {label!r:.60} {name!r:.60}, a line before it {found[label]!r:.60}; a "
+                         "class has one name. Remove one.")
