@@ -22,7 +22,7 @@ from ssd_lib.sources.layouts.names import is_left_out
 
 # What is no plain file name on some system, be it this one or another: "..", "C:", "a\\b", "nul.txt", "a.", "".
 UNSAFE_PART = re.compile(r'.*[. ]|.*[\x00-\x1f<>:"|?*\\].*|(con|prn|aux|nul|com\d|lpt\d)(\..*)?|', re.I | re.S)
-DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
+DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, UnicodeDecodeError)
 GB = 1e9
 BOMB_BYTES, BOMB_GROWTH = 1e9, 100  # what unpacks to more bytes, and to more times its size, was made to fill disks
 
@@ -110,6 +110,8 @@ def _fault(member: zipfile.ZipInfo) -> str:
     kind = stat.S_IFMT(member.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "a link or device; only files and folders are allowed"
+    if member.header_offset < 0:
+        return "the start of the archive, which it lies in, is lost"
     return "encrypted; only open members are allowed" if member.flag_bits & 1 else ""
 
 

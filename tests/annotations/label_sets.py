@@ -1,18 +1,11 @@
-"""Small data sets made by hand, and damaged label files, for the tests of the readers of VOC, YOLO and Open Images."""
+"""Small data sets made by hand, for the tests of the readers of VOC, YOLO and Open Images."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from ssd_lib.annotations.form import Annotations
-from ssd_lib.errors import InputError
 from ssd_lib.manifest import Manifest, Part
-
-BITS = [b"", b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"\xc3", b"\r", b"\n", b" ", b",", b'"', b"<", b">", b"&x;", b"</object>",
-        b"<!DOCTYPE a>", b"nan", b"-inf", b"1e999", b"-", b"0", b"1_0", "٣".encode(), b"9" * 400, b"9" * 5000, b"-1"]
 
 
 def add_photo(root: Path, name: str, size: tuple[int, int]) -> None:
@@ -40,24 +33,3 @@ def named_boxes(annotations: Annotations) -> list[tuple[str, str, list[float], b
     return [(annotations.images.file_names[owner], name_of.get(category, "?"), xywh, crowd) for owner, category, xywh, crowd in
             zip(annotations.owners().tolist(), boxes.category_ids.tolist(), boxes.xywh.tolist(), boxes.is_crowd.tolist(),
                 strict=True)]
-
-
-def damaged(sound: bytes) -> st.SearchStrategy[bytes]:
-    """The bytes of a sound file, cut short, or with a few places overwritten by what parsers trip over."""
-    edit = st.tuples(st.integers(0, len(sound)), st.integers(0, 30), st.sampled_from(BITS) | st.binary(max_size=4))
-
-    def apply(edits: list[tuple[int, int, bytes]], length: int) -> bytes:
-        data = sound
-        for at, lost, bit in edits:
-            data = data[:at] + bit + data[at + lost:]
-        return data[:length]
-    return st.builds(apply, st.lists(edit, max_size=4), st.just(10**6) | st.integers(0, len(sound)))
-
-
-def reads_or_refuses(parse: Callable[[bytes, str], Any], data: bytes) -> None:
-    """Assert that a parser gives rows, or an error of ours that names the file; any other exception is a bug."""
-    try:
-        assert parse(data, "sets/a file") is not None
-    except InputError as error:
-        assert str(error).startswith("sets/a file: ")  # noqa: PT017 - either outcome is right
-        assert str(error).isprintable()  # noqa: PT017

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from damage import damaged, reads_or_refuses
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from label_sets import add_photo, add_text, damaged, manifest_of, named_boxes, reads_or_refuses
+from label_sets import add_photo, add_text, manifest_of, named_boxes
 
 from ssd_lib.annotations.form import Annotations, Category
 from ssd_lib.annotations.voc import VocRow, parse_voc, read_voc

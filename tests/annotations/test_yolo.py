@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from damage import damaged, reads_or_refuses
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from label_sets import add_photo, add_text, damaged, manifest_of, named_boxes, reads_or_refuses
+from label_sets import add_photo, add_text, manifest_of, named_boxes
 
 from ssd_lib.annotations.form import Category, Reading
 from ssd_lib.annotations.yolo import YoloRow, parse_yolo, read_yolo

@@ -2,16 +2,23 @@
 
 import copy
 import os
+import shutil
 import stat
 import struct
+import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from damage import damaged, reads_or_refuses
 from folders import run
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tqdm import tqdm
 
 from ssd_lib.errors import InputError
+from ssd_lib.sources.archives import unpack
 
 SET = ("Annotations/a.xml", "Annotations/b.xml", "JPEGImages/a.jpg", "JPEGImages/b.jpg")
 Change = Callable[[Path], None]
@@ -27,11 +34,11 @@ def member(name: str, kind: int = 0, content: bytes = b"evil") -> Change:
     return change
 
 
-def flagged(offset: int, flag: int) -> Change:
-    """Bits set in the last entry of the central directory."""
+def flagged(offset: int, flag: int, header: bytes = b"PK\x01\x02") -> Change:
+    """Bits set in the last entry of the central directory, or in another header."""
     def change(archive: Path) -> None:
         data = bytearray(archive.read_bytes())
-        data[data.rindex(b"PK\x01\x02") + offset] |= flag
+        data[data.rindex(header) + offset] |= flag
         archive.write_bytes(data)
     return change
 
@@ -45,7 +52,19 @@ def claimed(size: int) -> Change:
     return change
 
 
-def damaged(archive: Path) -> None:
+def misnamed(at: int) -> Change:
+    """The name of the last member, where it stands first or last in the archive, is not the UTF-8 that it claims to be."""
+    def change(archive: Path) -> None:
+        flagged(9, 8)(archive)
+        flagged(7, 8, b"PK\x03\x04")(archive)
+        pieces = archive.read_bytes().split(b"JPEGImages/b.jpg")
+        names = [b"JPEGImages/b.jpg"] * (len(pieces) - 1)
+        names[at] = b"JPEGImages/\xff.jpg"
+        archive.write_bytes(b"".join(piece + name for piece, name in zip(pieces, [*names, b""], strict=True)))
+    return change
+
+
+def spoilt(archive: Path) -> None:
     """One byte of a.jpg is another."""
     data = archive.read_bytes()
     at = data.index(b"JPEGImages/a.jpgJPEGImages/a.jpg") + 20
@@ -60,6 +79,11 @@ def headless(archive: Path) -> None:
     """The central directory is there, what it points to is not."""
     data = archive.read_bytes()
     archive.write_bytes(bytes(100) + data[100:])
+
+
+def beheaded(archive: Path) -> None:
+    """The first byte is lost, so that all that follows lies one byte too early."""
+    archive.write_bytes(archive.read_bytes()[1:])
 
 
 def bomb(archive: Path) -> None:
@@ -84,8 +108,11 @@ def bomb(archive: Path) -> None:
     (bomb, "bytes that unpack to 10.000 GB, "),
     (claimed(4_000_000_000), "bytes that unpack to 4.000 GB, "),
     (claimed(5), "member 'JPEGImages/b.jpg' is damaged (Bad CRC-32"),
-    (damaged, "member 'JPEGImages/a.jpg' is damaged (Bad CRC-32"),
+    (spoilt, "member 'JPEGImages/a.jpg' is damaged (Bad CRC-32"),
     (headless, "member 'Annotations/a.xml' is damaged ("),
+    (misnamed(0), "member 'JPEGImages/b.jpg' is damaged ('utf-8' codec"),
+    (misnamed(-1), "not a zip archive, or not all of it ('utf-8' codec"),
+    (beheaded, "member 'Annotations/a.xml': the start of the archive, which it lies in, is lost"),
     (cut, "it is a file, but no zip archive"),
 ])
 def test_a_zip_that_could_do_harm_is_refused_and_writes_nothing_outside(
@@ -105,3 +132,24 @@ def test_a_zip_that_could_do_harm_is_refused_and_writes_nothing_outside(
     assert set(os.listdir(tmp_path)) <= {"set.zip", "project"}
     written = {path.relative_to(tmp_path).parts[5:] for path in tmp_path.glob("project/**/*.*") if path.is_file()}
     assert written <= {tuple(name.split("/")) for name in SET}
+
+
+def test_no_damage_makes_the_unpacking_itself_fail(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "sound.zip", "w", zipfile.ZIP_DEFLATED) as bundle:
+        for name in SET:
+            bundle.writestr(name, name * 9)
+    sound = (tmp_path / "sound.zip").read_bytes()
+
+    def unpacked(data: bytes, where: str) -> set[str]:
+        (tmp_path / "set.zip").write_bytes(data)
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        return set(unpack(tmp_path / "set.zip", tmp_path / "out", None, tqdm(disable=True), threading.Event()))
+
+    @settings(max_examples=200, deadline=None)
+    @given(damaged(sound) | st.binary(max_size=60))
+    def read(data: bytes) -> None:
+        reads_or_refuses(unpacked, data, str(tmp_path / "set.zip"))
+        assert set(os.listdir(tmp_path)) <= {"sound.zip", "set.zip", "out"}
+
+    assert unpacked(sound, "") == set(SET)
+    read()

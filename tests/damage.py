@@ -1,0 +1,37 @@
+"""Files that are nearly sound, for the tests of parsers: a few bytes lost, changed, doubled or put in."""
+
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import strategies as st
+
+from ssd_lib.errors import InputError
+
+BITS = [b"", b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"\xc3", b"\r", b"\n", b" ", b",", b'"', b"<", b">", b"&x;", b"</object>",
+        b"<!DOCTYPE a>", b"nan", b"-inf", b"1e999", b"-", b"0", b"1_0", "٣".encode(), b"9" * 400, b"9" * 5000, b"-1",
+        b"[", b"]", b"{", b"}", b":", b"'", b"&a ", b"*a", b"!!int ", b"!!timestamp ", b"!!python/name:os.system ", b"<<: ",
+        b'"\\ud800"', b"\\u0000", "\u2028".encode(), b"null", b"NaN", b"Infinity", b"../"]
+
+
+def damaged(sound: bytes) -> st.SearchStrategy[bytes]:
+    """The bytes of a sound file, cut short, or with a few places overwritten by what parsers trip over, or by other places."""
+    place = st.integers(0, len(sound))
+    put_in = st.sampled_from(BITS) | st.binary(max_size=4) | st.builds(lambda at, length: sound[at:at + length], place, place)
+    edit = st.tuples(place, st.integers(0, 30), put_in)
+
+    def apply(edits: list[tuple[int, int, bytes]], length: int) -> bytes:
+        data = sound
+        for at, lost, bit in edits:
+            data = data[:at] + bit + data[at + lost:]
+        return data[:length]
+    return st.builds(apply, st.lists(edit, max_size=4), st.just(10**6) | place)
+
+
+def reads_or_refuses(parse: Callable[[bytes, str], Any], data: bytes, where: str = "sets/a file") -> None:
+    """Assert that a parser gives something, or an error of ours that names the file; any other exception is a bug."""
+    try:
+        assert parse(data, where) is not None
+    except InputError as error:
+        assert str(error).startswith(where)  # noqa: PT017 - either outcome is right
+        assert str(error).isprintable()  # noqa: PT017
+        assert len(str(error)) < 1000  # noqa: PT017
