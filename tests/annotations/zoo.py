@@ -180,6 +180,7 @@ REFUSED = [  # what spoils the whole file; the file's name comes first in what i
            "{labels}: not an annotation file in COCO form"),
     Animal("UTF-16", COCO, data("{labels}", utf_16), "{labels}: byte 0 is not UTF-8"),
     Animal("foreign bytes", COCO, swapped("{labels}", '"cat"', b'"c\xe4t"'), "{labels}: byte "),
+    Animal("foreign bytes in a name", COCO, swapped("{labels}", '"a.jpg"', b'"\xe4.jpg"'), "{labels}: not an annotation file"),
     Animal("zero byte", COCO, data("{labels}", lambda old: old + b"\0"), "{labels}: not an annotation file"),
     Animal("huge id", COCO, record("annotations", 0, id=10**30), "{labels}: annotations[0] (id 1000"),
     Animal("box of three numbers", COCO, tree(lambda document: document["annotations"][0]["bbox"].pop()),
