@@ -14,7 +14,7 @@ MANIFEST_PATH = Path("data/manifest.json")
 FIXED_FOLDER = Path("data/fixed")  # what fix_annotations makes of it
 Place = tuple[str, int]  # of a part: its split, its number in it
 TEXT_SUFFIXES = (".json", ".csv", ".xml", ".txt", ".yaml", ".yml", ".names")  # of annotations, never of images
-HEAL = "`dvc repro --force --single-item download` fetches what is missing"
+HEAL = "`dvc repro --force --single-item download` fetches what is missing, and lists data of your own anew"
 
 
 class _Frozen(BaseModel):

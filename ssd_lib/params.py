@@ -3,10 +3,10 @@ first byte is downloaded, but is given only the groups that it asks for: dvc.yam
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from ssd_lib.errors import InputError
@@ -23,11 +23,20 @@ class _Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+def _known_formats(value: Any) -> Any:
+    """Let pass what names formats; pydantic would tell a slip of each kind that the value might be."""
+    names = value if isinstance(value, list) else [value]
+    known = (*get_args(Auto), *get_args(Format))
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"{unknown[0]!r} is no format; known are {', '.join(known)}, or a list with one for each path")
+    return value
+
+
 class DataParams(_Group):
     """Which data set, and where from."""
 
     source: Literal["demo", "coco2017", "open_images", "local"]
-    format: Auto | Format | list[Auto | Format]
+    format: Annotated[Auto | Format | list[Auto | Format], BeforeValidator(_known_formats)]
     paths: list[str]
     classes: list[Annotated[str, Field(min_length=1)]]
     val_fraction: Annotated[float, Field(gt=0, lt=1)]
@@ -194,7 +203,8 @@ def _sentence(fault: ErrorDetails) -> str:
         return f"missing key '{dotted}'; `git show HEAD:params.yaml` shows it with its comment"
     if fault["type"] == "value_error":
         return f"{dotted}: {fault['msg'].removeprefix('Value error, ')}"
-    return f"{dotted}: {fault['msg'][0].lower()}{fault['msg'][1:]}, found {fault['input']!r}"
+    hint = f"; write [{fault['input']}]" if fault["type"] == "list_type" and isinstance(fault["input"], str) else ""
+    return f"{dotted}: {fault['msg'][0].lower()}{fault['msg'][1:]}, found {fault['input']!r}{hint}"
 
 
 def _known_keys(place: list[str]) -> list[str]:

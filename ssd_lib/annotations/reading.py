@@ -15,6 +15,8 @@ from ssd_lib.errors import InputError
 from ssd_lib.manifest import Manifest, Place
 from ssd_lib.params import Format
 
+MOST_NAMED = 40  # classes in a message
+
 # Each reads all parts of its format at once: where labels have no numbers for classes, those of one part follow from all.
 READERS: Mapping[Format, Callable[[Manifest], dict[Place, Reading]]] = {
     "coco": read_coco,
@@ -77,9 +79,16 @@ def _asked_for(reading: Reading, classes: Sequence[str]) -> Reading:
 
 
 def _refuse_unknown(wanted: Sequence[str], known: set[str]) -> None:
-    for name in wanted:
-        if name not in known:
-            near = get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f"did you mean '{near[0]}'? " if near else ""
-            raise InputError(f"data.classes: the data have no class '{name}'; {hint}They have "
-                             f"{', '.join(sorted(known)) or 'none'}. Names are compared letter by letter.")
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        by_letters = {name.casefold(): name for name in known}
+        near = (get_close_matches(name.casefold(), by_letters, n=1, cutoff=0.5) for name in unknown)
+        said = [f"'{name}'{f' (did you mean {by_letters[found[0]]!r}?)' if found else ''}"
+                for name, found in zip(unknown, near, strict=True)]
+        raise InputError(f"data.classes: the data have no class {', '.join(said)}. They have {_some(sorted(known))}. Names are "
+                         "compared letter by letter.")
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more or "none"

@@ -94,7 +94,7 @@ def _changed_labels(manifest: Manifest) -> Iterator[Fault]:
                 known, path = manifest.files.get(name), manifest.path(name)
                 if known and path.is_file() and (path.stat().st_size, sha256(path)) != known:
                     yield Fault("changed_labels", (split, image or name), f"{split}: '{name}' has other bytes than the "
-                                f"manifest says. {HEAL}, or lists what is there now.", image)
+                                f"manifest says. {HEAL}.", image)
 
 
 def _photos(manifest: Manifest, splits: dict[str, Annotations]) -> list[Photo]:
@@ -162,8 +162,8 @@ def _refuse_too_many(report: dict[str, Any], allowed: float, path: Path) -> None
             found = [fault for fault in report["faults"] if fault["bad"] and KINDS[fault["kind"]].of == of]
             first = "\n  ".join(f"{fault['kind']} ({fault['count']}): {fault['first'][0]}" for fault in found)
             raise InputError(f"{path}: {bad} of {total} {of} are bad ({bad / total:.1%}); data.max_bad_fraction allows "
-                             f"{allowed:.1%}. Mend the files ({HEAL}), or raise data.max_bad_fraction to go on without "
-                             f"them. By kind, with the first of each:\n  {first}")
+                             f"{allowed:.1%}. Look at {path.with_suffix('.html')}, mend the files ({HEAL}), or raise "
+                             f"data.max_bad_fraction to go on without them. By kind, with the first of each:\n  {first}")
 
 
 def _worker_count(runtime: RuntimeParams) -> int:

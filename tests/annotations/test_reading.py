@@ -109,5 +109,5 @@ def test_an_unknown_class_lists_the_known_ones_and_the_nearest(photos: dict[str,
     manifest = write_set(tmp_path, "voc", photos)
     assert read_splits(manifest.model_copy(update={"classes": ("person",)}))["val"][0].annotations.categories == (
         *(category for category in read_splits(manifest)["val"][0].annotations.categories if category.name == "person"),)
-    with pytest.raises(InputError, match=r"the data have no class 'Person'; did you mean 'person'\? They have "):
-        read_splits(manifest.model_copy(update={"classes": ("Person",)}))
+    with pytest.raises(InputError, match=r"no class 'Person' \(did you mean 'person'\?\), 'Qx'\. They have "):
+        read_splits(manifest.model_copy(update={"classes": ("Person", "person", "Qx")}))

@@ -48,7 +48,7 @@ def copies_section(manifest: Manifest, splits: Mapping[str, Annotations]) -> Sec
 
 
 def _kind(manifest: Manifest, kind: str, found: Sequence[Fault], most: int, marks: Mapping[Place, tuple[Mark, ...]]) -> Block:
-    title = f"{kind}: {len(found):,}"
+    title = f"{kind}: {len(found):,}" + (f", the first {most}" if len(found) > most else "")
     if not any(fault.image for fault in found[:most]):
         return Listing(title, [fault.text for fault in found[:most]])
     return Sheet(title, [_tile(manifest, fault, marks) for fault in found[:most]])
