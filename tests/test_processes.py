@@ -1,4 +1,4 @@
-"""A child ends when its parent does."""
+"""A child ends when its parent does; work in a fork gives what it gives here."""
 
 import os
 import signal
@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from ssd_lib.processes import begin
 
 PARENT = """
 import subprocess, sys
@@ -48,3 +50,9 @@ def _is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def test_work_that_is_begun_gives_what_it_gives_here_even_if_its_process_is_killed() -> None:
+    assert begin(lambda: [1, os.getppid()])() == [1, os.getpid() if sys.platform.startswith("linux") else os.getppid()]
+    here = os.getpid()
+    assert begin(lambda: 7 if os.getpid() == here else os.kill(os.getpid(), signal.SIGKILL))() == 7

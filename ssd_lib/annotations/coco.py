@@ -4,6 +4,9 @@ values make sense is for `checks` to say, and for `repair` to mend."""
 import math
 from collections.abc import Callable, Container, Iterator
 from dataclasses import replace
+from functools import partial
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,9 +18,13 @@ from ssd_lib.annotations.form import Annotations, Boxes, Images, Reading
 from ssd_lib.errors import InputError
 from ssd_lib.files import atomic_write
 from ssd_lib.manifest import HEAL, Manifest, Part, Place, name_below
+from ssd_lib.processes import begin
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors leave one
 ROWS_AT_ONCE = 10_000  # while writing
+LARGE_BYTES = 1 << 25  # from here on another process is worth its start
+IMAGE_KEYS = (b'"file_name"', b'"width"', b'"height"')
+ALL_KEYS = (b'id"', b'"bbox"', b'"area"', b'"iscrowd"')  # the first is that of id, image_id and category_id
 
 
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -121,12 +128,15 @@ def format_annotations(annotations: Annotations) -> Iterator[bytes]:
 
 def _decode(data: bytes) -> _File | None:
     """The records of a file that is as it must be."""
+    counted = partial(_count_keys, data)
+    counts = begin(counted) if len(data) > LARGE_BYTES else counted
     try:
         file = msgspec.json.decode(data, type=_File)
         _ = [bytes(raw).decode() for raw in (file.categories, file.info)]  # msgspec has not looked into them
     except (msgspec.MsgspecError, RecursionError, ValueError):
+        counts()
         return None
-    return file if _no_key_twice(data, file) else None
+    return file if _no_key_twice(counts(), file) else None
 
 
 def _own_images(annotations: Annotations, part: Part, files: Container[str]) -> Annotations:
@@ -143,31 +153,33 @@ def _only_images(annotations: Annotations, names: frozenset[str]) -> Annotations
     return replace(annotations, images=images.take(np.flatnonzero(kept)), boxes=boxes.take(~others))
 
 
-def _no_key_twice(data: bytes, file: _File) -> bool:
+def _count_keys(data: bytes) -> dict[bytes, int]:
+    """How often each key that is read stands in a file; those of images before the boxes, if all images are there."""
+    end = max(0, data.find(b'"annotations"'))
+    if data.count(b'"file_name"', 0, end) != data.count(b'"file_name"'):
+        end = len(data)
+    return {key: data.count(key, 0, end) for key in IMAGE_KEYS} | {key: data.count(key) for key in ALL_KEYS}
+
+
+def _no_key_twice(counts: dict[bytes, int], file: _File) -> bool:
     """Whether the keys that are read stand as often as there are records: msgspec takes the last of two without a word.
 
     A file that has such words elsewhere is no fault: it is read row by row. Two lists of one name are found by their records.
-    Keys of images are counted in the part of the file before the boxes, where all images are there.
     """
     images, boxes = len(file.images), len(file.annotations)
     rest = b"".join(bytes(raw) for raw in (file.categories, file.info, file.licenses))
-    end = max(0, data.find(b'"annotations"'))
-    if data.count(b'"file_name"', 0, end) != images:
-        end = len(data)
-    of_images = {b'"file_name"': images, b'"width"': images, b'"height"': images}
-    of_all = {b'id"': images + 3 * boxes, b'"bbox"': boxes, b'"area"': boxes, b'"iscrowd"': boxes}  # id, image_id, category_id
-    return (all(data.count(key, 0, end) - rest.count(key) <= count for key, count in of_images.items())
-            and all(data.count(key) - rest.count(key) <= count for key, count in of_all.items()))
+    expected = dict.fromkeys(IMAGE_KEYS, images) | dict.fromkeys(ALL_KEYS, boxes) | {b'id"': images + 3 * boxes}
+    return all(counts[key] - rest.count(key) <= count for key, count in expected.items())
 
 
 def _columns(images: list[_Image], boxes: list[_Box], categories: Any, info: Any, where: str) -> Annotations:
     columns = Boxes(
-        _column((box.id for box in boxes), np.int64, len(boxes)),
-        _column((box.image_id for box in boxes), np.int64, len(boxes)),
-        _column((box.category_id for box in boxes), np.int64, len(boxes)),
-        _column((side for box in boxes for side in box.bbox), np.float64, 4 * len(boxes)).reshape(-1, 4),
-        _column((box.area for box in boxes), np.float64, len(boxes)),
-        _column((bool(box.iscrowd) for box in boxes), np.bool_, len(boxes)))
+        _column(map(attrgetter("id"), boxes), np.int64, len(boxes)),
+        _column(map(attrgetter("image_id"), boxes), np.int64, len(boxes)),
+        _column(map(attrgetter("category_id"), boxes), np.int64, len(boxes)),
+        _column(chain.from_iterable(map(attrgetter("bbox"), boxes)), np.float64, 4 * len(boxes)).reshape(-1, 4),
+        _column(map(attrgetter("area"), boxes), np.float64, len(boxes)),
+        _column(map(bool, map(attrgetter("iscrowd"), boxes)), np.bool_, len(boxes)))
     sizes = _column((side for image in images for side in (image.width, image.height)), np.int64, 2 * len(images))
     return Annotations(
         Images(_column((image.id for image in images), np.int64, len(images)), tuple(image.file_name for image in images),

@@ -4,6 +4,7 @@ data but the pixels."""
 import hashlib
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from ssd_lib.errors import InputError
 from ssd_lib.files import write_json, write_text
 from ssd_lib.manifest import FIXED_FOLDER, Manifest
 from ssd_lib.params import FixParams
+from ssd_lib.processes import begin
 
 SPLITS = ("train", "val")
+MANY_BOXES = 100_000  # from here on another process is worth its start
 
 
 def fix_annotations(manifest: Manifest, report: dict[str, Any], params: FixParams,
@@ -51,8 +54,10 @@ def fix_annotations(manifest: Manifest, report: dict[str, Any], params: FixParam
 
 def write_split(folder: Path, split: str, annotations: Annotations) -> None:
     """Write one split: in COCO's form for people and for evaluation, and flat for training, which opens that in no time."""
+    flat = partial(write_flat, folder / f"{split}.npz", annotations)
+    written = begin(flat) if len(annotations.boxes) > MANY_BOXES else flat
     write_annotations(folder / f"{split}.json", annotations)
-    write_flat(folder / f"{split}.npz", annotations)
+    written()
 
 
 def images_sha256(manifest: Manifest, annotations: Annotations) -> str:
