@@ -26,7 +26,6 @@ LARGE_BYTES = 1 << 25  # from here on another process is worth its start
 IMAGE_KEYS = (b'"file_name"', b'"width"', b'"height"')
 ALL_KEYS = (b'id"', b'"bbox"', b'"area"', b'"iscrowd"')  # the first is that of id, image_id and category_id
 
-
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
@@ -67,7 +66,7 @@ def read_annotations(path: Path, *, boxes: bool = True) -> Annotations:
     try:
         return parse_annotations(path.read_bytes(), str(path), boxes=boxes)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}. {HEAL}, if it was downloaded.") from error
+        raise InputError(f"{path}: cannot be read: {error.strerror}. {HEAL}.") from error
 
 
 def parse_annotations(data: bytes, where: str, *, boxes: bool = True) -> Annotations:
@@ -168,8 +167,9 @@ def _no_key_twice(counts: dict[bytes, int], file: _File) -> bool:
     """
     images, boxes = len(file.images), len(file.annotations)
     rest = b"".join(bytes(raw) for raw in (file.categories, file.info, file.licenses))
-    expected = dict.fromkeys(IMAGE_KEYS, images) | dict.fromkeys(ALL_KEYS, boxes) | {b'id"': images + 3 * boxes}
-    return all(counts[key] - rest.count(key) <= count for key, count in expected.items())
+    expected = dict.fromkeys(ALL_KEYS, boxes) | {b'id"': images + 3 * boxes}
+    return (all(counts[key] <= images for key in IMAGE_KEYS)
+            and all(counts[key] - rest.count(key) <= count for key, count in expected.items()))
 
 
 def _columns(images: list[_Image], boxes: list[_Box], categories: Any, info: Any, where: str) -> Annotations:
