@@ -33,8 +33,9 @@ def find(root: Path, names: frozenset[str], data: DataParams) -> Found:
     """The images of train and of val, each with its XML file.
 
     Law: train is what train.txt lists, else trainval.txt, else default.txt; val is val.txt, else test.txt, else a share of
-    train. Without lists it goes by folders called after the splits, and without those val is a share of all. An image
-    without an XML file is not labelled, and left out. An XML file whose image is gone is kept, so that validate tells of it.
+    train. Without lists it goes by folders called after the splits, and without those val is a share of all. An XML file whose
+    image is gone is kept, and so is an image that a list names and whose XML file is gone: validate tells of both. An image
+    that no list names and that has no XML file is not labelled, and left out.
 
     Args:
         root: the folder that the names are below.
@@ -48,6 +49,8 @@ def find(root: Path, names: frozenset[str], data: DataParams) -> Found:
     photos = _keyed(name for name in ordered if is_image(name))
     pairs = _pairs(root, photos, _keyed(name for name in ordered if name.lower().endswith(".xml")))
     lists = _list_files(names)
+    if lists:
+        pairs |= _without_text(root, photos, pairs)
     train, val = _by_lists(root, lists, photos.keys(), pairs) if lists else _by_folders(root, pairs)
     if val is None:
         train, val = split_names(train, data.val_fraction)
@@ -98,6 +101,14 @@ def _pairs(root: Path, photos: Mapping[str, list[str]], texts: Mapping[str, list
     home = min((folder for folder in homes if folder.lower() in PHOTO_FOLDERS), default="JPEGImages")
     return {key: (images.get(key) or _expected(files[0], home), _only(root, files)) for key, files in texts.items()
             if key in images or any(map(_needs_image, files))}
+
+
+def _without_text(root: Path, photos: Mapping[str, list[str]],
+                  pairs: Mapping[str, tuple[str, str]]) -> dict[str, tuple[str, str]]:
+    """The other images, and what their XML files ought to be called, going by that of another."""
+    key, (_, text) = next(iter(pairs.items()))
+    before, after = text[:len(text) - len(key) - len(".xml")], text[-len(".xml"):]
+    return {other: (_only(root, files), before + other + after) for other, files in photos.items() if other not in pairs}
 
 
 def _only(root: Path, files: list[str]) -> str:
