@@ -167,12 +167,6 @@ def from_rows(images: Iterable[Image], boxes: Iterable[Box], categories: Iterabl
         tuple(categories), info or {})
 
 
-def image_rows(images: Images) -> list[Image]:
-    """The pictures one by one."""
-    rows = zip(images.ids.tolist(), images.file_names, images.sizes.tolist(), strict=True)
-    return [Image(number, name, width, height) for number, name, (width, height) in rows]
-
-
 def box_rows(boxes: Boxes) -> list[Box]:
     """The objects one by one."""
     columns = (boxes.ids, boxes.image_ids, boxes.category_ids, *boxes.xywh.T, boxes.areas, boxes.is_crowd)

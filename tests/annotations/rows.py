@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from ssd_lib.annotations.form import Annotations, Box, Category, Image, box_rows, from_rows, image_rows
+from ssd_lib.annotations.form import Annotations, Box, Category, Image, Images, box_rows, from_rows
 
 
 class Rows(NamedTuple):
@@ -23,3 +23,9 @@ def rows_of(annotations: Annotations) -> Rows:
     """And back."""
     return Rows(tuple(image_rows(annotations.images)), tuple(box_rows(annotations.boxes)), annotations.categories,
                 annotations.info)
+
+
+def image_rows(images: Images) -> list[Image]:
+    """The pictures one by one."""
+    rows = zip(images.ids.tolist(), images.file_names, images.sizes.tolist(), strict=True)
+    return [Image(number, name, width, height) for number, name, (width, height) in rows]

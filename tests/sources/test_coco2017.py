@@ -29,12 +29,6 @@ def mirror(shared_data: Path) -> dict[str, bytes]:
     return {f"/{path.relative_to(folder).as_posix()}": path.read_bytes() for path in folder.rglob("*.zip")}
 
 
-@pytest.fixture
-def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    return tmp_path / "data" / "raw"
-
-
 def test_a_mirror_becomes_a_manifest_of_all_splits(mirror: dict[str, bytes], raw: Path) -> None:
     with serve(mirror) as server:
         manifest = coco2017(data_params(server.url, "train", "val", "test"), RUNTIME)

@@ -30,12 +30,6 @@ def mirror(shared_data: Path) -> dict[str, bytes]:
     return mirror_files(shared_data)
 
 
-@pytest.fixture
-def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    return tmp_path / "data" / "raw"
-
-
 def test_a_mirror_becomes_a_manifest_of_both_splits(mirror: dict[str, bytes], raw: Path) -> None:
     with serve(mirror) as server:
         manifest = run(server.url, depictions=False)

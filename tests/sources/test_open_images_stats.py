@@ -19,12 +19,6 @@ def mirror(shared_data: Path) -> dict[str, bytes]:
     return mirror_files(shared_data)
 
 
-@pytest.fixture
-def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    return tmp_path / "data" / "raw"
-
-
 def test_counts_that_can_be_checked_by_hand() -> None:
     rows = [Row("a", "/m/1", False, False), Row("a", "/m/1", True, False), Row("b", "/m/1", False, True),
             Row("b", "/m/2", True, True)]

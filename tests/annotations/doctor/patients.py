@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 from PIL import Image as Pillow
+from rows import image_rows
 
 from ssd_lib.annotations.duplicates import check_copies
 from ssd_lib.annotations.faults import KINDS, Fault, count_bad
-from ssd_lib.annotations.form import Annotations, Box, image_rows
+from ssd_lib.annotations.form import Annotations, Box
 from ssd_lib.annotations.image_checks import Photo, check_photo
 from ssd_lib.manifest import Manifest
 
