@@ -17,7 +17,7 @@ from repository import dvc, environment, git, make_clone
 from ssd_lib.checkpoint.combo import LAST, ComboCheckpoint, read_checkpoint
 
 CHECKPOINTS = Path("models/checkpoints")
-EPOCHS, EPOCH_STEPS = 3, 4
+EPOCHS, EPOCH_STEPS = 4, 4
 STEPS = EPOCHS * EPOCH_STEPS
 
 
