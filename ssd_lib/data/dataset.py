@@ -4,14 +4,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import albumentations as A
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from ssd_lib.data.fixed_set import FixedSet
-from ssd_lib.data.transforms import augment
+from ssd_lib.data.transforms import Transform, augment
 from ssd_lib.images import read_image
 
 Key = tuple[int, int] | tuple[int, int, int]  # (epoch, index), and how often the epoch has shown the image before
@@ -58,7 +57,7 @@ class DetectionDataset(Dataset[Sample]):
         seed: `train.seed`.
     """
 
-    def __init__(self, fixed: FixedSet, path_of: Callable[[str], Path], transform: A.Compose, seed: int = 0) -> None:
+    def __init__(self, fixed: FixedSet, path_of: Callable[[str], Path], transform: Transform, seed: int = 0) -> None:
         self.fixed, self.path_of, self.transform, self.seed = fixed, path_of, transform, seed
 
     def __len__(self) -> int:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ssd_lib.data.transforms import CROP_MIN_IOUS, MinIoUCrop, ZoomOut, augment, build_transform
+from ssd_lib.data.transforms import FILL, Preset, augment, build_transform
 
 GREY = np.full((100, 150, 3), 90, dtype=np.uint8)
 BOXES = np.array([[0.2, 0.3, 0.5, 0.6], [0.6, 0.5, 0.9, 0.9]], dtype=np.float32)
@@ -63,32 +63,25 @@ def test_crop_and_flip_are_thrown_apart() -> None:
     assert seen == {(flip, whole) for flip in (True, False) for whole in (True, False)}
 
 
-def test_the_minimum_iou_of_a_crop_is_enforced() -> None:
-    """In the predecessors, of 200 crops drawn with a minimum of 0.9 all were below it."""
-    import ssd_lib.data.transforms as transforms
-    crop = MinIoUCrop()
-    crop.set_random_state(np.random.default_rng(1), None)
-    for min_iou in CROP_MIN_IOUS[1:]:
-        transforms_options, transforms.CROP_MIN_IOUS = transforms.CROP_MIN_IOUS, (min_iou,)
-        try:
-            drawn = [crop.get_params_dependent_on_data({"shape": (100, 150)}, {"bboxes": BOXES})["crop"] for _ in range(100)]
-        finally:
-            transforms.CROP_MIN_IOUS = transforms_options
-        for x1, y1, x2, y2 in drawn:
-            overlap = np.minimum(BOXES[:, 2:], (x2, y2)) - np.maximum(BOXES[:, :2], (x1, y1))
-            inside = overlap.clip(min=0).prod(axis=1)
-            iou = inside / ((x2 - x1) * (y2 - y1) + (BOXES[:, 2:] - BOXES[:, :2]).prod(axis=1) - inside)
-            assert iou.max() >= min_iou - 1e-6 or (x1, y1, x2, y2) == (0, 0, 1, 1)
+def test_an_object_stays_while_its_centre_does() -> None:
+    """The picture's colours are places, so that the sample says where it was cut."""
+    places = np.stack(np.broadcast_arrays(np.arange(200)[None, :], np.arange(200)[:, None], 0), axis=2).astype(np.uint8)
+    centres = 200 * (BOXES[:, :2] + BOXES[:, 2:]) / 2
+    for index in range(100):
+        image, _, labels = augment(build_transform("ssdlite", 64), places, BOXES, LABELS, (1, 0, index))
+        low, high = image[..., :2].min(axis=(0, 1)), image[..., :2].max(axis=(0, 1))
+        clear = (np.abs(centres - low) > 2).all(axis=1) & (np.abs(centres - high) > 2).all(axis=1)  # rounding decides no case
+        inside = ((centres > low) & (centres < high)).all(axis=1)
+        assert [label in labels for label in LABELS[clear]] == inside[clear].tolist()
 
 
-def test_zooming_out_makes_objects_smaller_in_the_same_shape() -> None:
-    zoom = ZoomOut(p=1.0)
-    zoom.set_random_state(np.random.default_rng(1), None)
-    params = {"shape": (100, 150), **zoom.get_params_dependent_on_data({"shape": (100, 150)}, {})}
-    boxes = zoom.apply_to_bboxes(BOXES, **params)
-    assert ((boxes[:, 2:] - boxes[:, :2]) <= (BOXES[:, 2:] - BOXES[:, :2])).all()
-    assert boxes.min() >= 0
-    assert boxes.max() <= 1
+def test_a_zoomed_out_picture_is_surrounded_by_the_mean_colour() -> None:
+    """Where the picture is, boxes are; around it nothing is left to chance, but for colour."""
+    transform = build_transform("ssd", 64)._replace(preset=Preset(zoom_out=True))
+    pictures = [augment(transform, GREY, BOXES, LABELS, (1, 0, index))[0] for index in range(40)]
+    around = [picture[(picture != 90).any(axis=2)] for picture in pictures]
+    assert sum(len(pixels) > 0 for pixels in around) > 10
+    assert all((pixels == FILL).all() for pixels in around)
 
 
 def test_the_arguments_are_left_as_they_were() -> None:
