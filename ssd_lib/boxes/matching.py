@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torchvision.ops import box_area, box_iou
 
 BACKGROUND = 0
 IGNORED = -1  # neither object nor background: takes no part in the loss
@@ -19,35 +18,54 @@ def match_priors(gt_boxes: Tensor, gt_labels: Tensor, crowd_boxes: Tensor, prior
     Args:
         gt_boxes: (B, M, 4) float32, xyxy in [0, 1]; rows past an image's last object are padding. M may be 0.
         gt_labels: (B, M) int64 in 1..K; 0 marks padding.
-        crowd_boxes: (B, C, 4) float32, xyxy in [0, 1]: regions of uncounted objects; padding has no area. C may be 0.
+        crowd_boxes: (B, C, 4) float32, xyxy in [0, 1]: regions of uncounted objects, and behind them padding without an area. C
+            may be 0.
         priors: (P, 4) float32, xyxy in [0, 1], with P >= M.
         iou_threshold: a prior at or above it is positive.
 
     Returns:
         (B, P, 4) boxes and (B, P) int64 labels; where the label is not above 0 the box has no meaning.
     """
+    if priors.device.type != "cpu":
+        return _match(gt_boxes, gt_labels, crowd_boxes, priors, iou_threshold)
+    # A processor is quicker with one image after the other: it stays in its cache, and padding costs nothing.
+    objects, crowds = (gt_labels > 0).sum(dim=1).tolist(), (crowd_boxes[..., 2] > crowd_boxes[..., 0]).sum(dim=1).tolist()
+    images = [_match(gt_boxes[i:i + 1, :m], gt_labels[i:i + 1, :m], crowd_boxes[i:i + 1, :c], priors, iou_threshold)
+              for i, (m, c) in enumerate(zip(objects, crowds, strict=True))]
+    boxes, labels = zip(*images, strict=True)
+    return torch.cat(boxes), torch.cat(labels)
+
+
+def _match(gt_boxes: Tensor, gt_labels: Tensor, crowd_boxes: Tensor, priors: Tensor,
+           iou_threshold: float) -> tuple[Tensor, Tensor]:
     batch, objects = gt_labels.shape
     if objects == 0:
         boxes = priors.expand(batch, -1, -1)
         labels = gt_labels.new_full((batch, len(priors)), BACKGROUND)
     else:
-        iou = box_iou(gt_boxes, priors).masked_fill((gt_labels == 0)[..., None], -1.0)  # (B, M, P)
+        overlap = _overlap(gt_boxes, priors)  # (B, M, P)
+        iou = overlap / (_area(gt_boxes)[..., None] + _area(priors) - overlap)
+        iou = iou.masked_fill((gt_labels == 0)[..., None], -1.0)
         best_iou, owner = iou.max(dim=1)  # (B, P)
-        owner = _give_each_object_a_prior(iou, torch.where(best_iou >= iou_threshold, owner, -1))
+        claim = _claim_on_processor if iou.device.type == "cpu" else _claim_on_device
+        owner = claim(iou, torch.where(best_iou >= iou_threshold, owner, -1))
         index = owner.clamp(min=0)
         boxes = gt_boxes.gather(1, index[..., None].expand(-1, -1, 4))
         labels = torch.where(owner >= 0, gt_labels.gather(1, index), BACKGROUND)
-    in_crowd = _lies_in_crowd(priors, crowd_boxes) & (labels == BACKGROUND)
-    return boxes, labels.masked_fill(in_crowd, IGNORED)
+    if crowd_boxes.shape[1]:
+        in_crowd = (_overlap(crowd_boxes, priors) >= CROWD_COVER * _area(priors)).any(dim=1)
+        labels = labels.masked_fill(in_crowd & (labels == BACKGROUND), IGNORED)
+    return boxes, labels
 
 
-def _give_each_object_a_prior(iou: Tensor, owner: Tensor) -> Tensor:
-    """Overwrite `owner` (B, P) by bipartite matching. Only an object's M best priors can matter: others take M - 1 at most."""
-    batch, objects, _ = iou.shape
-    count = min(objects, iou.shape[2])
+def _claim_on_device(iou: Tensor, owner: Tensor) -> Tensor:
+    """Overwrite `owner` (B, P) so that each object owns a prior, by bipartite matching; the host never waits for a result.
+
+    Only an object's M best priors can matter: others take M - 1 at most.
+    """
+    count, rows = min(iou.shape[1:]), torch.arange(len(iou), device=iou.device)
     candidate_iou, candidate = iou.topk(count, dim=2)  # (B, M, count)
-    owner, rows = owner.clone(), torch.arange(batch, device=iou.device)
-    for _ in range(objects):
+    for _ in range(iou.shape[1]):
         value, flat = candidate_iou.flatten(1).max(dim=1)  # (B,): the best pair left in each image
         prior = candidate.flatten(1)[rows, flat]
         winner = flat // count
@@ -57,11 +75,38 @@ def _give_each_object_a_prior(iou: Tensor, owner: Tensor) -> Tensor:
     return owner
 
 
-def _lies_in_crowd(priors: Tensor, crowd_boxes: Tensor) -> Tensor:
-    """(B, P) bool: by at least CROWD_COVER of its area in one crowd box."""
-    if crowd_boxes.shape[1] == 0:
-        return torch.zeros(len(crowd_boxes), len(priors), dtype=torch.bool, device=priors.device)
-    top_left = torch.maximum(priors[None, None, :, :2], crowd_boxes[:, :, None, :2])
-    bottom_right = torch.minimum(priors[None, None, :, 2:], crowd_boxes[:, :, None, 2:])
-    overlap = (bottom_right - top_left).clamp(min=0).prod(dim=-1)  # (B, C, P)
-    return (overlap >= CROWD_COVER * box_area(priors)).any(dim=1)
+def _claim_on_processor(iou: Tensor, owner: Tensor) -> Tensor:
+    """The same for one image without padding."""
+    claims = _claims(iou[0])
+    owner[0, list(claims)] = torch.tensor(list(claims.values()))
+    return owner
+
+
+def _claims(iou: Tensor) -> dict[int, int]:
+    """{prior: object} of the (M, P) IoU of an image."""
+    best = iou.argmax(dim=1).tolist()
+    claims = {prior: number for number, prior in enumerate(best)}
+    if len(claims) == len(best):
+        return claims  # nobody competes
+    count = min(iou.shape)
+    value, candidate = (column.flatten() for column in iou.topk(count, dim=1))
+    order = value.argsort(descending=True, stable=True)
+    claims, served = {}, set()
+    for number, prior in zip((order // count).tolist(), candidate[order].tolist(), strict=True):
+        if number not in served and prior not in claims:
+            claims[prior] = number
+            served.add(number)
+    return claims
+
+
+def _overlap(boxes: Tensor, priors: Tensor) -> Tensor:
+    """(B, M, P): the area that each of (B, M, 4) boxes shares with each prior."""
+    x1, y1, x2, y2 = boxes[..., None].unbind(dim=2)  # (B, M, 1) each: whole rows of priors are quicker than pairs of numbers
+    left, top, right, bottom = priors.T.contiguous()
+    width = torch.minimum(x2, right).sub_(torch.maximum(x1, left)).clamp_(min=0)
+    return torch.minimum(y2, bottom).sub_(torch.maximum(y1, top)).clamp_(min=0).mul_(width)
+
+
+def _area(boxes: Tensor) -> Tensor:
+    """(...): of (..., 4) boxes."""
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])

@@ -1,11 +1,13 @@
 """Matching: every object owns a prior, whatever stands in its way."""
 
+import random
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ssd_lib.boxes.matching import BACKGROUND, IGNORED, match_priors
+from ssd_lib.boxes.matching import BACKGROUND, IGNORED, _claim_on_device, _claim_on_processor, match_priors
 
 NO_CROWD = torch.zeros(1, 0, 4)
 LEFT, RIGHT, WHOLE = [0.0, 0.0, 0.5, 1.0], [0.5, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 1.0]
@@ -81,3 +83,14 @@ def test_every_object_owns_a_prior(scene: tuple[Tensor, Tensor]) -> None:
     labels = torch.arange(1, len(boxes) + 1)
     _, found = match_priors(boxes[None], labels[None], NO_CROWD, priors)
     assert set(labels.tolist()) <= set(found[0].tolist())
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 6), st.integers(0, 4), st.randoms(use_true_random=False))
+def test_a_processor_matches_as_a_gpu_does(objects: int, spare: int, dice: random.Random) -> None:
+    """Where no two pairs are equally good; crowded, so that objects compete."""
+    priors = objects + spare
+    values = dice.sample(range(1000), objects * priors)
+    iou = torch.tensor(values).reshape(1, objects, priors) / 1000
+    nobody = torch.full((1, priors), -1)
+    assert torch.equal(_claim_on_processor(iou, nobody.clone()), _claim_on_device(iou, nobody.clone()))
