@@ -58,7 +58,7 @@ def measure(spec: NetSpec, params: Params, steps: int, pairs: int) -> dict[str, 
                   torch.zeros(BATCH, 0, 4), torch.arange(BATCH))
     job = SimpleNamespace(spec=spec, params=params, plain={}, fingerprint="f", digest="d", journal=Path("journal"))
     saver = Saver(cast(Any, job), state, cast(Any, SimpleNamespace(read=lambda: None)))
-    run = train_epoch(state, state.net, iter(lambda: batch, None), MANY, params.train, torch.device("cpu"), torch.float32)
+    run = train_epoch(state, state.net, iter(lambda: batch, None), MANY, params.train, torch.float32)
     made: dict[bool, list[float]] = {True: [], False: []}
     for pair in range(pairs + 1):
         for saves in (pair % 2 == 0, pair % 2 == 1):

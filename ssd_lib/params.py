@@ -110,6 +110,7 @@ class TrainParams(_Group):
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     deterministic: bool
+    compile: bool
     augmentation: Literal["ssd", "ssdlite", "light", "none"]
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     resume: Annotated[str, Field(min_length=1)]

@@ -1,6 +1,7 @@
-"""A child ends when its parent does; work in a fork gives what it gives here."""
+"""A child ends when its parent does; work in a fork gives what it gives here; freed memory is kept."""
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -35,6 +36,27 @@ def test_a_child_does_not_outlive_a_killed_parent() -> None:
         assert Path(f"/proc/{child}").exists()
         os.kill(parent.pid, signal.SIGKILL)
     assert ends(child)
+
+
+FAULTS = """
+import resource, sys
+import numpy as np
+from ssd_lib.processes import keep_freed_memory
+if sys.argv[1] == "keep" and not keep_freed_memory():
+    sys.exit("not to be had")
+for turn in range(12):
+    if turn == 2:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.ones(1 << 22)  # 32 MiB, freed at once
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")
+def test_memory_that_is_kept_need_not_be_fetched_again() -> None:
+    """The kernel counts the pages that it hands out: 8192 for each of these blocks, or a few huge ones."""
+    kept, given_back = (int(subprocess.check_output([sys.executable, "-c", FAULTS, how])) for how in ("keep", "return"))
+    assert kept * 10 < given_back
 
 
 def ends(pid: int, seconds: float = 20) -> bool:

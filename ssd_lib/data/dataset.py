@@ -43,8 +43,9 @@ class Batch(NamedTuple):
     indices: Tensor
 
     def to(self, device: torch.device) -> "Batch":
-        """The same on `device`."""
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
+        """The same on `device`; the indices stay with the host, which names images by them."""
+        there = {name: tensor.to(device, non_blocking=True) for name, tensor in self._asdict().items() if name != "indices"}
+        return self._replace(**there)
 
 
 class DetectionDataset(Dataset[Sample]):

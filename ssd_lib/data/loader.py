@@ -7,7 +7,7 @@ workers there are, nor from what was loaded before. To resume is to start at ano
 import os
 import signal
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 import cv2
@@ -119,6 +119,22 @@ def load_batches(dataset: DetectionDataset, keys: Any, workers: int, pin_memory:
     finally:
         if workers:
             iterator._shutdown_workers()  # type: ignore[attr-defined]  # now, and not when the last traceback that holds it is forgotten
+
+
+def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+    """The same batches on a device. A GPU copies each while it still works on the one before: the host, which waits for no
+    result, asks for it by then, and copies go their own way (a stream of their own)."""
+    if device.type != "cuda":
+        yield from (batch.to(device) for batch in batches)
+        return
+    copies, work = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    for batch in batches:
+        with torch.cuda.stream(copies):
+            there = batch.to(device)
+        work.wait_stream(copies)
+        for tensor in there[:-1]:
+            tensor.record_stream(work)  # its memory is not given to a later copy before the work is done
+        yield there
 
 
 def _start_worker(worker: int) -> None:

@@ -11,6 +11,7 @@ from ssd_lib.boxes.coder import encode
 from ssd_lib.boxes.loss import LossSums, multibox_loss
 from ssd_lib.boxes.matching import match_priors
 from ssd_lib.data.dataset import Batch
+from ssd_lib.data.loader import on_device
 from ssd_lib.distributed import meet, rank_and_size, sum_over_processes
 from ssd_lib.nets.ssd import SSD
 from ssd_lib.params import TrainParams
@@ -27,7 +28,7 @@ class StepResult(NamedTuple):
 
 
 def train_epoch(state: TrainState, replica: nn.Module, batches: Iterable[Batch], steps: int, params: TrainParams,
-                device: torch.device, precision: torch.dtype) -> Iterator[StepResult]:
+                precision: torch.dtype) -> Iterator[StepResult]:
     """Train from `state.step` to the end of the epoch, and pause after every step, where the state is whole.
 
     Law: the state after a step depends on the state before it, the batch and the position alone.
@@ -35,9 +36,9 @@ def train_epoch(state: TrainState, replica: nn.Module, batches: Iterable[Batch],
     Args:
         state: is changed in place.
         replica: `state.net`, or what synchronises it over processes.
-        batches: from the present position on; as many as needed are taken.
+        batches: on the net's device, from the present position on; as many as needed are taken.
         steps: of a whole epoch.
-        params, device, precision: as in params.yaml, resolved.
+        params, precision: as in params.yaml, resolved.
     """
     set_training_mode(state.net, params.freeze)
     rank, _ = rank_and_size()
@@ -46,7 +47,7 @@ def train_epoch(state: TrainState, replica: nn.Module, batches: Iterable[Batch],
         torch.manual_seed(_step_seed(params.seed, position, rank))  # for dropout, if a net has it
         rate = learning_rate(position, params.epochs * steps, params.warmup_epochs * steps, params)
         set_learning_rate(state.optimizer, rate)
-        losses = _train_step(state, replica, batch.to(device), params.clip_grad_norm, precision)
+        losses = _train_step(state, replica, batch, params.clip_grad_norm, precision)
         if state.average is not None:
             state.average.update_parameters(state.net)
         state.totals += torch.cat([losses.double(), losses.new_ones(1).double()])
@@ -60,8 +61,8 @@ def validation_losses(net: SSD, batches: Iterable[Batch], device: torch.device, 
     was_training = net.training
     net.eval()
     sums = torch.zeros(3, dtype=torch.float64, device=device)
-    for batch in batches:
-        sums += torch.stack(_loss_sums(net, net, batch.to(device), precision)).double()
+    for batch in on_device(batches, device):
+        sums += torch.stack(_loss_sums(net, net, batch, precision)).double()
     net.train(was_training)
     meet()
     classification, box, positives = sum_over_processes(sums).tolist()

@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch._dynamo.exc import BackendCompilerFailed
 from torch.nn.parallel import DistributedDataParallel
 
 from ssd_lib.checkpoint.combo import CHECKPOINTS
@@ -19,7 +20,7 @@ from ssd_lib.checkpoint.lock import make_ready, only_writer
 from ssd_lib.checkpoint.pruning import prune
 from ssd_lib.data.dataset import Batch, DetectionDataset
 from ssd_lib.data.fixed_set import FixedSet, load_fixed
-from ssd_lib.data.loader import batches_from, evaluation_batches, load_batches, worker_count
+from ssd_lib.data.loader import batches_from, evaluation_batches, load_batches, on_device, worker_count
 from ssd_lib.data.transforms import build_transform
 from ssd_lib.device import choose_algorithms, pick_device
 from ssd_lib.distributed import launch, meet, process_count, rank_and_size, share_buffers, sum_over_processes
@@ -27,7 +28,7 @@ from ssd_lib.errors import StateError, Stopped
 from ssd_lib.manifest import FIXED_FOLDER, HEAL, Manifest
 from ssd_lib.nets.model_file import MODEL_PATH
 from ssd_lib.params import Params
-from ssd_lib.processes import die_with_parent
+from ssd_lib.processes import die_with_parent, keep_freed_memory
 from ssd_lib.train.engine import train_epoch, validation_losses
 from ssd_lib.train.given import given_path
 from ssd_lib.train.initial import balance_of, initial_weights, make_spec, report_priors
@@ -88,6 +89,7 @@ def fit(params: Params, manifest: Manifest, measure: Measure, draw: Draw) -> str
 
 def _train_process(job: Job) -> str:
     """Train in one of the processes; raises Stopped once all is saved that a stop signal must not cost."""
+    keep_freed_memory()
     rank, size = rank_and_size()
     device = pick_device(_own_device() if size > 1 else job.params.runtime.device)
     precision = pick_precision(job.params.train.precision, device)
@@ -109,6 +111,9 @@ def _train_process(job: Job) -> str:
             _train_epochs(job, state, journal, saver, wish, device, precision)
             saver.wait()
             wish.check()
+        except BackendCompilerFailed as error:
+            raise StateError(f"train.compile: the net cannot be compiled here ({str(error).splitlines()[0]}). It takes a C++ "
+                             "compiler, and Triton for a GPU; set train.compile: false.") from error
         except StopRequested:
             saver.save()
             saver.wait()
@@ -125,13 +130,14 @@ def _train_epochs(job: Job, state: TrainState, journal: StepJournal, saver: Save
     train, (rank, size) = job.params.train, rank_and_size()
     # Looking for unused parameters keeps the gradients' buckets as they are: rebuilt after the first step, they would be summed
     # in another order there than in a run that started earlier.
-    replica: nn.Module = state.net if size == 1 else DistributedDataParallel(state.net, find_unused_parameters=True)
+    compiled = cast(nn.Module, torch.compile(state.net)) if train.compile else state.net
+    replica = compiled if size == 1 else DistributedDataParallel(compiled, find_unused_parameters=True)
     workers = worker_count(job.params.runtime.workers, size)
     keys = batches_from(job.factors, train.batch_size, train.seed, state.epoch, state.step, train.epochs, rank, size)
     with closing(load_batches(job.train_set, keys, workers, device.type == "cuda")) as loaded:
-        batches = _timed(loaded, journal.wait_for)
+        batches = _timed(on_device(loaded, device), journal.wait_for)
         while state.epoch < train.epochs:
-            for result in train_epoch(state, replica, batches, job.steps, train, device, precision):
+            for result in train_epoch(state, replica, batches, job.steps, train, precision):
                 journal.step(result)
                 saver.save_if_due()
                 _agree_on_stop(wish, size, device)

@@ -15,7 +15,7 @@ FROZEN_PARTS: dict[str, tuple[str, ...]] = {"none": (), "backbone": ("backbone",
 
 def make_optimizer(net: SSD, params: TrainParams) -> Optimizer:
     """SGD with Nesterov momentum, or AdamW, with two groups of parameters, those of convolutions and the rest, for each of:
-    backbone, extra maps, heads.
+    backbone, extra maps, heads. Fused: one kernel for all, in which the host does not wait for the gradient scaler.
 
     Frozen parameters are in it, too, so that a run may be continued with others frozen: without a gradient they are left alone.
     """
@@ -30,8 +30,8 @@ def make_optimizer(net: SSD, params: TrainParams) -> Optimizer:
             {"params": [p for p in own if p.ndim <= 1], "rate_share": share,
              "weight_decay": params.weight_decay if params.decay_norms else 0.0}]
     if params.optimizer == "adam":
-        return torch.optim.AdamW(groups, lr=params.lr)
-    return torch.optim.SGD(groups, lr=params.lr, momentum=params.momentum, nesterov=params.momentum > 0)
+        return torch.optim.AdamW(groups, lr=params.lr, fused=True)
+    return torch.optim.SGD(groups, lr=params.lr, momentum=params.momentum, nesterov=params.momentum > 0, fused=True)
 
 
 def learning_rate(step: int, total_steps: int, warmup_steps: float, params: TrainParams) -> float:

@@ -64,6 +64,7 @@ def new_state(spec: NetSpec, params: TrainParams, device: torch.device, precisio
     average = None
     if params.ema_decay > 0:
         average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(params.ema_decay), use_buffers=True)
+        average.n_averaged = average.n_averaged.cpu()  # it is looked at in every step, and no step shall wait for the device
     return TrainState(
         net=net,
         average=average,
@@ -82,9 +83,9 @@ def restore(state: TrainState, checkpoint: ComboCheckpoint) -> None:
         state.average.module.load_state_dict(checkpoint.weights)
     if checkpoint.optimizer:
         settings = [{key: value for key, value in group.items() if key != "params"} for group in state.optimizer.param_groups]
-        state.optimizer.load_state_dict(_copy(checkpoint.optimizer))  # it keeps what it is given, and processes share that
-        for group, setting in zip(state.optimizer.param_groups, settings, strict=True):
-            group.update(setting)
+        given = _copy(checkpoint.optimizer)  # it keeps what it is given, and processes share that
+        groups = [{**group, **setting} for group, setting in zip(given["param_groups"], settings, strict=True)]
+        state.optimizer.load_state_dict({**given, "param_groups": groups})
     if checkpoint.scaler:
         state.scaler.load_state_dict(checkpoint.scaler)
     state.totals.copy_(checkpoint.totals)

@@ -32,7 +32,7 @@ def _batch(step: int) -> Batch:
 
 def _train(state: TrainState, params: TrainParams, until: int) -> None:
     batches = (_batch(step) for step in range(state.step, until))
-    steps = train_epoch(state, state.net, batches, 6, params, CPU, torch.float32)
+    steps = train_epoch(state, state.net, batches, 6, params, torch.float32)
     for _ in range(state.step, until):
         next(steps)
     steps.close()
