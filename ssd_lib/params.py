@@ -47,6 +47,7 @@ class DataParams(_Group):
     depictions: bool
     balance: Literal["none", "downsample", "repeat"]
     balance_threshold: Auto | Annotated[float, Field(gt=0, le=1)]
+    cache: Literal["none", "jpeg", "raw"]
     demo_images: tuple[Annotated[int, Field(ge=4)], Annotated[int, Field(ge=4)]]
     max_bad_fraction: Fraction
 

@@ -56,10 +56,13 @@ class DetectionDataset(Dataset[Sample]):
         path_of: from the name of an image in the manifest to its file.
         transform: from `build_transform`.
         seed: `train.seed`.
+        pixels_of: from an index to (H, W, 3) uint8, RGB; None decodes the image file.
     """
 
-    def __init__(self, fixed: FixedSet, path_of: Callable[[str], Path], transform: Transform, seed: int = 0) -> None:
+    def __init__(self, fixed: FixedSet, path_of: Callable[[str], Path], transform: Transform, seed: int = 0,
+                 pixels_of: Callable[[int], np.ndarray] | None = None) -> None:
         self.fixed, self.path_of, self.transform, self.seed = fixed, path_of, transform, seed
+        self.pixels_of = pixels_of or self._decoded
 
     def __len__(self) -> int:
         return len(self.fixed)
@@ -67,11 +70,14 @@ class DetectionDataset(Dataset[Sample]):
     def __getitem__(self, key: Key) -> Sample:
         index = key[1]
         fixed, rows = self.fixed, slice(self.fixed.first[index], self.fixed.first[index + 1])
-        image = read_image(self.path_of(fixed.file_name(index)))
+        image = self.pixels_of(index)
         height, width = fixed.sizes[index]
         boxes = fixed.boxes[rows] / np.array([width, height, width, height], dtype=np.float32)
         labels = np.where(fixed.is_crowd[rows], -1, fixed.labels[rows])
         return Sample(*augment(self.transform, image, boxes, labels, (self.seed, *key)), index)
+
+    def _decoded(self, index: int) -> np.ndarray:
+        return read_image(self.path_of(self.fixed.file_name(index)))
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ssd_lib.checkpoint.combo import CHECKPOINTS
 from ssd_lib.checkpoint.lock import make_ready, only_writer
 from ssd_lib.checkpoint.pruning import prune
+from ssd_lib.data.cache import open_cache
 from ssd_lib.data.dataset import Batch, DetectionDataset
 from ssd_lib.data.fixed_set import FixedSet, load_fixed
 from ssd_lib.data.loader import batches_from, evaluation_batches, load_batches, on_device, worker_count
@@ -81,7 +82,8 @@ def fit(params: Params, manifest: Manifest, measure: Measure, draw: Draw) -> str
         on_gpu = params.runtime.device != "cpu" and torch.cuda.is_available()
         return launch(_train_process, processes, on_gpu, Job(
             params, plain, spec,
-            DetectionDataset(train_set, manifest.path, build_transform(params.train.augmentation, size), seed),
+            DetectionDataset(train_set, manifest.path, build_transform(params.train.augmentation, size), seed,
+                             open_cache(params.data.cache, size, train_set, manifest)),
             balance_of(train_set, params.data),
             DetectionDataset(val_set, manifest.path, build_transform("none", size)),
             digest, fingerprint, start, weights, measure, draw))

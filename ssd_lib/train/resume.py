@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ssd_lib.checkpoint.combo import BEST, LAST, PREVIOUS, ComboCheckpoint, read_checkpoint
+from ssd_lib.data.cache_entries import cache_name
 from ssd_lib.errors import InputError
 from ssd_lib.files import in_project, link_or_copy, sha256
 from ssd_lib.train.given import given_path, read_given, weights_path
@@ -31,8 +32,9 @@ def data_digest(folder: Path) -> str:
 def make_fingerprint(params: Mapping[str, Mapping[str, Any]], digest: str) -> str:
     """Name a run by all that shapes its result: `model`, `train` without SHAPELESS, and the data.
 
-    The groups `data` and `fix` count through the bytes of data/fixed that they lead to (and `data.balance` by itself), so that
-    the same images from another mirror continue a run. Files that a run begins from count by their content, too.
+    The groups `data` and `fix` count through the bytes of data/fixed that they lead to (and `data.balance` and `data.cache` by
+    themselves), so that the same images from another mirror continue a run. Files that a run begins from count by their
+    content, too.
 
     Raises:
         InputError: such a file is not there.
@@ -40,6 +42,8 @@ def make_fingerprint(params: Mapping[str, Mapping[str, Any]], digest: str) -> st
     shaping = {"model": dict(params["model"]), "train": _shaping(params["train"]), "data": digest}
     if params["data"]["balance"] != "none":  # the order of the images follows from it
         shaping["balance"] = [params["data"]["balance"], params["data"]["balance_threshold"]]
+    if (cache := params["data"]["cache"]) != "none":  # its entries have other pixels
+        shaping["cache"] = cache_name(cache, params["model"]["image_size"])
     resume = params["train"]["resume"]
     if resume not in MODES:
         shaping["parent"] = sha256(given_path(resume))
