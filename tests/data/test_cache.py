@@ -63,6 +63,12 @@ def test_every_image_comes_out_of_its_entry(project: Path, kind: Kind) -> None:
         assert np.array_equal(pixels_of(index), FORMS[kind].read(project / "expected"))
 
 
+def test_a_sample_is_made_of_the_pixels_that_the_function_gives(project: Path) -> None:
+    dataset = DetectionDataset(_fixed(), project.joinpath, build_transform("none", SIZE), 1,
+                               lambda index: np.full((30, 40, 3), index, dtype=np.uint8))
+    assert [(dataset[0, index].image == index).all() for index in range(6)] == [True] * 6
+
+
 def test_without_a_cache_nothing_is_made(project: Path) -> None:
     assert _open("none", project) is None
     assert not (project / "data").exists()
