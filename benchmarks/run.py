@@ -3,9 +3,9 @@
     python -m benchmarks.run                # all parts, some ten minutes on two cores
     python -m benchmarks.run --only sample  # those with a word in their name
 
-Real photographs (see photos.py), mb2-ssd-lite at 300 px, 80 classes, SGD. Each way of doing a part has a process of its own, and
-they take turns; what is printed is the median, the least and the most. "Plain" is reference.py. Other benchmarks have tables of
-their own: postprocess, inference, annotations, checkpoint_cost.
+Real photographs (see photos.py), mb2-ssd-lite at 300 px, 80 classes, SGD. Each way of doing a part has a process of its own,
+and they take turns; what is printed is the median, the least and the most. "Plain" is reference.py. Others have tables of their
+own: postprocess, inference, annotations, checkpoint_cost.
 """
 
 import argparse
@@ -25,13 +25,13 @@ from typing import NamedTuple
 import cv2
 import torch
 import torchvision
-from ssd_lib.data.cache import open_cache
 
 from benchmarks import reference
 from benchmarks.photos import Photos, photographs
 from ssd_lib.boxes.coder import encode
 from ssd_lib.boxes.loss import multibox_loss
 from ssd_lib.boxes.matching import match_priors
+from ssd_lib.data.cache import open_cache
 from ssd_lib.data.dataset import DetectionDataset, collate
 from ssd_lib.data.loader import batches_from, load_batches
 from ssd_lib.data.transforms import build_transform

@@ -26,11 +26,12 @@ def match_priors(gt_boxes: Tensor, gt_labels: Tensor, crowd_boxes: Tensor, prior
     Returns:
         (B, P, 4) boxes and (B, P) int64 labels; where the label is not above 0 the box has no meaning.
     """
+    columns = priors.T.contiguous()
     if priors.device.type != "cpu":
-        return _match(gt_boxes, gt_labels, crowd_boxes, priors, iou_threshold)
+        return _match(gt_boxes, gt_labels, crowd_boxes, columns, iou_threshold)
     # A processor is quicker with one image after the other: it stays in its cache, and padding costs nothing.
     objects, crowds = (gt_labels > 0).sum(dim=1).tolist(), (crowd_boxes[..., 2] > crowd_boxes[..., 0]).sum(dim=1).tolist()
-    images = [_match(gt_boxes[i:i + 1, :m], gt_labels[i:i + 1, :m], crowd_boxes[i:i + 1, :c], priors, iou_threshold)
+    images = [_match(gt_boxes[i:i + 1, :m], gt_labels[i:i + 1, :m], crowd_boxes[i:i + 1, :c], columns, iou_threshold)
               for i, (m, c) in enumerate(zip(objects, crowds, strict=True))]
     boxes, labels = zip(*images, strict=True)
     return torch.cat(boxes), torch.cat(labels)
@@ -38,22 +39,25 @@ def match_priors(gt_boxes: Tensor, gt_labels: Tensor, crowd_boxes: Tensor, prior
 
 def _match(gt_boxes: Tensor, gt_labels: Tensor, crowd_boxes: Tensor, priors: Tensor,
            iou_threshold: float) -> tuple[Tensor, Tensor]:
-    batch, objects = gt_labels.shape
+    """The same, of priors as columns, (4, P): arithmetic over whole rows is several times as quick as over pairs of numbers."""
+    (batch, objects), is_here = gt_labels.shape, priors.device.type == "cpu"
+    prior_areas = _area(*priors)
     if objects == 0:
-        boxes = priors.expand(batch, -1, -1)
-        labels = gt_labels.new_full((batch, len(priors)), BACKGROUND)
+        boxes = priors.T.expand(batch, -1, -1)
+        labels = gt_labels.new_full((batch, priors.shape[1]), BACKGROUND)
     else:
         overlap = _overlap(gt_boxes, priors)  # (B, M, P)
-        iou = overlap / (_area(gt_boxes)[..., None] + _area(priors) - overlap)
-        iou = iou.masked_fill((gt_labels == 0)[..., None], -1.0)
+        iou = overlap / (_area(*gt_boxes.unbind(2))[..., None] + prior_areas - overlap)
+        if not is_here:
+            iou = iou.masked_fill((gt_labels == 0)[..., None], -1.0)
         best_iou, owner = iou.max(dim=1)  # (B, P)
-        claim = _claim_on_processor if iou.device.type == "cpu" else _claim_on_device
+        claim = _claim_on_processor if is_here else _claim_on_device
         owner = claim(iou, torch.where(best_iou >= iou_threshold, owner, -1))
         index = owner.clamp(min=0)
         boxes = gt_boxes.gather(1, index[..., None].expand(-1, -1, 4))
         labels = torch.where(owner >= 0, gt_labels.gather(1, index), BACKGROUND)
     if crowd_boxes.shape[1]:
-        in_crowd = (_overlap(crowd_boxes, priors) >= CROWD_COVER * _area(priors)).any(dim=1)
+        in_crowd = (_overlap(crowd_boxes, priors) >= CROWD_COVER * prior_areas).any(dim=1)
         labels = labels.masked_fill(in_crowd & (labels == BACKGROUND), IGNORED)
     return boxes, labels
 
@@ -100,13 +104,11 @@ def _claims(iou: Tensor) -> dict[int, int]:
 
 
 def _overlap(boxes: Tensor, priors: Tensor) -> Tensor:
-    """(B, M, P): the area that each of (B, M, 4) boxes shares with each prior."""
-    x1, y1, x2, y2 = boxes[..., None].unbind(dim=2)  # (B, M, 1) each: whole rows of priors are quicker than pairs of numbers
-    left, top, right, bottom = priors.T.contiguous()
+    """(B, M, P): the area that each of (B, M, 4) boxes shares with each of (4, P) priors."""
+    (x1, y1, x2, y2), (left, top, right, bottom) = boxes[..., None].unbind(dim=2), priors
     width = torch.minimum(x2, right).sub_(torch.maximum(x1, left)).clamp_(min=0)
     return torch.minimum(y2, bottom).sub_(torch.maximum(y1, top)).clamp_(min=0).mul_(width)
 
 
-def _area(boxes: Tensor) -> Tensor:
-    """(...): of (..., 4) boxes."""
-    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+def _area(x1: Tensor, y1: Tensor, x2: Tensor, y2: Tensor) -> Tensor:
+    return (x2 - x1) * (y2 - y1)

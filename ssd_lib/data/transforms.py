@@ -66,8 +66,7 @@ def augment(transform: Transform, image: np.ndarray, boxes: np.ndarray, labels: 
         (S, S, 3) uint8, (N, 4) float32 and (N,) int64 with N <= M: boxes whose centre is cut off are gone.
     """
     (height, width), (preset, side, colour) = image.shape[:2], transform
-    seeds = np.random.SeedSequence(dice).spawn(3)
-    generator = np.random.default_rng(seeds[0])
+    generator = np.random.default_rng(dice)
     in_pixels = boxes * np.array([width, height, width, height], dtype=np.float32)
     view = np.array([0, 0, width, height])
     if preset.zoom_out:
@@ -79,7 +78,7 @@ def augment(transform: Transform, image: np.ndarray, boxes: np.ndarray, labels: 
     if preset.flip and generator.random() < FLIP_CHANCE:
         picture, moved = cv2.flip(picture, 1), np.stack([1 - moved[:, 2], moved[:, 1], 1 - moved[:, 0], moved[:, 3]], axis=1)
     if preset.colour:
-        colour.set_random_state(np.random.default_rng(seeds[1]), random.Random(int(seeds[2].generate_state(1)[0])))
+        colour.set_random_state(generator, random.Random(int(generator.integers(1 << 63))))  # its own seeding repeats itself
         picture = colour(image=picture)["image"]
     kept = centre_inside(in_pixels, view) & (moved[:, 2:] > moved[:, :2]).all(axis=1)
     return picture, moved[kept].astype(np.float32), labels[kept].astype(np.int64)

@@ -64,10 +64,9 @@ def place(view: np.ndarray, size: tuple[int, int], side: int) -> Placement:
     """Where what a view shows of an image of `size` (height, width) comes to lie in a sample of `side` x `side` pixels."""
     height, width = size
     source = view.clip(0, (width, height, width, height))
-    scale = side / (view[2:] - view[:2])
-    target = np.rint((source - np.tile(view[:2], 2)) * np.tile(scale, 2)).astype(np.int64)
-    low = target[:2].clip(max=side - 1)  # a sliver of the image has a pixel
-    return Placement(source, np.concatenate([low, np.maximum(target[2:], low + 1)]))
+    low, high = np.rint((source.reshape(2, 2) - view[:2]) * (side / (view[2:] - view[:2]))).astype(np.int64)
+    low = low.clip(max=side - 1)  # a sliver of the image has a pixel
+    return Placement(source, np.concatenate([low, np.maximum(high, low + 1)]))
 
 
 def move_boxes(boxes: np.ndarray, placement: Placement, side: int) -> np.ndarray:
@@ -77,8 +76,8 @@ def move_boxes(boxes: np.ndarray, placement: Placement, side: int) -> np.ndarray
     """
     source, target = placement
     scale = (target[2:] - target[:2]) / (source[2:] - source[:2])
-    moved = (boxes - np.tile(source[:2], 2)) * np.tile(scale, 2) + np.tile(target[:2], 2)
-    return (moved / side).clip(0, 1)
+    moved = (boxes.reshape(-1, 2, 2) - source[:2]) * scale + target[:2]
+    return (moved / side).clip(0, 1).reshape(-1, 4)
 
 
 def centre_inside(boxes: np.ndarray, view: np.ndarray) -> np.ndarray:
