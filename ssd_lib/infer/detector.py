@@ -27,7 +27,7 @@ from ssd_lib.nets.model_file import MODEL_PATH, NetSpec
 from ssd_lib.params import EvalParams
 
 Picture = np.ndarray | str | Path
-ScorePriors = Callable[[Tensor], tuple[Tensor, Tensor]]  # (B, 3, S, S) uint8 -> (B, P, K) scores, (B, P, 4) boxes
+ScorePriors = Callable[[Tensor], tuple[Iterable[Tensor], Iterable[Tensor]]]  # (B, 3, S, S) uint8 -> scores, boxes
 NMS_IOU = 0.45
 TOP_K_PER_CLASS = 200
 
@@ -72,7 +72,7 @@ class Detector:
     def __init__(self, path: str | Path = MODEL_PATH, device: str = "auto", threshold: float = 0.4, top_k: int = 100,
                  nms: Nms = "hard", batch_size: int = 16) -> None:
         _check(device, threshold, top_k, nms, batch_size)
-        self._score_priors, about = _load(Path(path), device)
+        self._score_priors, about = _load(Path(path), device, threshold)
         self.image_size, self.class_names, self.source_ids = about.image_size, about.class_names, about.source_ids
         self._nms: Nms = nms
         self._params = EvalParams(batch_size=batch_size, score_threshold=threshold, nms_iou=NMS_IOU,
@@ -127,7 +127,7 @@ class Detector:
                        found.scores.cpu().numpy(), tuple(self.class_names[label - 1] for label in labels))
 
 
-def _load(path: Path, name: str) -> tuple[ScorePriors, NetSpec | OnnxNet]:
+def _load(path: Path, name: str, threshold: float) -> tuple[ScorePriors, NetSpec | OnnxNet]:
     """How the file's net is run, and what is known of it."""
     if path.suffix.lower() == ".onnx":
         exported = load_onnx(path, name)
@@ -135,7 +135,7 @@ def _load(path: Path, name: str) -> tuple[ScorePriors, NetSpec | OnnxNet]:
     device = pick_device(name)
     model = open_model(path, device)
     net = fuse_batch_norms(model.net)
-    return lambda images: score_priors(net, images.to(device)), model.spec
+    return lambda images: score_priors(net, images.to(device), threshold), model.spec
 
 
 def _check(device: str, threshold: float, top_k: int, nms: str, batch_size: int) -> None:
