@@ -1,10 +1,13 @@
 """How good a net is: its detections on a split, and COCO's numbers for them.
 
-The numbers are pycocotools' own, from data/fixed as the ground truth; nothing of AP is computed here.
+The numbers are pycocotools' own, from data/fixed as the ground truth; nothing of AP is computed here. While a net is trained,
+faster-coco-eval may take its place: see `fastest_tools`.
 """
 
 import json
+from collections.abc import Sequence
 from contextlib import redirect_stdout
+from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +29,16 @@ SUMMARY_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR10
 BOX_DIGITS, SCORE_DIGITS = 3, 6  # a thousandth of a pixel, a millionth of a score
 
 
+class CocoTools(NamedTuple):
+    """Classes that index annotations and evaluate them, with pycocotools' interface."""
+
+    index: Any
+    evaluate: Any
+
+
+PYCOCOTOOLS = CocoTools(COCO, COCOeval)
+
+
 class Predictions(NamedTuple):
     """The detections of a whole split, one row each, rounded: what is measured is what results.json holds, to the bit.
 
@@ -44,7 +57,8 @@ class Predictions(NamedTuple):
 
 def measure(net: SSD, dataset: DetectionDataset, gt_path: Path, params: EvalParams, device: torch.device,
             workers: int) -> dict[str, Any]:
-    """COCO's numbers of a net, as `coco_metrics` gives them; the net's mode and the random state stay as they were.
+    """COCO's numbers of a net, as `coco_metrics` gives them; the net's mode and the random state stay as they were. They are
+    those of `fastest_tools`: this is what training validates with; what is reported is pycocotools'.
 
     Args:
         net: on `device`.
@@ -55,7 +69,19 @@ def measure(net: SSD, dataset: DetectionDataset, gt_path: Path, params: EvalPara
         workers: loader processes.
     """
     predictions = predict(net, dataset, params, device, workers, progress=False)
-    return coco_metrics(run_coco(json.loads(gt_path.read_bytes()), dataset.fixed, predictions))
+    return coco_metrics(run_coco(json.loads(gt_path.read_bytes()), dataset.fixed, predictions, fastest_tools()))
+
+
+def fastest_tools() -> CocoTools:
+    """faster-coco-eval where it is installed, as requirements-fast.txt does, else pycocotools.
+
+    Law: both give the same numbers, to 1e-9 (tests/infer/test_fast_tools.py), so that a run may change between them.
+    """
+    try:
+        fast = import_module("faster_coco_eval")
+    except ImportError:
+        return PYCOCOTOOLS
+    return CocoTools(fast.COCO, fast.COCOeval_faster)
 
 
 def predict(net: SSD, dataset: DetectionDataset, params: EvalParams, device: torch.device, workers: int,
@@ -67,30 +93,30 @@ def predict(net: SSD, dataset: DetectionDataset, params: EvalParams, device: tor
         InputError: an image cannot be read; it is named.
     """
     batches = evaluation_batches(len(dataset), params.batch_size)
-    rows = []
+    indices: list[int] = []
+    found: list[Detections] = []
     loaded = load_batches(dataset, batches, workers, pin_memory=device.type == "cuda")
     for batch in tqdm(loaded, "evaluate", len(batches), unit="batch", disable=not progress):
-        found = detect(net, batch.images.to(device, non_blocking=True), params)
-        rows += [_in_pixels(*row, dataset.fixed) for row in zip(batch.indices.tolist(), found, strict=True)]
-    return Predictions(*(np.concatenate(column) for column in zip(*rows, strict=True)))
+        found += detect(net, batch.images.to(device, non_blocking=True), params)
+        indices += batch.indices.tolist()
+    return _in_pixels(indices, found, dataset.fixed)
 
 
-def run_coco(truth: dict[str, Any], fixed: FixedSet, predictions: Predictions) -> COCOeval:
+def run_coco(truth: dict[str, Any], fixed: FixedSet, predictions: Predictions, tools: CocoTools = PYCOCOTOOLS) -> COCOeval:
     """COCO's evaluation of boxes, accumulated and summarized, without its prints.
 
     Args:
         truth: a split as fix_annotations wrote it, parsed.
         fixed: the same, flattened.
         predictions: its detections; there may be none.
+        tools: what evaluates.
     """
     # Copies, since pycocotools writes into them; numbered from 1, since it takes a found object of id 0 for a missed one.
     rows = [{**row, "id": number} for number, row in enumerate(truth["annotations"], start=1)]
     with redirect_stdout(StringIO()):
-        known = _indexed({**truth, "annotations": rows})
-        found = [{"id": i, "image_id": int(fixed.image_ids[image]), "category_id": int(label), "score": float(score),
-                  "bbox": box.tolist(), "area": float(box[2]) * float(box[3]), "iscrowd": 0}
-                 for i, (image, label, score, box) in enumerate(zip(*predictions, strict=True), start=1)]
-        result = COCOeval(known, _indexed({**truth, "annotations": found}), "bbox")
+        known = _indexed({**truth, "annotations": rows}, tools)
+        found = _indexed({**truth, "annotations": _annotations(fixed, predictions)}, tools)
+        result = tools.evaluate(known, found, "bbox")
         result.evaluate()
         result.accumulate()
         result.summarize()
@@ -112,21 +138,33 @@ def coco_metrics(result: COCOeval) -> dict[str, Any]:
 
 def results_json(fixed: FixedSet, predictions: Predictions) -> list[dict[str, Any]]:
     """COCO's results list, with the ids of the data set as it came: its own `loadRes` takes it."""
-    return [{"image_id": int(fixed.image_ids[image]), "category_id": fixed.source_ids[label - 1], "bbox": box.tolist(),
-             "score": float(score)}
-            for image, label, score, box in zip(*predictions, strict=True)]
+    images, labels, scores, boxes = predictions
+    columns = (fixed.image_ids[images], np.array([0, *fixed.source_ids])[labels], boxes, scores)
+    return [{"image_id": image, "category_id": category, "bbox": box, "score": score}
+            for image, category, box, score in zip(*(column.tolist() for column in columns), strict=True)]
 
 
-def _in_pixels(index: int, found: Detections, fixed: FixedSet) -> Predictions:
-    height, width = fixed.sizes[index]
-    xyxy = found.boxes.double().cpu().numpy() * (width, height, width, height)
+def _in_pixels(indices: Sequence[int], found: Sequence[Detections], fixed: FixedSet) -> Predictions:
+    """The detections of those images of the split, in that order."""
+    images = np.repeat(np.array(indices, dtype=np.int64), [len(one.scores) for one in found])
+    boxes, labels, scores = (torch.cat(column).numpy() for column in zip(*found, strict=True))
+    height, width = fixed.sizes[images].T
+    xyxy = boxes.astype(np.float64) * np.stack([width, height, width, height], axis=1)
     xywh = np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1)
-    return Predictions(np.full(len(xyxy), index), found.labels.cpu().numpy(),
-                       found.scores.double().cpu().numpy().round(SCORE_DIGITS), xywh.round(BOX_DIGITS))
+    return Predictions(images, labels, scores.astype(np.float64).round(SCORE_DIGITS), xywh.round(BOX_DIGITS))
 
 
-def _indexed(dataset: dict[str, Any]) -> COCO:
-    coco = COCO()
+def _annotations(fixed: FixedSet, predictions: Predictions) -> list[dict[str, Any]]:
+    """COCO's annotation rows of detections."""
+    images, labels, scores, boxes = predictions
+    numbers = np.arange(1, len(images) + 1)
+    columns = (numbers, fixed.image_ids[images], labels, scores, boxes, boxes[:, 2] * boxes[:, 3])
+    return [{"id": number, "image_id": image, "category_id": label, "score": score, "bbox": box, "area": area, "iscrowd": 0}
+            for number, image, label, score, box, area in zip(*(column.tolist() for column in columns), strict=True)]
+
+
+def _indexed(dataset: dict[str, Any], tools: CocoTools) -> Any:
+    coco = tools.index()
     coco.dataset = dataset
     coco.createIndex()
     return coco
