@@ -112,6 +112,7 @@ class TrainParams(_Group):
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     deterministic: bool
     compile: bool
+    sync_batch_norm: bool
     augmentation: Literal["ssd", "ssdlite", "light", "none"]
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     resume: Annotated[str, Field(min_length=1)]

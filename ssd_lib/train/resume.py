@@ -15,6 +15,8 @@ from ssd_lib.train.given import given_path, read_given, weights_path
 
 # Keys of `train` that do not shape the weights of an epoch: changing them continues a run.
 SHAPELESS = {"epochs", "checkpoint_minutes", "ap_every_epochs", "select", "resume"}
+# Keys of `train` that older checkpoints lack, with the value that does what those did: with it they do not count.
+ADDED = {"sync_batch_norm": False, "compile": False}
 MODES = ("auto", "never")
 
 
@@ -30,7 +32,7 @@ def data_digest(folder: Path) -> str:
 
 
 def make_fingerprint(params: Mapping[str, Mapping[str, Any]], digest: str) -> str:
-    """Name a run by all that shapes its result: `model`, `train` without SHAPELESS, and the data.
+    """Name a run by all that shapes its result: `model`, `train` without SHAPELESS and ADDED, and the data.
 
     The groups `data` and `fix` count through the bytes of data/fixed that they lead to (and `data.balance` and `data.cache` by
     themselves), so that the same images from another mirror continue a run. Files that a run begins from count by their
@@ -99,12 +101,13 @@ def differences(before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mappi
     def flat(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         return {f"{name}.{key}": value for name, group in groups.items() for key, value in group.items()
                 if not (name == "train" and key in SHAPELESS)}
-    old, new = flat(before), flat(now)
+    old, new = ({f"train.{key}": value for key, value in ADDED.items()} | flat(groups) for groups in (before, now))
     return [f"{key}: {old.get(key)} -> {new.get(key)}" for key in sorted(old | new) if old.get(key) != new.get(key)]
 
 
 def _shaping(train: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in train.items() if key not in SHAPELESS}
+    return {key: value for key, value in train.items()
+            if key not in SHAPELESS and not (key in ADDED and value == ADDED[key])}
 
 
 def _read_all(paths: Sequence[Path]) -> tuple[dict[Path, ComboCheckpoint | None], list[str]]:

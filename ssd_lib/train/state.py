@@ -14,9 +14,11 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ssd_lib.checkpoint.combo import ComboCheckpoint
+from ssd_lib.distributed import rank_and_size
 from ssd_lib.nets.model_file import NetSpec
 from ssd_lib.nets.ssd import SSD
 from ssd_lib.params import TrainParams
+from ssd_lib.train.batch_norm import with_shared_statistics
 from ssd_lib.train.optim import freeze, make_optimizer
 
 VERSIONS = {
@@ -65,6 +67,8 @@ def new_state(spec: NetSpec, params: TrainParams, device: torch.device, precisio
     if params.ema_decay > 0:
         average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(params.ema_decay), use_buffers=True)
         average.n_averaged = average.n_averaged.cpu()  # it is looked at in every step, and no step shall wait for the device
+    if params.sync_batch_norm and rank_and_size()[1] > 1:
+        net = cast(SSD, with_shared_statistics(net))  # the average is only ever evaluated
     return TrainState(
         net=net,
         average=average,

@@ -15,7 +15,7 @@ from tiny_run import assert_same_weights, make_workspace, run_stage, set_params,
 from ssd_lib.checkpoint.combo import BEST, LAST, PREVIOUS, read_checkpoint
 from ssd_lib.nets.upstream import to_upstream
 from ssd_lib.nets.zoo import build_net
-from ssd_lib.train.resume import differences
+from ssd_lib.train.resume import differences, make_fingerprint
 from ssd_lib.train.stopping import StopRequested, StopWish
 
 CHECKPOINTS = Path("models/checkpoints")
@@ -324,6 +324,16 @@ def test_kept_are_last_previous_and_best(never_stopped: Path) -> None:
     assert names == {LAST, PREVIOUS, BEST}
     journal = next((never_stopped / "runs" / "resume").iterdir())
     assert (journal / LAST).samefile(never_stopped / CHECKPOINTS / LAST)
+
+
+def test_a_run_from_before_a_key_was_known_is_the_one_without_it() -> None:
+    def params(**train: Any) -> dict[str, dict[str, Any]]:
+        return {"data": {"balance": "none"}, "model": {"weights": "none", "backbone_weights": "none"},
+                "train": {"lr": 1, "resume": "auto", **train}}
+    before, without, with_it = params(), params(sync_batch_norm=False), params(sync_batch_norm=True)
+    assert make_fingerprint(before, "d") == make_fingerprint(without, "d") != make_fingerprint(with_it, "d")
+    assert differences(before, without) == []
+    assert differences(before, with_it) == ["train.sync_batch_norm: False -> True"]
 
 
 def test_differences_leave_out_what_does_not_shape_the_result() -> None:
