@@ -145,9 +145,19 @@ class RuntimeParams(_Group):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
     workers: Auto | Annotated[int, Field(ge=0)]
     processes: Auto | Count
+    max_restarts: Annotated[int, Field(ge=0)]
+    nodes: Count
+    rendezvous: Annotated[str, Field(pattern=r"^(auto|[^\s:]+:\d{1,5})$")]
     downloads: Count
     keep_runs: Annotated[int, Field(ge=0)]
     keep_days: Annotated[float, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _machines_need_a_place_to_meet(self) -> "RuntimeParams":
+        if self.nodes > 1 and self.rendezvous == "auto":
+            raise ValueError(f"nodes is {self.nodes} and rendezvous auto; several machines need HOST:PORT of the first, e.g. "
+                             "192.168.0.10:29400")
+        return self
 
 
 class Params(_Group):

@@ -1,5 +1,6 @@
 """Train the net, or continue training it; models/ssd.pt appears when all epochs are done."""
 
+import argparse
 from functools import partial
 
 from ssd_lib.data.loader import worker_count
@@ -13,6 +14,9 @@ from stages.runner import run
 
 def main() -> str:
     """Train; one line of summary. Training validates with what evaluation uses, handed in here."""
+    parser = argparse.ArgumentParser(prog="python -m stages.train", description=__doc__)
+    parser.add_argument("--join", action="store_true", help="the run of the machine at runtime.rendezvous")
+    joins = parser.parse_args().join
     params = load_params("data", "fix", "model", "train", "eval")
     workers = worker_count(params.runtime.workers)
     return fit(
@@ -20,6 +24,7 @@ def main() -> str:
         load_manifest(),
         measure=partial(measure, gt_path=FIXED_FOLDER / "val.json", params=params.eval, workers=workers),
         draw=partial(validation_sheet, params=params.eval),
+        joins=joins,
     )
 
 

@@ -12,7 +12,7 @@ from project import ROOT
 
 # Lower rooms first: a room imports only from rooms to its left.
 LAYERS = ["errors", "files", "processes", "device", "params", "manifest", "images", "balance", "sources", "annotations",
-          "boxes", "data", "nets", "checkpoint", "distributed", "train", "infer"]
+          "boxes", "data", "nets", "checkpoint", "distributed", "group", "train", "infer"]
 STAGES = [path for path in sorted((ROOT / "stages").glob("*.py")) if path.name not in ("__init__.py", "runner.py")]
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 LONGEST_STAGE = 30

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, nullcontext
-from dataclasses import asdict
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -24,8 +24,10 @@ from ssd_lib.data.fixed_set import FixedSet, load_fixed
 from ssd_lib.data.loader import batches_from, evaluation_batches, load_batches, on_device, worker_count
 from ssd_lib.data.transforms import build_transform
 from ssd_lib.device import choose_algorithms, pick_device
-from ssd_lib.distributed import launch, meet, process_count, rank_and_size, share_buffers, sum_over_processes
+from ssd_lib.distributed import GroupStopped, call_off, meet, rank_and_size, share_buffers, sum_over_processes
 from ssd_lib.errors import StateError, Stopped
+from ssd_lib.group.agent import launch
+from ssd_lib.group.members import Group, make_group
 from ssd_lib.manifest import FIXED_FOLDER, HEAL, Manifest
 from ssd_lib.nets.model_file import MODEL_PATH
 from ssd_lib.params import Params
@@ -36,16 +38,22 @@ from ssd_lib.train.initial import balance_of, initial_weights, make_spec, report
 from ssd_lib.train.journal import StepJournal
 from ssd_lib.train.optim import learning_rate
 from ssd_lib.train.precision import pick_precision
-from ssd_lib.train.resume import MODES, choose_start, data_digest, make_fingerprint, runs_folder
-from ssd_lib.train.saving import Draw, Job, Measure, Saver, finish
-from ssd_lib.train.state import TrainState, new_state, restore
+from ssd_lib.train.resume import MODES, data_digest, make_fingerprint, runs_folder
+from ssd_lib.train.saving import Draw, Job, Measure, Saver, begin, finish
+from ssd_lib.train.state import TrainState, new_state
 from ssd_lib.train.stopping import StopRequested, StopWish
 
 WRITER_LOCK = "writer.lock"  # held by the process that writes; with several processes that is not the one that started
 PICTURES = 8  # validation images drawn for TensorBoard
 
-def fit(params: Params, manifest: Manifest, measure: Measure, draw: Draw) -> str:
+
+def fit(params: Params, manifest: Manifest, measure: Measure, draw: Draw, joins: bool = False) -> str:
     """Train as params.yaml says, or continue; write the model when, and only when, all epochs are done.
+
+    Args:
+        params, manifest: of this machine.
+        measure, draw: see Job.
+        joins: work on the run that another machine has begun, and write nothing.
 
     Returns:
         A line of summary.
@@ -56,57 +64,67 @@ def fit(params: Params, manifest: Manifest, measure: Measure, draw: Draw) -> str
     """
     if not die_with_parent(signal.SIGTERM):
         print(f"WARNING on {sys.platform} training outlives a killed dvc: stop it yourself", file=sys.stderr)
-    processes = process_count(params.runtime.processes, params.runtime.device, params.train.batch_size)
+    group = make_group(params.runtime, params.train.batch_size, joins)
+    job = _make_job(params, manifest, measure, draw)
+    if joins:
+        launch(_train_process, group, job)
+        return f"train: {params.train.epochs} epochs are done; the model is on the first machine, {group.address}"
+    with only_writer(CHECKPOINTS.parent), only_writer(job.journal):
+        with only_writer(CHECKPOINTS.parent, WRITER_LOCK):
+            pass  # the first of several processes may still be saving when the one that holds the other locks was killed
+        MODEL_PATH.unlink(missing_ok=True)
+        for folder in (CHECKPOINTS.parent, CHECKPOINTS, job.journal):
+            make_ready(folder)
+        job = _with_start(job)
+        is_complete = job.start is not None and job.start.position == (params.train.epochs, 0)
+        return launch(_train_process, Group() if is_complete else group, job)
+
+
+def _make_job(params: Params, manifest: Manifest, measure: Measure, draw: Draw) -> Job:
+    """The work, and nothing yet about where it begins."""
     train_set, val_set = load_fixed("train"), load_fixed("val")
     for split in (train_set, val_set):
         _check_images(split, manifest)
     plain = params.model_dump(mode="json", include={"data", "fix", "model", "train"})
     digest = data_digest(FIXED_FOLDER)
-    fingerprint = make_fingerprint(plain, digest)
-    spec = make_spec(params.model, train_set)
-    own = runs_folder() / "resume" / fingerprint
-    with only_writer(CHECKPOINTS.parent), only_writer(own):
-        with only_writer(CHECKPOINTS.parent, WRITER_LOCK):
-            pass  # the first of several processes may still be saving when the one that holds the other locks was killed
-        MODEL_PATH.unlink(missing_ok=True)
-        for folder in (CHECKPOINTS.parent, CHECKPOINTS, own):
-            make_ready(folder)
-        journal, resume = runs_folder() / "resume", params.train.resume
-        start, lines = choose_start(plain, fingerprint, digest, asdict(spec), CHECKPOINTS, journal)
-        needed = [own] if resume in MODES else [own, given_path(resume).parent]
-        lines += prune(journal, needed, params.runtime.keep_runs, params.runtime.keep_days)
-        weights, begun = (None, []) if start is not None else initial_weights(spec, params.model, params.train.seed)
-        lines += [*begun, report_priors(spec.build(), train_set, is_fitted=params.model.priors == "auto")]
-        print(*lines, sep="\n", flush=True)
-        seed, size = params.train.seed, params.model.image_size
-        on_gpu = params.runtime.device != "cpu" and torch.cuda.is_available()
-        return launch(_train_process, processes, on_gpu, Job(
-            params, plain, spec,
-            DetectionDataset(train_set, manifest.path, build_transform(params.train.augmentation, size), seed,
-                             open_cache(params.data.cache, size, train_set, manifest)),
-            balance_of(train_set, params.data),
-            DetectionDataset(val_set, manifest.path, build_transform("none", size)),
-            digest, fingerprint, start, weights, measure, draw))
+    seed, size = params.train.seed, params.model.image_size
+    return Job(
+        params, plain, make_spec(params.model, train_set),
+        DetectionDataset(train_set, manifest.path, build_transform(params.train.augmentation, size), seed,
+                         open_cache(params.data.cache, size, train_set, manifest)),
+        balance_of(train_set, params.data),
+        DetectionDataset(val_set, manifest.path, build_transform("none", size)),
+        digest, make_fingerprint(plain, digest), None, None, measure, draw)
 
 
-def _train_process(job: Job) -> str:
+def _with_start(job: Job) -> Job:
+    """The job with the checkpoint or the weights that it begins from; says what that is. The caller holds the locks."""
+    model, resume, runtime = job.params.model, job.params.train.resume, job.params.runtime
+    start, lines = job.find_start()
+    needed = [job.journal] if resume in MODES else [job.journal, given_path(resume).parent]
+    lines += prune(job.journal.parent, needed, runtime.keep_runs, runtime.keep_days)
+    weights, begun = (None, []) if start is not None else initial_weights(job.spec, model, job.params.train.seed)
+    lines += [*begun, report_priors(job.spec.build(), job.train_set.fixed, is_fitted=model.priors == "auto")]
+    print(*lines, sep="\n", flush=True)
+    return replace(job, start=start, weights=weights)
+
+
+def _train_process(job: Job, restart: int) -> str:
     """Train in one of the processes; raises Stopped once all is saved that a stop signal must not cost."""
     keep_freed_memory()
     rank, size = rank_and_size()
     device = pick_device(_own_device() if size > 1 else job.params.runtime.device)
     precision = pick_precision(job.params.train.precision, device)
     choose_algorithms(job.params.train.deterministic)
+    job.agree()
     state = new_state(job.spec, job.params.train, device, precision, job.weights)
-    if job.start is not None:
-        restore(state, job.start)
-        if (job.start.params["train"]["ap_every_epochs"] > 0) != (job.params.train.ap_every_epochs > 0):
-            state.best = None  # an AP is not to be compared with a loss
+    begin(state, job, restart)
     position = state.epoch * job.steps + state.step
     board = runs_folder() / "tb" / f"{job.spec.net}-{job.fingerprint[:8]}"
     journal = StepJournal(job.train_set.fixed.file_name, job.params.train.batch_size, position,
                           job.params.train.epochs * job.steps, board, show=rank == 0)
     saver = Saver(job, state, journal)
-    wish = StopWish(second_interrupts=size == 1)
+    wish = StopWish(alone=size == 1)
     alone = only_writer(CHECKPOINTS.parent, WRITER_LOCK) if rank == 0 else nullcontext()
     with alone, wish.listen(), closing(journal), saver.rescue():
         try:
@@ -116,14 +134,20 @@ def _train_process(job: Job) -> str:
         except BackendCompilerFailed as error:
             raise StateError(f"train.compile: the net cannot be compiled here ({str(error).splitlines()[0]}). It takes a C++ "
                              "compiler, and Triton for a GPU; set train.compile: false.") from error
-        except StopRequested:
+        except (StopRequested, GroupStopped) as stop:
             saver.save()
             saver.wait()
-            number, epochs = signal.Signals(wish.signal_number or signal.SIGTERM), job.params.train.epochs
-            raise Stopped(
-                f"stopped by {number.name} at epoch {min(state.epoch + 1, epochs)}/{epochs}, step {state.step}/{job.steps}; "
-                f"saved in {CHECKPOINTS}. The same command continues from there.", number) from None
+            elsewhere = stop.number if isinstance(stop, GroupStopped) else signal.SIGTERM
+            raise _stopped(job, state, wish.signal_number or elsewhere, device) from None
     return finish(job, state) if rank == 0 else ""
+
+
+def _stopped(job: Job, state: TrainState, number: int, device: torch.device) -> Stopped:
+    """What ends this process, once the others leave, too."""
+    call_off(number, device)
+    epochs, where = job.params.train.epochs, " of the first machine" if job.params.runtime.nodes > 1 else ""
+    return Stopped(f"stopped by {signal.Signals(number).name} at epoch {min(state.epoch + 1, epochs)}/{epochs}, step "
+                   f"{state.step}/{job.steps}; saved in {CHECKPOINTS}{where}. The same command continues from there.", number)
 
 
 def _train_epochs(job: Job, state: TrainState, journal: StepJournal, saver: Saver, wish: StopWish,
@@ -134,7 +158,7 @@ def _train_epochs(job: Job, state: TrainState, journal: StepJournal, saver: Save
     # in another order there than in a run that started earlier.
     compiled = cast(nn.Module, torch.compile(state.net)) if train.compile else state.net
     replica = compiled if size == 1 else DistributedDataParallel(compiled, find_unused_parameters=True)
-    workers = worker_count(job.params.runtime.workers, size)
+    workers = worker_count(job.params.runtime.workers, max(1, size // job.params.runtime.nodes))
     keys = batches_from(job.factors, train.batch_size, train.seed, state.epoch, state.step, train.epochs, rank, size)
     with closing(load_batches(job.train_set, keys, workers, device.type == "cuda")) as loaded:
         batches = _timed(on_device(loaded, device), journal.wait_for)
@@ -172,8 +196,8 @@ def _validate(job: Job, state: TrainState, journal: StepJournal, workers: int, d
     share_buffers(state.net)
     share_buffers(state.final_net)
     keys = evaluation_batches(len(job.val_set), train.batch_size, rank, size)
-    val_classification, val_box = validation_losses(
-        state.final_net, load_batches(job.val_set, keys, workers), device, precision)
+    with closing(load_batches(job.val_set, keys, workers)) as batches:
+        val_classification, val_box = validation_losses(state.final_net, batches, device, precision)
     row = {
         "epoch": state.epoch + 1,
         "train_loss": (classification + box) / steps,

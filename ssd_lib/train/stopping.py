@@ -18,15 +18,15 @@ class StopWish:
     """Remembers the first stop signal since `listen`; a second Ctrl-C stops at once, as Ctrl-C does.
 
     Args:
-        second_interrupts: whether a second Ctrl-C stops at once; not where an agent passes each one on again.
+        alone: whether this is the only process. In a group the one that started it speaks, and passes Ctrl-C on once more.
 
     Attributes:
         signal_number: the signal, or None.
     """
 
-    def __init__(self, second_interrupts: bool = True) -> None:
+    def __init__(self, alone: bool = True) -> None:
         self.signal_number: int | None = None
-        self._second_interrupts = second_interrupts
+        self._alone = alone
         self._at_once = False
 
     @contextmanager
@@ -56,12 +56,13 @@ class StopWish:
             raise StopRequested
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.signal_number is not None and number == signal.SIGINT and self._second_interrupts:
+        if self.signal_number is not None and number == signal.SIGINT and self._alone:
             raise KeyboardInterrupt
         if self.signal_number is None:
             self.signal_number = number
-            with suppress(OSError):  # the terminal may be gone; print() could also meet itself half way
-                os.write(2, f"\n{signal.Signals(number).name}: saving a checkpoint after this step...\n".encode())
+            if self._alone:
+                with suppress(OSError):  # the terminal may be gone; print() could also meet itself half way
+                    os.write(2, f"\n{signal.Signals(number).name}: saving a checkpoint after this step...\n".encode())
         if self._at_once:
             self._at_once = False
             raise StopRequested

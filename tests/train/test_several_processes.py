@@ -1,51 +1,25 @@
 """Several processes are one run."""
 
-import os
-import signal
-import time
 from pathlib import Path
 
 import pytest
 import torch
-from project import ROOT
-from tiny_run import assert_same_weights, ended, make_workspace, run_stage, set_params, set_runtime, start_stage
+from tiny_run import run_stage, set_runtime
 
 from ssd_lib.checkpoint.combo import LAST, read_checkpoint
-from ssd_lib.distributed import process_count
+from ssd_lib.group.members import process_count
 from ssd_lib.train.precision import pick_precision
 
 
 def test_two_processes_train_to_the_end_and_continue(workspace: Path) -> None:
     set_runtime(workspace, "processes: 1", "processes: 2")
-    done = run_stage(workspace)
+    done = run_stage(workspace, start_method="spawn")
     assert done.returncode == 0, done.stderr
     assert "train: 2 epochs of 12 images" in done.stdout
     checkpoint = read_checkpoint(workspace / "models" / "checkpoints" / LAST)
     assert checkpoint.position == (2, 0)
     again = run_stage(workspace)
     assert "the run is complete: 2 epochs are in its checkpoint" in again.stdout
-
-
-def test_three_processes_killed_at_once_continue_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three, since a sum of three numbers depends on its order, and so on how gradients lie in buckets."""
-    calm, killed = make_workspace(tmp_path / "calm"), make_workspace(tmp_path / "killed")
-    for folder in (calm, killed):
-        set_params(folder, batch_size=6, epochs=4, checkpoint_minutes=1e-9)
-        set_runtime(folder, "processes: 1", "processes: 3")
-    assert run_stage(calm).returncode == 0
-    with monkeypatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(ROOT / "tests" / "pausing"))
-        process = start_stage(killed)
-    last = killed / "models" / "checkpoints" / LAST
-    while not (last.exists() and read_checkpoint(last).position >= (1, 0)):
-        assert process.is_alive(), ended(process, killed).stderr
-        time.sleep(0.02)
-    assert process.pid is not None
-    os.killpg(process.pid, signal.SIGKILL)
-    assert ended(process, killed).returncode == -signal.SIGKILL
-    assert read_checkpoint(last).position < (4, 0)
-    assert "continuing at" in run_stage(killed).stdout
-    assert_same_weights(calm, killed)
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(workspace: Path) -> None:

@@ -3,8 +3,8 @@
 import os
 import resource
 import sys
-from collections.abc import Callable, Mapping
-from multiprocessing import get_context
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing import get_context, set_forkserver_preload
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from project import ROOT, write_fixed
 from self_killing import arm
 
 from ssd_lib.files import sha256
+from ssd_lib.group import agent
 from ssd_lib.manifest import Manifest, Part
 from stages import runner, train
 
@@ -83,19 +84,23 @@ class Ended(NamedTuple):
     stderr: str
 
 
-def run_stage(folder: Path, kill_at: str | None = None, largest_file: int | None = None) -> Ended:
+def run_stage(folder: Path, kill_at: str | None = None, largest_file: int | None = None,
+              start_method: str = "forkserver") -> Ended:
     """Run the train stage to its end in a process of its own.
 
     Args:
         kill_at: where it kills itself (see self_killing.py).
         largest_file: the disk is full for a file that grows beyond so many bytes.
+        start_method: how several training processes are started; users have "spawn".
     """
-    return ended(start_stage(folder, kill_at, largest_file), folder)
+    return ended(start_stage(folder, kill_at, largest_file, start_method=start_method), folder)
 
 
-def start_stage(folder: Path, kill_at: str | None = None, largest_file: int | None = None) -> BaseProcess:
+def start_stage(folder: Path, kill_at: str | None = None, largest_file: int | None = None, options: Sequence[str] = (),
+                start_method: str = "forkserver") -> BaseProcess:
     """Start it: a fork of this process, which has imported torch already: that saves most of its time."""
-    process = get_context("fork").Process(target=in_stage, args=(folder, train.main, kill_at, largest_file))
+    arguments = (folder, train.main, kill_at, largest_file, options, start_method)
+    process = get_context("fork").Process(target=in_stage, args=arguments)
     process.start()
     return process
 
@@ -107,8 +112,9 @@ def ended(process: BaseProcess, folder: Path) -> Ended:
     return Ended(process.exitcode, *((folder / name).read_text() for name in ("stdout", "stderr")))
 
 
-def in_stage(folder: Path, stage: Callable[[], str], kill_at: str | None = None, largest_file: int | None = None) -> None:
-    """Turn this process into one that runs a stage."""
+def in_stage(folder: Path, stage: Callable[[], str], kill_at: str | None = None, largest_file: int | None = None,
+             options: Sequence[str] = (), start_method: str = "forkserver") -> None:
+    """Turn this process into one that runs a stage; several training processes are forks of one that has imported all."""
     os.setsid()
     os.chdir(folder)
     if largest_file is not None:
@@ -117,6 +123,10 @@ def in_stage(folder: Path, stage: Callable[[], str], kill_at: str | None = None,
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
         setattr(sys, name, open(number, "w", buffering=1, closefd=False))  # noqa: SIM115
+    agent.START_METHOD = start_method
+    os.environ.update({"KILL_AT": kill_at or "", "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(sys.path)})
+    set_forkserver_preload(["forked_worker"])
+    sys.argv = ["a stage", *options]
     if kill_at is not None:
         arm(kill_at)
     runner.run(stage)
