@@ -78,7 +78,7 @@ def trained_outputs(batch: int, seed: int = 0) -> Outputs:
             far = (priors[:, :2] - center).norm(dim=1) / side + (priors[:, 2:] / side).log().abs().amax(dim=1)
             near = far.topk(PRIORS_OF_AN_OBJECT, largest=False).indices
             image[near, label] += torch.linspace(11, 3, PRIORS_OF_AN_OBJECT)
-    logits[..., 0] += _background(logits, CANDIDATES * batch)
+    logits[..., 0] += background_bias(logits, CANDIDATES * batch)
     return Outputs(logits, 0.5 * torch.randn(batch, len(priors), 4, generator=dice), priors)
 
 
@@ -88,6 +88,18 @@ def new_outputs(batch: int, seed: int = 0) -> Outputs:
     priors = make_priors(MOBILE_PRIORS, MAP_SIZES, 300)
     return Outputs(0.1 * torch.randn(batch, len(priors), CLASSES + 1, generator=dice),
                    0.3 * torch.randn(batch, len(priors), 4, generator=dice), priors)
+
+
+def background_bias(logits: Tensor, wanted: int) -> float:
+    """What to add to the background's logits so that so many scores pass the threshold."""
+    low, high = -20.0, 60.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        shifted = logits.clone()
+        shifted[..., 0] += middle
+        passing = int((shifted.softmax(dim=2)[..., 1:] >= PARAMS.score_threshold).sum())
+        low, high = (middle, high) if passing > wanted else (low, middle)
+    return high
 
 
 def in_turn(here: Callable[[], object], plain: Callable[[], object], rounds: int) -> tuple[list[float], list[float]]:
@@ -101,17 +113,6 @@ def in_turn(here: Callable[[], object], plain: Callable[[], object], rounds: int
                 if turn:
                     seconds.append(time.perf_counter() - begin)
     return times
-
-
-def _background(logits: Tensor, wanted: int) -> float:
-    low, high = -20.0, 60.0
-    for _ in range(40):
-        middle = (low + high) / 2
-        shifted = logits.clone()
-        shifted[..., 0] += middle
-        passing = int((shifted.softmax(dim=2)[..., 1:] >= PARAMS.score_threshold).sum())
-        low, high = (middle, high) if passing > wanted else (low, middle)
-    return high
 
 
 def _spread(seconds: list[float], batch: int) -> str:

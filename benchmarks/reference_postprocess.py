@@ -16,7 +16,8 @@ CENTER_VARIANCE, SIZE_VARIANCE = 0.1, 0.2
 
 @torch.no_grad()
 def detect_plain(net: SSD, image: np.ndarray) -> list[Tensor]:
-    """The detections of one picture: resized, made float, normalised and transposed before the net, in evaluation mode.
+    """The detections of one picture: resized, made float and copied to NCHW before the net, whose own first step takes the mean
+    away and divides, as they do.
 
     Args:
         net: in evaluation mode, its batch norms as they were trained.
@@ -25,10 +26,9 @@ def detect_plain(net: SSD, image: np.ndarray) -> list[Tensor]:
     Returns:
         As of `postprocess_plain`.
     """
-    mean, std = (value.numpy().ravel() for value in (net.mean, net.std))
-    pixels = (cv2.resize(image, (net.image_size, net.image_size)).astype(np.float32) - mean) / std
-    batch = torch.from_numpy(pixels.transpose(2, 0, 1)).unsqueeze(0)
-    logits, offsets = net(batch * net.std + net.mean)  # it normalises by itself, which is undone here
+    pixels = cv2.resize(image, (net.image_size, net.image_size)).astype(np.float32)
+    batch = torch.from_numpy(pixels).permute(2, 0, 1).contiguous().unsqueeze(0)
+    logits, offsets = net(batch)
     return postprocess_plain(logits, offsets, net.priors)
 
 
