@@ -5,7 +5,14 @@ The backgrounds are photographs that scikit-image ships; train and val have diff
 """
 
 import json
+import signal
 import zipfile
+from collections.abc import Generator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from functools import cache, partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +22,7 @@ import skimage
 
 from ssd_lib.errors import StateError
 from ssd_lib.files import atomic_write
+from ssd_lib.processes import available_cores, die_with_parent
 from ssd_lib.sources.demo_annotations import CATEGORIES, annotate
 from ssd_lib.sources.demo_scenes import Kind, Scene, make_scene
 
@@ -25,7 +33,10 @@ PHOTOGRAPHS = {
 }
 EMPTY_EVERY, CROWD_EVERY, GRAY_EVERY = 24, 20, 16  # one picture in so many
 JPEG_QUALITY = 90
+WORTH_A_PROCESS, CHUNK = 100, 16  # pictures; a process takes as long to start as some 40 pictures take to draw
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip archive can hold
+
+Picture = tuple[dict[str, Any], list[dict[str, Any]], bytes]  # what COCO says of the image, its annotations, its file
 
 
 def make_archives(folder: Path, train_images: int, val_images: int) -> None:
@@ -57,19 +68,47 @@ def make_archives(folder: Path, train_images: int, val_images: int) -> None:
 
 def _make_split(path: Path, split: str, count: int) -> dict[str, Any]:
     """Write the pictures of one split; returns their annotations as a COCO document."""
-    photographs = [_read_photograph(name) for name in PHOTOGRAPHS[split]]
-    split_number = list(PHOTOGRAPHS).index(split)
     images, annotations = [], []
-    with atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive:
-        for number in range(count):
-            rng = np.random.default_rng(np.random.SeedSequence([DEMO_VERSION, split_number, number]))
-            scene = make_scene(photographs, _kind(number), rng)
-            image = _describe(scene, _image_id(split_number, number))
+    with (
+        atomic_write(path) as file,
+        zipfile.ZipFile(file, "w") as archive,
+        closing(_draw_all(split, count)) as pictures,
+    ):
+        for image, found, content in pictures:
             images.append(image)
-            annotations += annotate(scene, image["id"])
-            is_gray = number % GRAY_EVERY == 3
-            _add(archive, f"{split}2017/{image['file_name']}", _encode(scene.picture, is_gray), zipfile.ZIP_STORED)
+            annotations += found
+            _add(archive, f"{split}2017/{image['file_name']}", content, zipfile.ZIP_STORED)
     return _document(images, annotations)
+
+
+def _draw_all(split: str, count: int) -> Generator[Picture, None, None]:
+    """The pictures of a split in order, drawn on all cores where there are many of them."""
+    workers = min(available_cores(), count // WORTH_A_PROCESS)
+    if workers < 2:
+        yield from (_draw(split, number) for number in range(count))
+        return
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker)
+    try:
+        yield from pool.map(partial(_draw, split), range(count), chunksize=CHUNK)
+    except BrokenProcessPool as error:
+        raise StateError("demo: a process that draws pictures was killed; most often memory ran out. Close other programs, "
+                         "then run the same command again.") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    """Leave Ctrl-C to the parent, and end with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with_parent(signal.SIGTERM)
+
+
+def _draw(split: str, number: int) -> Picture:
+    rng = np.random.default_rng(np.random.SeedSequence([DEMO_VERSION, list(PHOTOGRAPHS).index(split), number]))
+    scene = make_scene(_photographs(PHOTOGRAPHS[split]), _kind(number), rng)
+    image = _describe(scene, _image_id(list(PHOTOGRAPHS).index(split), number))
+    is_gray = number % GRAY_EVERY == 3
+    return image, annotate(scene, image["id"]), _encode(scene.picture, is_gray)
 
 
 def _kind(number: int) -> Kind:
@@ -104,6 +143,11 @@ def _document(images: list[dict[str, Any]], annotations: list[dict[str, Any]]) -
         "annotations": annotations,
         "categories": categories,
     }
+
+
+@cache
+def _photographs(names: tuple[str, ...]) -> tuple[np.ndarray, ...]:
+    return tuple(_read_photograph(name) for name in names)
 
 
 def _read_photograph(name: str) -> np.ndarray:

@@ -58,6 +58,14 @@ def test_the_same_numbers_give_the_same_bytes(smallest: Path, tmp_path: Path) ->
         assert (tmp_path / name).read_bytes() == (smallest / name).read_bytes()
 
 
+def test_pictures_drawn_by_many_processes_are_those_of_one(splits: dict[str, Split], tmp_path: Path) -> None:
+    make_archives(tmp_path, 2 * demo.WORTH_A_PROCESS, 4)
+    drawn, alone = read_split(tmp_path, "train"), splits["train"]
+    assert list(drawn.files)[:len(alone.files)] == list(alone.files)
+    assert drawn.files.items() >= alone.files.items()
+    assert drawn.document["annotations"][:len(alone.document["annotations"])] == alone.document["annotations"]
+
+
 def test_a_picture_does_not_depend_on_how_many_there_are(smallest: Path, splits: dict[str, Split]) -> None:
     for split in SPLITS:
         few, many = read_split(smallest, split), splits[split]
