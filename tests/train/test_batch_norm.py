@@ -90,7 +90,7 @@ def _after(steps: int, params: TrainParams, rank: int, size: int) -> dict[str, T
     state, share = _double(params), IMAGES // size
     replica = state.net if size == 1 else DistributedDataParallel(state.net)
     batches = (_batch(step, slice(rank * share, (rank + 1) * share)) for step in range(steps))
-    for _ in train_epoch(state, replica, batches, steps, params, CPU, torch.float32):
+    for _ in train_epoch(state, replica, batches, steps, params, torch.float32):
         pass
     return state.net.state_dict()
 
