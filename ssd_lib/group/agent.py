@@ -99,8 +99,9 @@ def _prepare_environment(group: Group, address: str) -> None:
     """What the processes, and the agent, read there."""
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # a restarted group would read what the one before has written
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # each process would warn of what is meant so
-    for name in ("torch.distributed.elastic", "torch.multiprocessing.spawn"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # a death is told by us, in a line
+    for name in logging.root.manager.loggerDict:
+        if name.startswith(("torch.distributed.elastic", "torch.multiprocessing")):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # a death is told by us, in a line
     if group.nodes > 1:
         use_interface(address)
 

@@ -24,7 +24,7 @@ from ssd_lib.data.fixed_set import FixedSet, load_fixed
 from ssd_lib.data.loader import batches_from, evaluation_batches, load_batches, on_device, worker_count
 from ssd_lib.data.transforms import build_transform
 from ssd_lib.device import choose_algorithms, pick_device
-from ssd_lib.distributed import GroupStopped, call_off, meet, rank_and_size, share_buffers, sum_over_processes
+from ssd_lib.distributed import GroupStopped, call_off, everybodys, meet, rank_and_size, share_buffers, sum_over_processes
 from ssd_lib.errors import StateError, Stopped
 from ssd_lib.group.agent import launch
 from ssd_lib.group.members import Group, make_group
@@ -35,11 +35,12 @@ from ssd_lib.processes import die_with_parent, keep_freed_memory
 from ssd_lib.train.engine import train_epoch, validation_losses
 from ssd_lib.train.given import given_path
 from ssd_lib.train.initial import balance_of, initial_weights, make_spec, report_priors
+from ssd_lib.train.job import Draw, Job, Measure, begin
 from ssd_lib.train.journal import StepJournal
 from ssd_lib.train.optim import learning_rate
 from ssd_lib.train.precision import pick_precision
 from ssd_lib.train.resume import MODES, data_digest, make_fingerprint, runs_folder
-from ssd_lib.train.saving import Draw, Job, Measure, Saver, begin, finish
+from ssd_lib.train.saving import Saver, finish
 from ssd_lib.train.state import TrainState, new_state
 from ssd_lib.train.stopping import StopRequested, StopWish
 
@@ -137,8 +138,8 @@ def _train_process(job: Job, restart: int) -> str:
         except (StopRequested, GroupStopped) as stop:
             saver.save()
             saver.wait()
-            elsewhere = stop.number if isinstance(stop, GroupStopped) else signal.SIGTERM
-            raise _stopped(job, state, wish.signal_number or elsewhere, device) from None
+            number = stop.number if isinstance(stop, GroupStopped) else wish.signal_number
+            raise _stopped(job, state, number or signal.SIGTERM, device) from None
     return finish(job, state) if rank == 0 else ""
 
 
@@ -232,11 +233,10 @@ def _check_images(fixed: FixedSet, manifest: Manifest) -> None:
 
 
 def _agree_on_stop(wish: StopWish, processes: int, device: torch.device) -> None:
-    """Raise StopRequested in all processes after the same step, if one was asked to stop."""
+    """Raise GroupStopped in all processes after the same step, if one was asked to stop; StopRequested in one alone."""
     if processes > 1:
-        asked = sum_over_processes(torch.tensor(float(wish.signal_number is not None), device=device)).item()
-        if asked:
-            raise StopRequested
+        if sum_over_processes(torch.tensor(float(wish.signal_number is not None), device=device)).item():
+            raise GroupStopped(max(number or 0 for number in everybodys(wish.signal_number)))
     else:
         wish.check()
 
