@@ -1,30 +1,24 @@
 """What a run leaves: checkpoints on the way, the model and the reports at its end."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from ssd_lib.checkpoint.combo import BEST, CHECKPOINTS, ComboCheckpoint, read_checkpoint, save_checkpoint
-from ssd_lib.data.dataset import DetectionDataset
-from ssd_lib.data.loader import images_shown, steps_per_epoch
-from ssd_lib.distributed import everybodys, first_ones, rank_and_size
+from ssd_lib.checkpoint.combo import BEST, CHECKPOINTS, read_checkpoint, save_checkpoint
+from ssd_lib.data.loader import images_shown
+from ssd_lib.distributed import rank_and_size
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.files import write_json
-from ssd_lib.nets.model_file import MODEL_PATH, NetSpec, save_model
-from ssd_lib.params import Params
+from ssd_lib.nets.model_file import MODEL_PATH, save_model
 from ssd_lib.train.curves import draw_history
 from ssd_lib.train.job import Job
 from ssd_lib.train.journal import StepJournal, write_history
-from ssd_lib.train.resume import choose_start, differences, runs_folder
-from ssd_lib.train.state import TrainState, restore, snapshot
+from ssd_lib.train.state import TrainState, snapshot
 
 HISTORY_PATH = Path("reports/history.csv")
 CURVES_PATH = Path("reports/history.png")

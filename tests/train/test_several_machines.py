@@ -77,7 +77,8 @@ def _start(folder: Path, options: Sequence[str] = (), namespace: str = "", kill_
 
 
 def _files(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {"stdout", "stderr", "struck"}
+    of_the_test = {"stdout", "stderr", "struck"}
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - of_the_test
 
 
 @pytest.fixture(scope="module")
