@@ -8,14 +8,24 @@ import yaml
 
 from ssd_lib.annotations.coco import parse_annotations
 from ssd_lib.annotations.fixed import write_split
-from ssd_lib.params import DataParams
+from ssd_lib.params import DataParams, RuntimeParams
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def data_params(**changes: Any) -> DataParams:
     """The group `data` of the shipped params.yaml, with these keys changed."""
-    return DataParams.model_validate(yaml.safe_load((ROOT / "params.yaml").read_text())["data"] | changes)
+    return DataParams.model_validate(_shipped("data") | changes)
+
+
+def runtime_params(**changes: Any) -> RuntimeParams:
+    """The group `runtime` for one processor and no other process, with these keys changed."""
+    alone = {"device": "cpu", "workers": 0, "processes": 1, "downloads": 1}
+    return RuntimeParams.model_validate(_shipped("runtime") | alone | changes)
+
+
+def _shipped(group: str) -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "params.yaml").read_text())[group]
 
 
 def write_fixed(folder: Path, split: str, tree: dict[str, Any]) -> None:

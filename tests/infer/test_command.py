@@ -12,7 +12,7 @@ import pytest
 import torch
 from infer.conftest import SPEC
 from infer.predictions import by_hand
-from project import write_fixed
+from project import runtime_params, write_fixed
 
 from ssd_lib.checkpoint.combo import LAST, ComboCheckpoint, save_checkpoint
 from ssd_lib.infer.__main__ import main
@@ -20,9 +20,9 @@ from ssd_lib.infer.evaluation import SUMMARY_NAMES
 from ssd_lib.infer.reports import evaluate
 from ssd_lib.manifest import FIXED_FOLDER
 from ssd_lib.nets.model_file import MODEL_PATH, NetSpec, load_model, save_model
-from ssd_lib.params import EvalParams, RuntimeParams
+from ssd_lib.params import EvalParams
 
-RUNTIME = RuntimeParams(device="cpu", workers=0, processes=1, downloads=1, keep_runs=20, keep_days=30)
+RUNTIME = runtime_params()
 GT_PATH, IMAGES, OUT = FIXED_FOLDER / "val.json", Path("data/raw/tiny"), Path("out")
 
 

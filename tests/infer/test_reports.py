@@ -3,14 +3,15 @@ import json
 from pathlib import Path
 
 import pytest
+from project import runtime_params
 
 from ssd_lib.errors import InputError
 from ssd_lib.infer.evaluation import SUMMARY_NAMES
 from ssd_lib.infer.reports import evaluate
 from ssd_lib.nets.model_file import MODEL_PATH, NetSpec, save_model
-from ssd_lib.params import EvalParams, RuntimeParams
+from ssd_lib.params import EvalParams
 
-RUNTIME = RuntimeParams(device="cpu", workers=0, processes=1, downloads=1, keep_runs=20, keep_days=30)
+RUNTIME = runtime_params()
 
 
 def test_the_reports_hold_numbers_results_curves_and_pictures(project: Path, params: EvalParams) -> None:

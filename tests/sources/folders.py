@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from project import data_params
+from project import data_params, runtime_params
 
 from ssd_lib.manifest import Manifest
-from ssd_lib.params import RuntimeParams
 from ssd_lib.sources.local import local
 
-RUNTIME = RuntimeParams(device="cpu", workers=0, processes=1, downloads=1, keep_runs=20, keep_days=30)
+RUNTIME = runtime_params()
 
 
 def plant(root: Path, *names: str, texts: Mapping[str, str | bytes] | None = None) -> Path:

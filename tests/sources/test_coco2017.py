@@ -8,15 +8,16 @@ from pathlib import Path
 
 import project
 import pytest
+from project import runtime_params
 from servers import serve
 
 from ssd_lib.errors import InputError
 from ssd_lib.manifest import Part
-from ssd_lib.params import DataParams, RuntimeParams
+from ssd_lib.params import DataParams
 from ssd_lib.sources.coco2017 import TEST, TRAIN_VAL, coco2017
 
 ROOT = Path(__file__).resolve().parents[2]
-RUNTIME = RuntimeParams(device="cpu", workers=0, processes=1, downloads=3, keep_runs=20, keep_days=30)
+RUNTIME = runtime_params(downloads=3)
 
 
 def data_params(base_url: str, *splits: str) -> DataParams:

@@ -8,17 +8,16 @@ from typing import Any
 
 import pytest
 from open_images_mirror import CLASSES, HASTY, TRAIN, mirror_files, params
-from project import ROOT
+from project import ROOT, runtime_params
 from servers import Fault, serve
 
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.files import sha256
 from ssd_lib.manifest import Manifest, Part
-from ssd_lib.params import RuntimeParams
 from ssd_lib.sources.open_images import open_images
 from ssd_lib.sources.open_images_csv import read_rows
 
-RUNTIME = RuntimeParams(device="cpu", workers=0, processes=1, downloads=1, keep_runs=20, keep_days=30)
+RUNTIME = runtime_params()
 
 
 def run(base_url: str, **changes: Any) -> Manifest:

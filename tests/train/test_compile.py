@@ -22,7 +22,7 @@ def test_a_compiled_net_learns_the_same_under_the_same_names(tmp_path: Path, mon
     assert done.returncode == 0, done.stderr
     one, other = (read_checkpoint(folder / "models" / "checkpoints" / LAST) for folder in (plain, compiled))
     assert one.weights.keys() == other.weights.keys()
-    assert one.history[0]["train_loss"] == pytest.approx(other.history[0]["train_loss"], rel=1e-2)
+    assert one.history[0]["train_loss"] == pytest.approx(other.history[0]["train_loss"], rel=0.05)
 
 
 def test_where_nothing_can_be_compiled_the_key_is_named(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
