@@ -31,7 +31,8 @@ def work(function: Callable[..., str], group: Group, host: str, port: int, *argu
     else:
         torch.set_num_threads(max(1, torch.get_num_threads() // group.processes))
     try:
-        return function(*arguments, _join(group, desk))
+        restart, _store = _join(group, desk)  # which others may still be reading
+        return function(*arguments, restart)
     except Stopped as stop:
         ending = Ending("Stopped", stop.message, stop.signal_number)
         end(desk, ending)
@@ -44,8 +45,8 @@ def work(function: Callable[..., str], group: Group, host: str, port: int, *argu
             dist.destroy_process_group()
 
 
-def _join(group: Group, desk: dist.TCPStore) -> int:
-    """Join this round of the group; which restart it is.
+def _join(group: Group, desk: dist.TCPStore) -> tuple[int, dist.TCPStore]:
+    """Join this round of the group; which restart it is, and this round's store.
 
     Rank 0 is on the first machine: torchrun gives ranks to machines in any order, so all are turned round. The store that it
     offers serves to say by how much; what a round says is kept at the desk under the round's number.
@@ -61,4 +62,4 @@ def _join(group: Group, desk: dist.TCPStore) -> int:
     if size != group.nodes * group.processes:
         raise InputError(f"params.yaml: {size} processes on {group.nodes} machines, and {group.processes} on one of them; each "
                          "needs as many. Set runtime.processes to the same number on all.")
-    return this_round - 1
+    return this_round - 1, store
