@@ -6,7 +6,7 @@ faster-coco-eval may take its place: see `fastest_tools`.
 
 import json
 from collections.abc import Sequence
-from contextlib import redirect_stdout
+from contextlib import closing, redirect_stdout
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
@@ -95,10 +95,10 @@ def predict(net: SSD, dataset: DetectionDataset, params: EvalParams, device: tor
     batches = evaluation_batches(len(dataset), params.batch_size)
     indices: list[int] = []
     found: list[Detections] = []
-    loaded = load_batches(dataset, batches, workers, pin_memory=device.type == "cuda")
-    for batch in tqdm(loaded, "evaluate", len(batches), unit="batch", disable=not progress):
-        found += detect(net, batch.images.to(device, non_blocking=True), params)
-        indices += batch.indices.tolist()
+    with closing(load_batches(dataset, batches, workers, pin_memory=device.type == "cuda")) as loaded:
+        for batch in tqdm(loaded, "evaluate", len(batches), unit="batch", disable=not progress):
+            found += detect(net, batch.images.to(device, non_blocking=True), params)
+            indices += batch.indices.tolist()
     return _in_pixels(indices, found, dataset.fixed)
 
 

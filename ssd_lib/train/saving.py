@@ -91,6 +91,7 @@ class Saver:
             self.wait()
         except (InputError, StateError):
             with suppress(InputError, StateError):  # what is not finite is not saved, and the disk may be the fault
+                self.wait()
                 if not self.writing_best:  # a later checkpoint would know of a best epoch that best.pt never got
                     self.save()
                     self.wait()

@@ -3,9 +3,9 @@
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from typing import Any, cast
 
-import albumentations
 import numpy as np
 import torch
 import torchvision
@@ -25,7 +25,7 @@ VERSIONS = {
     "python": platform.python_version(),
     "torch": str(torch.__version__),
     "torchvision": str(torchvision.__version__),
-    "albumentations": str(albumentations.__version__),
+    "albumentations": version("albumentations"),  # importing it here would ask the network for news: see data/transforms.py
     "numpy": np.__version__,
 }
 
