@@ -328,7 +328,7 @@ def test_kept_are_last_previous_and_best(never_stopped: Path) -> None:
 
 def test_a_run_from_before_a_key_was_known_is_the_one_without_it() -> None:
     def params(**train: Any) -> dict[str, dict[str, Any]]:
-        return {"data": {"balance": "none"}, "model": {"weights": "none", "backbone_weights": "none"},
+        return {"data": {"balance": "none", "cache": "none"}, "model": {"weights": "none", "backbone_weights": "none"},
                 "train": {"lr": 1, "resume": "auto", **train}}
     before, without, with_it = params(), params(sync_batch_norm=False), params(sync_batch_norm=True)
     assert make_fingerprint(before, "d") == make_fingerprint(without, "d") != make_fingerprint(with_it, "d")
