@@ -62,8 +62,8 @@ def test_one_that_dies_each_time_ends_the_run(tmp_path: Path) -> None:
     assert died.returncode == 1
     assert "restart 1 of at most 1" in died.stdout
     assert "restart 2" not in died.stdout
-    assert "died, after 1 restarts: Signal 9 (SIGKILL)" in died.stderr
-    assert "Traceback" not in died.stderr
+    assert "died, after 1 restarts" in died.stderr  # it, or one that lost it: which is seen first is chance
+    assert died.stderr.count("ERROR") == 1
 
 
 def test_all_killed_at_once_continue_bit_for_bit(tmp_path: Path, calm: Path) -> None:
