@@ -43,6 +43,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "runtime": {"device": "cpu", "workers": 2, "processes": 1},
 }
 COMMANDS = {"dvc repro": 3, "dvc exp run": 1}  # with weights
+SHELLS = {"/bin/sh": 1, "/bin/bash": 1}  # in which DVC runs a stage: one may stay between the two, one give its place away
 MOMENTS = {"anywhere": 4, "in training": 4, "while saving": 2}
 TARGETS = {"group": 3, "dvc": 2, "trainer": 3, "loader": 1}
 SIGNALS = {"SIGKILL": 2, "SIGTERM": 1, "SIGINT": 1}
@@ -69,30 +70,30 @@ def campaign(folder: Path, url: str, kills: int, log: Path, dice: random.Random)
     """Run rounds in `folder` until there were so many kills."""
     calm = clone(folder / "calm", url)
     begin = time.monotonic()
-    expect(start(calm, "dvc repro").wait() == 0, calm)
+    expect(start(calm, "dvc repro", "/bin/sh").wait() == 0, calm)
     expected = weights_hash(calm)
     print(f"a run left alone takes {time.monotonic() - begin:.0f} s, weights {expected[:16]}", flush=True)
     done = round_number = 0
     while done < kills:
         round_number += 1
-        command = draw(dice, COMMANDS)
+        command, shell = draw(dice, COMMANDS), draw(dice, SHELLS)
         place = clone(folder / f"round-{round_number}", url)
-        rows = list(one_round(place, command, dice))
+        rows = list(one_round(place, command, shell, dice))
         same = weights_hash(place) == expected
         done += len(rows)
         with log.open("a") as file:
-            file.writelines(json.dumps({**row, "command": command, "same_weights": same}) + "\n" for row in rows)
-        print(f"round {round_number}: {command}, {len(rows)} kills, weights {'equal' if same else 'DIFFERENT'}; {done}/{kills}",
+            file.writelines(json.dumps({**row, "command": command, "shell": shell, "same_weights": same}) + "\n" for row in rows)
+        print(f"round {round_number}: {command} in {shell}, {len(rows)} kills, weights {'equal' if same else 'DIFFERENT'}; {done}/{kills}",
               flush=True)
         expect(same, place)
         subprocess.run(["rm", "-rf", str(place)], check=True)
 
 
-def one_round(place: Path, command: str, dice: random.Random) -> Iterator[dict[str, Any]]:
+def one_round(place: Path, command: str, shell: str, dice: random.Random) -> Iterator[dict[str, Any]]:
     """Type the command until it succeeds; a row for each kill."""
     position = (0, 0)
     while True:
-        process = start(place, command)
+        process = start(place, command, shell)
         killed: dict[str, Any] | None = None
         while process.poll() is None:
             target, name = draw(dice, TARGETS), draw(dice, SIGNALS)
@@ -130,10 +131,10 @@ def clone(place: Path, url: str) -> Path:
     return place
 
 
-def start(place: Path, command: str) -> subprocess.Popen[bytes]:
+def start(place: Path, command: str, shell: str) -> subprocess.Popen[bytes]:
     """Start the command in a session of its own; what it prints is in place/../NAME.log."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("DVC_")}
-    environment |= {MARK: str(place), "DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": f"{place}.dvc", "OMP_NUM_THREADS": "1",
+    environment |= {MARK: str(place), "SHELL": shell, "DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": f"{place}.dvc", "OMP_NUM_THREADS": "1",
                     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     with Path(f"{place}.log").open("ab") as log:
         log.write(f"$ {command}\n".encode())
@@ -283,7 +284,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = ["| target | SIGKILL | SIGTERM | SIGINT |", "|---|---|---|---|"]
     count = Counter((row["target"], row["signal"]) for row in rows)
     lines += [f"| {target} | " + " | ".join(str(count[target, name]) for name in SIGNALS) + " |" for target in TARGETS]
-    for key in ("moment", "command"):
+    for key in ("moment", "command", "shell"):
         lines.append("")
         lines += [f"{name}: {number} kills" for name, number in Counter(row[key] for row in rows).most_common()]
     lost, orphans, other = (sum(bool(value(row)) for row in rows) for value in (

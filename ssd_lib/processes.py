@@ -3,9 +3,13 @@
 import ctypes
 import multiprocessing
 import os
+import select
 import signal
 import sys
+import threading
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -28,6 +32,24 @@ def die_with_parent(signal_number: int) -> bool:
     if os.getppid() != parent:  # it ended before the kernel knew
         signal.raise_signal(signal.Signals(signal_number))
     return True
+
+
+def die_with_dvc(signal_number: int) -> bool:
+    """As `die_with_parent`, for a stage: where the shell in which DVC starts it stays between the two, as dash does, the kernel
+    tells of the shell's end alone. A thread waits for the end of DVC there."""
+    if not die_with_parent(signal_number):
+        return False
+    shell = Path("/proc", str(os.getppid()))
+    with suppress(OSError):  # the shell has ended, and the signal is on its way; or a kernel before Linux 5.3
+        if "DVC_STAGE" in os.environ and (shell / "cmdline").read_bytes().split(b"\0")[-3:-2] == [b"-c"]:  # sh -c COMMAND
+            dvc = os.pidfd_open(int((shell / "stat").read_text().rpartition(") ")[2].split()[1]))
+            threading.Thread(target=_signal_at_end, args=(dvc, signal_number), daemon=True).start()
+    return True
+
+
+def _signal_at_end(pidfd: int, signal_number: int) -> None:
+    select.select([pidfd], [], [])
+    os.kill(os.getpid(), signal_number)
 
 
 def keep_freed_memory() -> bool:

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from project import ROOT
 
 from ssd_lib.processes import begin
 
@@ -36,6 +37,38 @@ def test_a_child_does_not_outlive_a_killed_parent() -> None:
         assert Path(f"/proc/{child}").exists()
         os.kill(parent.pid, signal.SIGKILL)
     assert ends(child)
+
+
+DVC = """
+import os, subprocess, sys
+stage = subprocess.Popen([sys.argv[1], "-c", f"{sys.executable} {sys.argv[2]}"], stdout=subprocess.PIPE,
+                         env=os.environ | {"DVC_STAGE": "train"})
+print(int(stage.stdout.readline()), flush=True)
+stage.wait()
+"""
+STAGE = """
+import os, signal, time
+from ssd_lib.processes import die_with_dvc
+die_with_dvc(signal.SIGKILL)
+print(os.getpid(), flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a child of its parent's end")
+@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
+def test_a_stage_does_not_outlive_a_killed_dvc(shell: str, tmp_path: Path) -> None:
+    """The shell between them stays there (dash), or gives its place to the stage (bash)."""
+    if not Path(shell).exists():
+        pytest.skip(f"there is no {shell}")
+    script = tmp_path / "stage.py"
+    script.write_text(STAGE)
+    with subprocess.Popen([sys.executable, "-c", DVC, shell, str(script)], stdout=subprocess.PIPE, text=True,
+                          env=os.environ | {"PYTHONPATH": str(ROOT)}) as dvc:
+        assert dvc.stdout is not None
+        stage = int(dvc.stdout.readline())
+        os.kill(dvc.pid, signal.SIGKILL)
+    assert ends(stage)
 
 
 FAULTS = """

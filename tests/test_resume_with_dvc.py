@@ -109,7 +109,9 @@ def _again(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def test_repro_continues_after_dvc_alone_was_killed(clone: Path, calm: Path) -> None:
+def test_repro_continues_after_dvc_alone_was_killed(clone: Path, calm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC runs a stage in the user's shell; where none is named (cron, containers) in sh, which may stay between the two."""
+    monkeypatch.delenv("SHELL", raising=False)
     _kill_in_training(clone, "repro", "train", only_dvc=True)
     assert "continuing at epoch" in _again(clone, "repro", "train")
     _assert_same_end(clone, calm)
