@@ -76,20 +76,20 @@ def campaign(folder: Path, url: str, kills: int, log: Path, dice: random.Random)
     done = round_number = 0
     while done < kills:
         round_number += 1
-        command, shell = draw(dice, COMMANDS), draw(dice, SHELLS)
+        how = {"command": draw(dice, COMMANDS), "shell": draw(dice, SHELLS)}
         place = clone(folder / f"round-{round_number}", url)
-        rows = list(one_round(place, command, shell, dice))
+        rows = list(one_round(place, dice, **how))
         same = weights_hash(place) == expected
         done += len(rows)
         with log.open("a") as file:
-            file.writelines(json.dumps({**row, "command": command, "shell": shell, "same_weights": same}) + "\n" for row in rows)
-        print(f"round {round_number}: {command} in {shell}, {len(rows)} kills, weights {'equal' if same else 'DIFFERENT'}; {done}/{kills}",
-              flush=True)
+            file.writelines(json.dumps({**row, **how, "same_weights": same}) + "\n" for row in rows)
+        print(f"round {round_number}: {' in '.join(how.values())}, {len(rows)} kills, weights "
+              f"{'equal' if same else 'DIFFERENT'}; {done}/{kills}", flush=True)
         expect(same, place)
         subprocess.run(["rm", "-rf", str(place)], check=True)
 
 
-def one_round(place: Path, command: str, shell: str, dice: random.Random) -> Iterator[dict[str, Any]]:
+def one_round(place: Path, dice: random.Random, command: str, shell: str) -> Iterator[dict[str, Any]]:
     """Type the command until it succeeds; a row for each kill."""
     position = (0, 0)
     while True:
@@ -134,7 +134,8 @@ def clone(place: Path, url: str) -> Path:
 def start(place: Path, command: str, shell: str) -> subprocess.Popen[bytes]:
     """Start the command in a session of its own; what it prints is in place/../NAME.log."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("DVC_")}
-    environment |= {MARK: str(place), "SHELL": shell, "DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": f"{place}.dvc", "OMP_NUM_THREADS": "1",
+    environment |= {MARK: str(place), "SHELL": shell, "OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1",
+                    "DVC_SITE_CACHE_DIR": f"{place}.dvc",
                     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     with Path(f"{place}.log").open("ab") as log:
         log.write(f"$ {command}\n".encode())
