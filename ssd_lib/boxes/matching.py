@@ -1,5 +1,8 @@
 """Which prior is to find which object: the training targets of a batch, on whatever device it lies."""
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,47 +29,31 @@ def match_priors(gt_boxes: Tensor, gt_labels: Tensor, crowd_boxes: Tensor, prior
     Returns:
         (B, P, 4) boxes and (B, P) int64 labels; where the label is not above 0 the box has no meaning.
     """
-    columns = priors.T.contiguous()
-    if priors.device.type != "cpu":
-        return _match(gt_boxes, gt_labels, crowd_boxes, columns, iou_threshold)
-    # A processor is quicker with one image after the other: it stays in its cache, and padding costs nothing.
-    objects, crowds = (gt_labels > 0).sum(dim=1).tolist(), (crowd_boxes[..., 2] > crowd_boxes[..., 0]).sum(dim=1).tolist()
-    images = [_match(gt_boxes[i:i + 1, :m], gt_labels[i:i + 1, :m], crowd_boxes[i:i + 1, :c], columns, iou_threshold)
-              for i, (m, c) in enumerate(zip(objects, crowds, strict=True))]
-    boxes, labels = zip(*images, strict=True)
-    return torch.cat(boxes), torch.cat(labels)
-
-
-def _match(gt_boxes: Tensor, gt_labels: Tensor, crowd_boxes: Tensor, priors: Tensor,
-           iou_threshold: float) -> tuple[Tensor, Tensor]:
-    """The same, of priors as columns, (4, P): arithmetic over whole rows is several times as quick as over pairs of numbers."""
-    (batch, objects), is_here = gt_labels.shape, priors.device.type == "cpu"
-    prior_areas = _area(*priors)
+    columns, (batch, objects) = priors.T.contiguous(), gt_labels.shape  # arithmetic over whole rows is quicker than over pairs
     if objects == 0:
-        boxes = priors.T.expand(batch, -1, -1)
-        labels = gt_labels.new_full((batch, priors.shape[1]), BACKGROUND)
+        boxes, labels = priors.expand(batch, -1, -1), gt_labels.new_full((batch, len(priors)), BACKGROUND)
     else:
-        overlap = _overlap(gt_boxes, priors)  # (B, M, P)
-        iou = overlap / (_area(*gt_boxes.unbind(2))[..., None] + prior_areas - overlap)
-        if not is_here:
-            iou = iou.masked_fill((gt_labels == 0)[..., None], -1.0)
-        best_iou, owner = iou.max(dim=1)  # (B, P)
-        claim = _claim_on_processor if is_here else _claim_on_device
-        owner = claim(iou, torch.where(best_iou >= iou_threshold, owner, -1))
+        find_owners = owners_on_processor if priors.device.type == "cpu" else owners_on_device
+        owner = find_owners(gt_boxes, gt_labels, columns, iou_threshold)
         index = owner.clamp(min=0)
         boxes = gt_boxes.gather(1, index[..., None].expand(-1, -1, 4))
         labels = torch.where(owner >= 0, gt_labels.gather(1, index), BACKGROUND)
     if crowd_boxes.shape[1]:
-        in_crowd = (_overlap(crowd_boxes, priors) >= CROWD_COVER * prior_areas).any(dim=1)
+        in_crowd = (_overlap(crowd_boxes, columns) >= CROWD_COVER * _area(*columns)).any(dim=1)
         labels = labels.masked_fill(in_crowd & (labels == BACKGROUND), IGNORED)
     return boxes, labels
 
 
-def _claim_on_device(iou: Tensor, owner: Tensor) -> Tensor:
-    """Overwrite `owner` (B, P) so that each object owns a prior, by bipartite matching; the host never waits for a result.
+def owners_on_device(gt_boxes: Tensor, gt_labels: Tensor, priors: Tensor, iou_threshold: float) -> Tensor:
+    """(B, P) int64: the object of each prior, or -1; of priors as (4, P) columns. The host never waits for a result.
 
-    Only an object's M best priors can matter: others take M - 1 at most.
+    Only an object's M best priors can matter to it: others take M - 1 at most.
     """
+    overlap = _overlap(gt_boxes, priors)  # (B, M, P)
+    iou = overlap / (_area(*gt_boxes.unbind(2))[..., None] + _area(*priors) - overlap)
+    iou = iou.masked_fill((gt_labels == 0)[..., None], -1.0)
+    best_iou, owner = iou.max(dim=1)  # (B, P)
+    owner = torch.where(best_iou >= iou_threshold, owner, -1)
     count, rows = min(iou.shape[1:]), torch.arange(len(iou), device=iou.device)
     candidate_iou, candidate = iou.topk(count, dim=2)  # (B, M, count)
     for _ in range(iou.shape[1]):
@@ -79,28 +66,35 @@ def _claim_on_device(iou: Tensor, owner: Tensor) -> Tensor:
     return owner
 
 
-def _claim_on_processor(iou: Tensor, owner: Tensor) -> Tensor:
-    """The same for one image without padding."""
-    claims = _claims(iou[0])
-    owner[0, list(claims)] = torch.tensor(list(claims.values()))
-    return owner
+def owners_on_processor(gt_boxes: Tensor, gt_labels: Tensor, priors: Tensor, iou_threshold: float) -> Tensor:
+    """The same, image by image: each stays in the processor's cache, and its padding costs nothing. In NumPy, which has less to
+    do around such small arrays."""
+    owner = np.full((len(gt_boxes), priors.shape[1]), -1)
+    columns = priors.numpy()
+    areas = _area(*columns)
+    for row, boxes, objects in zip(owner, gt_boxes.numpy(), (gt_labels > 0).sum(dim=1).tolist(), strict=True):
+        if objects:
+            _own(row, boxes[:objects], columns, areas, iou_threshold)
+    return torch.from_numpy(owner)
 
 
-def _claims(iou: Tensor) -> dict[int, int]:
-    """{prior: object} of the (M, P) IoU of an image."""
-    best = iou.argmax(dim=1).tolist()
-    claims = {prior: number for number, prior in enumerate(best)}
-    if len(claims) == len(best):
-        return claims  # nobody competes
-    count = min(iou.shape)
-    value, candidate = (column.flatten() for column in iou.topk(count, dim=1))
-    order = value.argsort(descending=True, stable=True)
-    claims, served = {}, set()
-    for number, prior in zip((order // count).tolist(), candidate[order].tolist(), strict=True):
-        if number not in served and prior not in claims:
-            claims[prior] = number
-            served.add(number)
-    return claims
+def _own(owner: np.ndarray, boxes: np.ndarray, priors: np.ndarray, prior_areas: np.ndarray, iou_threshold: float) -> None:
+    """Write the owners of one image's priors into (P,) `owner`."""
+    (x1, y1, x2, y2), (left, top, right, bottom) = boxes.T[..., None], priors
+    overlap = np.maximum(np.minimum(x2, right) - np.maximum(x1, left), 0)  # (M, P)
+    overlap *= np.maximum(np.minimum(y2, bottom) - np.maximum(y1, top), 0)
+    iou = overlap / (_area(x1, y1, x2, y2) + prior_areas - overlap)
+    positive = np.flatnonzero(iou.max(axis=0) >= iou_threshold)
+    owner[positive] = iou[:, positive].argmax(axis=0)
+    best = iou.argmax(axis=1)
+    value = iou[np.arange(len(iou)), best]
+    for _ in boxes:  # the best pair that is left
+        winner = value.argmax()
+        prior = best[winner]
+        owner[prior], value[winner], iou[:, prior] = winner, -1, -1
+        for rival in np.flatnonzero((best == prior) & (value >= 0)):
+            best[rival] = iou[rival].argmax()
+            value[rival] = iou[rival, best[rival]]
 
 
 def _overlap(boxes: Tensor, priors: Tensor) -> Tensor:
@@ -110,5 +104,5 @@ def _overlap(boxes: Tensor, priors: Tensor) -> Tensor:
     return torch.minimum(y2, bottom).sub_(torch.maximum(y1, top)).clamp_(min=0).mul_(width)
 
 
-def _area(x1: Tensor, y1: Tensor, x2: Tensor, y2: Tensor) -> Tensor:
+def _area(x1: Any, y1: Any, x2: Any, y2: Any) -> Any:
     return (x2 - x1) * (y2 - y1)

@@ -150,7 +150,7 @@ def _candidates(scores: np.ndarray, boxes: np.ndarray, floor: float, top_k: int)
     if len(crowded):
         order = np.where(passes[:, crowded], -scores[:, crowded], 1.0).argsort(axis=0, kind="stable")
         passes[order[top_k:], crowded] = False
-    priors, classes = passes.nonzero()
+    priors, classes = np.divmod(np.flatnonzero(passes), passes.shape[1])  # np.nonzero takes ten times as long
     return boxes[priors], classes + 1, scores[priors, classes]
 
 

@@ -4,7 +4,7 @@ from math import log
 
 import torch
 
-from ssd_lib.boxes.loss import multibox_loss
+from ssd_lib.boxes.loss import multibox_loss, sums_of_all, sums_of_chosen
 
 
 def _loss(logits: list, labels: list, offsets: list | None = None, targets: list | None = None):
@@ -60,3 +60,23 @@ def test_half_precision_logits_give_a_float32_loss() -> None:
     loss = multibox_loss(torch.zeros(1, 4, 3, dtype=torch.bfloat16), torch.zeros(1, 4, 4, dtype=torch.bfloat16),
                          torch.tensor([[1, 0, 0, 0]]), torch.zeros(1, 4, 4))
     assert loss.classification.dtype == loss.box.dtype == torch.float32
+
+
+def test_a_gpu_computes_the_same_sums_and_gradients() -> None:
+    """It takes all priors, a processor those that count; an image without objects, and one that has more positives than a
+    quarter of its priors, among them."""
+    dice = torch.Generator().manual_seed(0)
+    labels = torch.randint(1, 4, (4, 60), generator=dice) * (torch.rand(4, 60, generator=dice) < 0.1)
+    labels[1] = 0
+    labels[2, :40] = 1
+    labels[:, 50:55] = -1
+    targets, results = torch.randn(4, 60, 4, generator=dice), []
+    for sums in (sums_of_chosen, sums_of_all):
+        dice.manual_seed(1)
+        logits = torch.randn(4, 60, 4, generator=dice, requires_grad=True)
+        offsets = torch.randn(4, 60, 4, generator=dice, requires_grad=True)
+        classification, box = sums(logits, offsets, labels, targets, (labels > 0).sum(dim=1).clamp(min=1))
+        (2 * classification + box).backward()
+        results.append((classification, box, logits.grad, offsets.grad))
+    torch.testing.assert_close(*results)
+    assert torch.all(results[0][2][labels < 0] == 0)
