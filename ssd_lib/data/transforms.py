@@ -68,7 +68,7 @@ def augment(transform: Transform, image: np.ndarray, boxes: np.ndarray, labels: 
     (height, width), (preset, side, colour) = image.shape[:2], transform
     generator = np.random.default_rng(dice)
     in_pixels = boxes * np.array([width, height, width, height], dtype=np.float32)
-    view = np.array([0, 0, width, height])
+    view = 0, 0, width, height
     if preset.zoom_out:
         view = zoom_out(view, generator)
     if preset.crop:
@@ -86,7 +86,7 @@ def augment(transform: Transform, image: np.ndarray, boxes: np.ndarray, labels: 
 
 def _render(image: np.ndarray, placement: Placement, side: int) -> np.ndarray:
     """(side, side, 3): the part of the image, scaled to its place, and FILL around it."""
-    (x1, y1, x2, y2), (left, top, right, bottom) = placement.source.tolist(), placement.target.tolist()
+    (x1, y1, x2, y2), (left, top, right, bottom) = placement
     picture = cv2.resize(image[y1:y2, x1:x2], (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
     if picture.shape[:2] == (side, side):
         return picture

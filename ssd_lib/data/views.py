@@ -1,7 +1,8 @@
 """Which part of the plane around an image a training sample shows, and where boxes come to lie in it. Pixels are not
 touched here: whatever is drawn, the image is cut and scaled once.
 
-A view is a rectangle in whole pixels of the image, (4,) int64 xyxy; zooming out makes one that is larger than the image.
+A view is a rectangle in whole pixels of the image; zooming out makes one that is larger than the image. Rectangles are plain
+numbers and boxes are columns: arithmetic with arrays of two or four numbers takes ten times as long.
 """
 
 from typing import NamedTuple
@@ -15,33 +16,31 @@ CROP_MAX_ASPECT = 2.0
 ZOOM_OUT_CHANCE = 0.5
 ZOOM_OUT_MAX = 4.0
 
+Rectangle = tuple[int, int, int, int]  # xyxy
+
 
 class Placement(NamedTuple):
-    """The part of the image that a view shows, and where in the sample it comes to lie.
+    """The part of the image that a view shows, in its pixels, and where in the sample it comes to lie, in the sample's."""
 
-    Attributes:
-        source: (4,) int64, xyxy in pixels of the image.
-        target: (4,) int64, xyxy in pixels of the sample.
-    """
-
-    source: np.ndarray
-    target: np.ndarray
+    source: Rectangle
+    target: Rectangle
 
 
-def zoom_out(view: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def zoom_out(view: Rectangle, generator: np.random.Generator) -> Rectangle:
     """Half of the time the view, at a random place, in one up to ZOOM_OUT_MAX times as wide and as high: makes small objects.
 
     Source: Liu et al. 2016, arXiv 1512.02325, sec. 3.6 "Data Augmentation for Small Object Accuracy".
     """
-    if generator.random() >= ZOOM_OUT_CHANCE:
+    chance, zoom, across, down = generator.random(4).tolist()
+    if chance >= ZOOM_OUT_CHANCE:
         return view
-    sides = view[2:] - view[:2]
-    wider = (sides * generator.uniform(1, ZOOM_OUT_MAX)).astype(np.int64)
-    corner = view[:2] - (generator.random(2) * (wider - sides)).astype(np.int64)
-    return np.concatenate([corner, corner + wider])
+    (x1, y1, x2, y2), factor = view, 1 + zoom * (ZOOM_OUT_MAX - 1)
+    width, height = int((x2 - x1) * factor), int((y2 - y1) * factor)
+    left, top = x1 - int(across * (width - (x2 - x1))), y1 - int(down * (height - (y2 - y1)))
+    return left, top, left + width, top + height
 
 
-def min_iou_crop(view: np.ndarray, boxes: np.ndarray, min_iou: float, generator: np.random.Generator) -> np.ndarray:
+def min_iou_crop(view: Rectangle, boxes: np.ndarray, min_iou: float, generator: np.random.Generator) -> Rectangle:
     """A random part of the view that some object's box overlaps by an IoU of `min_iou` at least, with some object's centre in
     it; the whole view where `min_iou` is 1, there are no objects, or CROP_TRIES draws find none.
 
@@ -56,17 +55,22 @@ def min_iou_crop(view: np.ndarray, boxes: np.ndarray, min_iou: float, generator:
     if min_iou == 1.0 or len(boxes) == 0:
         return view
     crops = _random_crops(view, generator)
-    honest = crops[_iou(crops, boxes).max(axis=1) >= min_iou]
-    return next((crop for crop in honest if centre_inside(boxes, crop).any()), view)
+    for crop in crops.T[_best_iou(crops, boxes) >= min_iou]:
+        x1, y1, x2, y2 = map(int, crop)
+        if centre_inside(boxes, (x1, y1, x2, y2)).any():
+            return x1, y1, x2, y2
+    return view
 
 
-def place(view: np.ndarray, size: tuple[int, int], side: int) -> Placement:
+def place(view: Rectangle, size: tuple[int, int], side: int) -> Placement:
     """Where what a view shows of an image of `size` (height, width) comes to lie in a sample of `side` x `side` pixels."""
-    height, width = size
-    source = view.clip(0, (width, height, width, height))
-    low, high = np.rint((source.reshape(2, 2) - view[:2]) * (side / (view[2:] - view[:2]))).astype(np.int64)
-    low = low.clip(max=side - 1)  # a sliver of the image has a pixel
-    return Placement(source, np.concatenate([low, np.maximum(high, low + 1)]))
+    (x1, y1, x2, y2), (height, width) = view, size
+    source = max(x1, 0), max(y1, 0), min(x2, width), min(y2, height)
+    across, down = side / (x2 - x1), side / (y2 - y1)
+    left, top = (min(round((low - start) * scale), side - 1)  # a sliver of the image has a pixel
+                 for low, start, scale in ((source[0], x1, across), (source[1], y1, down)))
+    right, bottom = max(round((source[2] - x1) * across), left + 1), max(round((source[3] - y1) * down), top + 1)
+    return Placement(source, (left, top, right, bottom))
 
 
 def move_boxes(boxes: np.ndarray, placement: Placement, side: int) -> np.ndarray:
@@ -74,33 +78,36 @@ def move_boxes(boxes: np.ndarray, placement: Placement, side: int) -> np.ndarray
 
     Law: they follow the pixels exactly, though the placement is rounded to whole ones.
     """
-    source, target = placement
-    scale = (target[2:] - target[:2]) / (source[2:] - source[:2])
-    moved = (boxes.reshape(-1, 2, 2) - source[:2]) * scale + target[:2]
-    return (moved / side).clip(0, 1).reshape(-1, 4)
+    (x1, y1, x2, y2), (left, top, right, bottom) = placement
+    across, down = (right - left) / (x2 - x1) / side, (bottom - top) / (y2 - y1) / side
+    moved = boxes * np.array([across, down, across, down])
+    moved += [left / side - x1 * across, top / side - y1 * down] * 2
+    return np.minimum(np.maximum(moved, 0, out=moved), 1, out=moved)
 
 
-def centre_inside(boxes: np.ndarray, view: np.ndarray) -> np.ndarray:
+def centre_inside(boxes: np.ndarray, view: Rectangle) -> np.ndarray:
     """(M,) bool: of (M, 4) boxes, which have their centre in the view."""
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    return ((centres > view[:2]) & (centres < view[2:])).all(axis=1)
+    (x1, y1, x2, y2), (left, top, right, bottom) = boxes.T, view
+    across, down = x1 + x2, y1 + y2
+    return (across > 2 * left) & (across < 2 * right) & (down > 2 * top) & (down < 2 * bottom)
 
 
-def _random_crops(view: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """(T, 4) int64 parts of a view, none flatter than CROP_MAX_ASPECT (in shares of its sides)."""
-    shares = generator.uniform(CROP_MIN_SIDE, 1, (CROP_TRIES, 2))
-    shares = shares[np.abs(np.log(shares[:, 0] / shares[:, 1])) <= np.log(CROP_MAX_ASPECT)]
+def _random_crops(view: Rectangle, generator: np.random.Generator) -> np.ndarray:
+    """(4, T) parts of a view, in whole pixels, none flatter than CROP_MAX_ASPECT (in shares of its sides)."""
+    shares = generator.uniform(CROP_MIN_SIDE, 1, (2, CROP_TRIES))
+    shares = shares[:, (shares <= CROP_MAX_ASPECT * shares[::-1]).all(axis=0)]
     corner = generator.random(shares.shape) * (1 - shares)
-    sides = view[2:] - view[:2]
+    start, sides = np.array(view[:2])[:, None], np.array([[view[2] - view[0]], [view[3] - view[1]]])
     low = np.floor(corner * sides)
     high = np.minimum(np.maximum(np.rint((corner + shares) * sides), low + 1), sides)
-    return np.concatenate([low, high], axis=1).astype(np.int64) + np.tile(view[:2], 2)
+    return np.concatenate([low + start, high + start])
 
 
-def _iou(crops: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """(T, M) IoU of crops and boxes."""
-    low = np.maximum(crops[:, None, :2], boxes[None, :, :2])
-    high = np.minimum(crops[:, None, 2:], boxes[None, :, 2:])
-    overlap = (high - low).clip(min=0).prod(axis=2)
-    area = (crops[:, 2:] - crops[:, :2]).prod(axis=1)[:, None] + (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)[None]
-    return overlap / np.maximum(area - overlap, 1e-12)
+def _best_iou(crops: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """(T,) the highest IoU of each of (4, T) crops with one of (M, 4) boxes."""
+    (left, top, right, bottom), (x1, y1, x2, y2) = crops[..., None], boxes.T
+    overlap = np.maximum(np.minimum(right, x2) - np.maximum(left, x1), 0)
+    overlap *= np.maximum(np.minimum(bottom, y2) - np.maximum(top, y1), 0)
+    union = (right - left) * (bottom - top) + (x2 - x1) * (y2 - y1) - overlap
+    best: np.ndarray = (overlap / np.maximum(union, 1e-12)).max(axis=1)
+    return best

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ssd_lib.data.views import CROP_MIN_IOUS, ZOOM_OUT_MAX, centre_inside, min_iou_crop, move_boxes, place, zoom_out
 
-WHOLE = np.array([0, 0, 150, 100])
+WHOLE = (0, 0, 150, 100)
 BOXES = np.array([[30, 30, 75, 60], [90, 50, 135, 90]], dtype=np.float32)
 
 
@@ -18,13 +18,13 @@ def test_the_minimum_iou_of_a_crop_is_enforced(min_iou: float) -> None:
         x1, y1, x2, y2 = crop = min_iou_crop(WHOLE, BOXES, min_iou, np.random.default_rng(seed))
         inside = (np.minimum(BOXES[:, 2:], (x2, y2)) - np.maximum(BOXES[:, :2], (x1, y1))).clip(min=0).prod(axis=1)
         iou = inside / ((x2 - x1) * (y2 - y1) + (BOXES[:, 2:] - BOXES[:, :2]).prod(axis=1) - inside)
-        assert iou.max() >= min_iou or np.array_equal(crop, WHOLE)
+        assert iou.max() >= min_iou or crop == WHOLE
         assert centre_inside(BOXES, crop).any()
 
 
 def test_most_crops_with_a_low_minimum_are_crops() -> None:
     crops = [min_iou_crop(WHOLE, BOXES, 0.1, np.random.default_rng(seed)) for seed in range(100)]
-    assert sum(not np.array_equal(crop, WHOLE) for crop in crops) > 90
+    assert sum(crop != WHOLE for crop in crops) > 90
 
 
 def test_without_objects_the_whole_view_is_taken() -> None:
@@ -34,10 +34,11 @@ def test_without_objects_the_whole_view_is_taken() -> None:
 def test_zooming_out_keeps_the_image_in_view() -> None:
     views = [zoom_out(WHOLE, np.random.default_rng(seed)) for seed in range(200)]
     assert 70 <= sum(view is WHOLE for view in views) <= 130
-    for view in views:
-        assert (view[:2] <= WHOLE[:2]).all()
-        assert (view[2:] >= WHOLE[2:]).all()
-        assert (view[2:] - view[:2] <= ZOOM_OUT_MAX * WHOLE[2:]).all()
+    for x1, y1, x2, y2 in views:
+        assert x1 <= 0 < 150 <= x2
+        assert y1 <= 0 < 100 <= y2
+        assert x2 - x1 <= ZOOM_OUT_MAX * 150
+        assert y2 - y1 <= ZOOM_OUT_MAX * 100
 
 
 @settings(max_examples=300, deadline=None)
@@ -45,12 +46,11 @@ def test_zooming_out_keeps_the_image_in_view() -> None:
 def test_what_is_visible_has_pixels_and_boxes_follow_it(width: int, height: int, side: int, data: st.DataObject) -> None:
     """Views as they are drawn: they see at least a pixel of the image."""
     x, y = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
-    view = np.array([data.draw(st.integers(-60, x)), data.draw(st.integers(-60, y)),
-                     data.draw(st.integers(x + 1, 100)), data.draw(st.integers(y + 1, 100))])
+    view = (data.draw(st.integers(-60, x)), data.draw(st.integers(-60, y)),
+            data.draw(st.integers(x + 1, 100)), data.draw(st.integers(y + 1, 100)))
     placement = place(view, (height, width), side)
-    source, target = placement
-    assert (source[:2] < source[2:]).all()
-    assert (target[:2] < target[2:]).all()
-    assert target.min() >= 0
-    assert target.max() <= side
-    np.testing.assert_allclose(move_boxes(source[None].astype(np.float64), placement, side)[0] * side, target, atol=1e-9)
+    for (x1, y1, x2, y2), (right, bottom) in zip(placement, ((width, height), (side, side)), strict=True):
+        assert 0 <= x1 < x2 <= right
+        assert 0 <= y1 < y2 <= bottom
+    shown = np.array([placement.source], dtype=np.float64)
+    np.testing.assert_allclose(move_boxes(shown, placement, side)[0] * side, placement.target, atol=1e-9)
