@@ -8,6 +8,7 @@ from torchvision.ops import box_convert
 
 from ssd_lib.boxes.priors import PriorRow, make_priors
 from ssd_lib.errors import InputError
+from ssd_lib.nets.activation import use_lean_activations
 
 
 class SSD(nn.Module):
@@ -34,6 +35,7 @@ class SSD(nn.Module):
         self.backbone, self.extras = backbone, extras
         self.class_heads, self.box_heads = class_heads, box_heads
         self.classes, self.image_size = classes, image_size
+        use_lean_activations(self)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
         self.rows, self.map_sizes = tuple(rows), self._map_sizes()
