@@ -81,13 +81,16 @@ def owners_on_processor(gt_boxes: Tensor, gt_labels: Tensor, priors: Tensor, iou
 def _own(owner: np.ndarray, boxes: np.ndarray, priors: np.ndarray, prior_areas: np.ndarray, iou_threshold: float) -> None:
     """Write the owners of one image's priors into (P,) `owner`."""
     (x1, y1, x2, y2), (left, top, right, bottom) = boxes.T[..., None], priors
-    overlap = np.maximum(np.minimum(x2, right) - np.maximum(x1, left), 0)  # (M, P)
-    overlap *= np.maximum(np.minimum(y2, bottom) - np.maximum(y1, top), 0)
+    overlap = np.clip(right, x1, x2) - np.clip(left, x1, x2)  # (M, P)
+    overlap *= np.clip(bottom, y1, y2) - np.clip(top, y1, y2)
     iou = overlap / (_area(x1, y1, x2, y2) + prior_areas - overlap)
     positive = np.flatnonzero(iou.max(axis=0) >= iou_threshold)
     owner[positive] = iou[:, positive].argmax(axis=0)
-    best = iou.argmax(axis=1)
-    value = iou[np.arange(len(iou)), best]
+    best, numbers = iou.argmax(axis=1), np.arange(len(boxes))
+    if len(set(best.tolist())) == len(best):  # nobody competes
+        owner[best] = numbers
+        return
+    value = iou[numbers, best]
     for _ in boxes:  # the best pair that is left
         winner = value.argmax()
         prior = best[winner]
