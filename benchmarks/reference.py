@@ -109,7 +109,8 @@ def plain_optimizer(net: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(net.parameters(), lr=0.001, momentum=0.9, weight_decay=5e-4, foreach=False, fused=False)
 
 
-def load_plainly(dataset: PlainDataset, batch: int, workers: int) -> DataLoader[tuple[Tensor, Tensor, Tensor]]:
+def load_plainly(dataset: Dataset[tuple[Tensor, Tensor, Tensor]], batch: int, workers: int
+                 ) -> DataLoader[tuple[Tensor, Tensor, Tensor]]:
     """Shuffled batches, with OpenCV's and torch's threads as they come."""
     return DataLoader(dataset, batch, shuffle=True, num_workers=workers, drop_last=True)
 

@@ -6,12 +6,13 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 
 import cv2
 import skimage.io
 import torch
+from torch.utils.data import Subset
 
 from benchmarks import reference
 from benchmarks.detection import make_ways
@@ -33,6 +34,7 @@ from ssd_lib.train.state import new_state
 
 SIDE, CPU = 300, torch.device("cpu")
 EPOCHS = 5  # of the loaders, so that their start weighs little
+MANY = 1000  # epochs, of which nobody sees the end
 Way = Callable[[], float]  # does some work and says how many images that was; or how many MB
 
 
@@ -124,7 +126,7 @@ def steps(photos: Photos, batch: int) -> Way:
     state = new_state(spec_of(photos), params, CPU, precision)
     ready = collate([dataset[0, index] for index in range(batch)])
     run = train_epoch(state, state.net, iter(lambda: ready, None), 1 << 30, params, precision)
-    return partial(step_of, run, batch)
+    return partial(steps_of, run, batch)
 
 
 def plain_steps(photos: Photos, batch: int) -> Way:
@@ -133,13 +135,13 @@ def plain_steps(photos: Photos, batch: int) -> Way:
     columns = [torch.stack(list(column)) for column in zip(*(dataset[index] for index in range(batch)), strict=True)]
     endless: Iterator[list[torch.Tensor]] = iter(lambda: columns, None)  # type: ignore[arg-type]
     run = reference.train_plainly(net, endless, reference.plain_optimizer(net))  # type: ignore[arg-type]
-    return partial(step_of, run, batch)
+    return partial(steps_of, run, batch)
 
 
-def step_of(run: Iterator[object], batch: int) -> int:
-    """One step."""
-    next(run)
-    return batch
+def steps_of(run: Iterator[object], batch: int) -> int:
+    """One step, or as many as 32 images take."""
+    taken = sum(1 for _ in islice(run, max(1, 32 // batch)))
+    return batch * taken
 
 
 def loader(photos: Photos, cache: str, batch: int = 8) -> Way:
@@ -159,23 +161,20 @@ def plain_loader(photos: Photos, batch: int = 8) -> Way:
 
 
 def epoch(photos: Photos, cache: str, batch: int) -> Way:
-    """From files to updated weights, every image once, with two loader processes."""
+    """From files to updated weights, with two loader processes that have been at work before: an epoch that does not end."""
     dataset, params = our_set(photos, cache=cache), train_params(batch)
     precision = pick_precision(params.precision, CPU)
-    state, total = new_state(spec_of(photos), params, CPU, precision), len(dataset) // batch
-
-    def run() -> int:
-        state.step = 0
-        loaded = load_batches(dataset, batches_from(torch.ones(len(dataset)).numpy(), batch, 1, 0, 0, epochs=1), workers=2)
-        return batch * sum(1 for _ in train_epoch(state, state.net, loaded, total, params, precision))
-    return run
+    keys = batches_from(torch.ones(len(dataset)).numpy(), batch, 1, 0, 0, epochs=MANY)
+    loaded = load_batches(dataset, keys, workers=2)
+    state = new_state(spec_of(photos), params, CPU, precision)
+    return partial(steps_of, train_epoch(state, state.net, loaded, 1 << 30, params, precision), batch)
 
 
 def plain_epoch(photos: Photos, batch: int) -> Way:
     """The same."""
-    net, loaded = spec_of(photos).build(0).train(), reference.load_plainly(plain_set(photos), batch, workers=2)
-    optimizer = reference.plain_optimizer(net)
-    return lambda: batch * sum(1 for _ in reference.train_plainly(net, loaded, optimizer))
+    dataset, net = plain_set(photos), spec_of(photos).build(0).train()
+    loaded = reference.load_plainly(Subset(dataset, list(range(len(dataset))) * MANY), batch, workers=2)
+    return partial(steps_of, reference.train_plainly(net, loaded, reference.plain_optimizer(net)), batch)
 
 
 def spec_of(photos: Photos) -> NetSpec:
