@@ -34,6 +34,19 @@ def sum_over_processes(tensor: Tensor) -> Tensor:
     return tensor
 
 
+class Vote:
+    """Whether any process wishes for something, asked again and again by all of them. The answer is to the question before, so
+    that nobody waits for a device that is still at work."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._last = device, torch.zeros(())
+
+    def any(self, wish: bool) -> bool:
+        """Ask; whether anybody wished for it the last time."""
+        before, self._last = self._last, sum_over_processes(torch.full((), float(wish), device=self._device))
+        return before.item() > 0
+
+
 def everybodys(value: Any) -> list[Any]:
     """The plain values of all processes, by rank."""
     values = [value] * rank_and_size()[1]

@@ -24,7 +24,7 @@ from ssd_lib.data.fixed_set import FixedSet, load_fixed
 from ssd_lib.data.loader import batches_from, evaluation_batches, load_batches, on_device, worker_count
 from ssd_lib.data.transforms import build_transform
 from ssd_lib.device import choose_algorithms, pick_device
-from ssd_lib.distributed import GroupStopped, call_off, everybodys, meet, rank_and_size, share_buffers, sum_over_processes
+from ssd_lib.distributed import GroupStopped, Vote, call_off, everybodys, meet, rank_and_size, share_buffers
 from ssd_lib.errors import StateError, Stopped
 from ssd_lib.group.agent import launch
 from ssd_lib.group.members import Group, make_group
@@ -154,7 +154,7 @@ def _stopped(job: Job, state: TrainState, number: int, device: torch.device) -> 
 def _train_epochs(job: Job, state: TrainState, journal: StepJournal, saver: Saver, wish: StopWish,
                   device: torch.device, precision: torch.dtype) -> None:
     """The epochs from the state's position to the last."""
-    train, (rank, size) = job.params.train, rank_and_size()
+    train, (rank, size), vote = job.params.train, rank_and_size(), Vote(device)
     # Looking for unused parameters keeps the gradients' buckets as they are: rebuilt after the first step, they would be summed
     # in another order there than in a run that started earlier.
     compiled = cast(nn.Module, torch.compile(state.net)) if train.compile else state.net
@@ -167,7 +167,7 @@ def _train_epochs(job: Job, state: TrainState, journal: StepJournal, saver: Save
             for result in train_epoch(state, replica, batches, job.steps, train, precision):
                 journal.step(result)
                 saver.save_if_due()
-                _agree_on_stop(wish, size, device)
+                _stop_if_asked(wish, vote)
             journal.read()
             saver.wait()  # validation forks loader processes, and a fork must not meet a thread that writes
             with wish.at_once():
@@ -232,13 +232,12 @@ def _check_images(fixed: FixedSet, manifest: Manifest) -> None:
                          f"of {len(names)}. {HEAL}.")
 
 
-def _agree_on_stop(wish: StopWish, processes: int, device: torch.device) -> None:
+def _stop_if_asked(wish: StopWish, vote: Vote) -> None:
     """Raise GroupStopped in all processes after the same step, if one was asked to stop; StopRequested in one alone."""
-    if processes > 1:
-        if sum_over_processes(torch.tensor(float(wish.signal_number is not None), device=device)).item():
-            raise GroupStopped(max(number or 0 for number in everybodys(wish.signal_number)))
-    else:
+    if rank_and_size()[1] == 1:
         wish.check()
+    elif vote.any(wish.signal_number is not None):
+        raise GroupStopped(max(number or 0 for number in everybodys(wish.signal_number)))
 
 
 def _own_device() -> str:

@@ -73,7 +73,8 @@ def test_all_killed_at_once_continue_bit_for_bit(tmp_path: Path, calm: Path) -> 
     assert_same_weights(tmp_path, calm)
 
 
-@pytest.mark.parametrize("point", ["in-validation-1:SIGTERM:rank-2", "after-step-2:SIGINT:all-of-rank-0"])
+@pytest.mark.parametrize("point", ["after-step-1:SIGTERM:rank-1", "in-validation-1:SIGTERM:rank-2",
+                                   "after-step-2:SIGINT:all-of-rank-0"])
 def test_a_stop_signal_stops_all_and_restarts_none(tmp_path: Path, point: str) -> None:
     stopped = run_stage(_prepare(tmp_path, checkpoint_minutes=60), kill_at=point)
     assert stopped.returncode == 128 + signal.Signals[point.split(":")[1]], stopped.stderr

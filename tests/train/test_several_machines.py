@@ -97,11 +97,11 @@ def test_two_machines_stopped_by_one_continue_to_what_one_gives(tmp_path: Path, 
     helper = _start(other, ["--join"], namespaces[1], kill_at="after-step-2:SIGINT:all-of-rank-1")
     stopped = ended(_start(first, namespace=namespaces[0]), first)
     assert stopped.returncode == ended(helper, other).returncode == 128 + signal.SIGINT, stopped.stderr
-    assert read_checkpoint(first / LAST_PATH).position == (0, 2)
+    assert read_checkpoint(first / LAST_PATH).position == (0, 3)
     helper = _start(other, ["--join"], namespaces[1])
     done = ended(_start(first, namespace=namespaces[0]), first)
     assert done.returncode == 0, done.stderr
-    assert "continuing at epoch 1/2, step 2" in done.stdout
+    assert "continuing at epoch 1/2, step 3" in done.stdout
     helped = ended(helper, other)
     assert helped.returncode == 0, helped.stderr
     assert "train: 2 epochs are done; the model is on the first machine, 10.77.0.1:29400" in helped.stdout
