@@ -34,17 +34,16 @@ def die_with_parent(signal_number: int) -> bool:
     return True
 
 
-def die_with_dvc(signal_number: int) -> bool:
+def die_with_dvc(signal_number: int) -> None:
     """As `die_with_parent`, for a stage: where the shell in which DVC starts it stays between the two, as dash does, the kernel
     tells of the shell's end alone. A thread waits for the end of DVC there."""
-    if not die_with_parent(signal_number):
-        return False
+    if not die_with_parent(signal_number) or "DVC_STAGE" not in os.environ:
+        return
     shell = Path("/proc", str(os.getppid()))
     with suppress(OSError):  # the shell has ended, and the signal is on its way; or a kernel before Linux 5.3
-        if "DVC_STAGE" in os.environ and (shell / "cmdline").read_bytes().split(b"\0")[-3:-2] == [b"-c"]:  # sh -c COMMAND
+        if (shell / "cmdline").read_bytes().split(b"\0")[-3:-2] == [b"-c"]:  # sh -c COMMAND
             dvc = os.pidfd_open(int((shell / "stat").read_text().rpartition(") ")[2].split()[1]))
             threading.Thread(target=_signal_at_end, args=(dvc, signal_number), daemon=True).start()
-    return True
 
 
 def _signal_at_end(pidfd: int, signal_number: int) -> None:

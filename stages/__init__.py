@@ -8,7 +8,7 @@ import signal
 import sys
 from types import TracebackType
 
-from ssd_lib.processes import die_with_parent
+from ssd_lib.processes import die_with_dvc
 
 
 def _quietly(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
@@ -20,4 +20,4 @@ def _quietly(kind: type[BaseException], error: BaseException, traceback: Traceba
 
 if sys.argv[0] == "-m":  # what Python puts there while it looks for the module that it is to run
     sys.excepthook = _quietly
-    die_with_parent(signal.SIGTERM)
+    die_with_dvc(signal.SIGTERM)

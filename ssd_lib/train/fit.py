@@ -31,7 +31,7 @@ from ssd_lib.group.members import Group, make_group
 from ssd_lib.manifest import FIXED_FOLDER, HEAL, Manifest
 from ssd_lib.nets.model_file import MODEL_PATH
 from ssd_lib.params import Params
-from ssd_lib.processes import die_with_dvc, keep_freed_memory
+from ssd_lib.processes import die_with_parent, keep_freed_memory
 from ssd_lib.train.engine import train_epoch, validation_losses
 from ssd_lib.train.given import given_path
 from ssd_lib.train.initial import balance_of, initial_weights, make_spec, report_priors
@@ -63,7 +63,7 @@ def fit(params: Params, manifest: Manifest, measure: Measure, draw: Draw, joins:
         Stopped: a signal came; a checkpoint is saved.
         InputError, StateError: the data, the parameters or the machine do not allow it.
     """
-    if not die_with_dvc(signal.SIGTERM):
+    if not die_with_parent(signal.SIGTERM):
         print(f"WARNING on {sys.platform} training outlives a killed dvc: stop it yourself", file=sys.stderr)
     group = make_group(params.runtime, params.train.batch_size, joins)
     job = _make_job(params, manifest, measure, draw)
