@@ -1,6 +1,6 @@
 """Find objects in pictures and videos: `python detect.py photo.jpg` draws them and says what they are.
 
-Here are the arguments and the exit code; the rest is in ssd_lib/infer/detect_command.py, imported once the arguments are read,
+Here are the arguments and the exit code; the rest is in ssd_lib/detect/command.py, imported once the arguments are read,
 since torch takes its seconds.
 """
 
@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     options = parse_arguments(arguments)
     try:
-        from ssd_lib.infer.detect_command import run
+        from ssd_lib.detect.command import run
 
         return 1 if run(**vars(options)) else 0
     except (InputError, StateError) as error:

@@ -21,11 +21,11 @@ from statistics import median
 
 import numpy as np
 
-from ssd_lib.annotations.checks import check_annotations
 from ssd_lib.annotations.coco import read_annotations
-from ssd_lib.annotations.fixed import write_split
+from ssd_lib.annotations.fix_annotations import write_split
+from ssd_lib.annotations.fixed_set import load_fixed
 from ssd_lib.annotations.repair import fix
-from ssd_lib.data.fixed_set import load_fixed
+from ssd_lib.validation.annotations import check_annotations
 
 IMAGES, BOXES, CLASSES = 118_287, 860_001, 80
 SEGMENT_POINTS = (6, 53)  # gives a file of 486 MB, as COCO's is

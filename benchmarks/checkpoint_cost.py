@@ -16,12 +16,12 @@ from typing import Any, cast
 
 import torch
 
-from ssd_lib.checkpoint.combo import CHECKPOINTS, LAST
+from ssd_lib.checkpoint.file import CHECKPOINTS, LAST
 from ssd_lib.data.dataset import Batch
 from ssd_lib.nets.model_file import NetSpec
 from ssd_lib.params import Params, load_params
-from ssd_lib.train.engine import train_epoch
-from ssd_lib.train.saving import Saver
+from ssd_lib.train.checkpoint_writer import Saver
+from ssd_lib.train.epoch import train_epoch
 from ssd_lib.train.state import TrainState, new_state, snapshot
 
 NETS = [("mb2-ssd-lite", 160, 0.5, 6), ("mb2-ssd-lite", 300, 1.0, 80)]  # net, image size, width, classes

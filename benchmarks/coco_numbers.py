@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ssd_lib.data.fixed_set import FixedSet
-from ssd_lib.infer.evaluation import PYCOCOTOOLS, CocoTools, Predictions, fastest_tools, run_coco
+from ssd_lib.annotations.fixed_set import FixedSet
+from ssd_lib.evaluate.coco_eval import PYCOCOTOOLS, CocoTools, Predictions, fastest_tools, run_coco
 
 CLASSES, OBJECTS, SIDE = 80, 7, 640  # objects of an image, on average; side of an image in pixels
 

@@ -19,7 +19,7 @@ from benchmarks.inference import make_photo, settle
 from benchmarks.postprocess import CANDIDATES, CLASSES, background_bias
 from benchmarks.reference_postprocess import SCORE_FLOOR, detect_plain
 from ssd_lib import Detector
-from ssd_lib.infer.export import to_onnx
+from ssd_lib.export import to_onnx
 from ssd_lib.nets.model_file import Model, NetSpec, save_model
 
 SPEC = NetSpec("mb2-ssd-lite", 300, 1.0, tuple(f"class {i}" for i in range(CLASSES)), tuple(range(1, CLASSES + 1)))

@@ -22,10 +22,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection import ssd300_vgg16, ssdlite320_mobilenet_v3_large
 
-from ssd_lib.infer.export import as_input, to_onnx
-from ssd_lib.infer.postprocess import detect, select_detections
+from ssd_lib.export import as_input, to_onnx
 from ssd_lib.nets.fusion import fuse_batch_norms
 from ssd_lib.nets.model_file import Model, NetSpec
+from ssd_lib.nets.postprocess import detect, select_detections
 from ssd_lib.nets.zoo import NETS
 from ssd_lib.params import EvalParams
 

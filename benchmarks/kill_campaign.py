@@ -30,7 +30,7 @@ from typing import Any
 import torch
 import yaml
 
-from ssd_lib.checkpoint.combo import CHECKPOINTS, LAST, PREVIOUS, read_checkpoint
+from ssd_lib.checkpoint.file import CHECKPOINTS, LAST, PREVIOUS, read_checkpoint
 from ssd_lib.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -10,9 +10,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from ssd_lib.data.fixed_set import FixedSet
+from ssd_lib.annotations.fixed_set import FixedSet
+from ssd_lib.evaluate.external import open_foreign_set
 from ssd_lib.files import sha256
-from ssd_lib.infer.foreign_set import open_foreign_set
 from ssd_lib.manifest import Manifest, Part
 
 SPLIT = "train2017"

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from benchmarks.reference_postprocess import postprocess_plain
 from ssd_lib.boxes.priors import make_priors
-from ssd_lib.infer.postprocess import Detections, promising, select_detections
+from ssd_lib.nets.postprocess import Detections, promising, select_detections
 from ssd_lib.nets.zoo import MOBILE_PRIORS
 from ssd_lib.params import EvalParams
 

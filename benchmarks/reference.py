@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat
 
-from ssd_lib.data.fixed_set import FixedSet
+from ssd_lib.annotations.fixed_set import FixedSet
 from ssd_lib.nets.ssd import SSD
 
 IOU, NEGATIVES, CENTER_VARIANCE, SIZE_VARIANCE = 0.5, 3, 0.1, 0.2

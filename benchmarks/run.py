@@ -28,8 +28,8 @@ import torchvision
 from benchmarks import ways
 from benchmarks.photos import Photos, photographs
 from benchmarks.postprocess import new_outputs, postprocess_here, postprocess_plainly, trained_outputs
+from ssd_lib.precision import pick_precision
 from ssd_lib.processes import keep_freed_memory
-from ssd_lib.train.precision import pick_precision
 
 PLAIN = "plain"
 TURN_S = 0.5  # at least: what takes a millisecond would be measured asleep

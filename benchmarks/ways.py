@@ -18,19 +18,19 @@ from benchmarks import reference
 from benchmarks.detection import make_ways
 from benchmarks.photos import Photos
 from benchmarks.postprocess import Outputs
-from ssd_lib.annotations.image_checks import Photo, check_photo
 from ssd_lib.boxes.coder import encode
 from ssd_lib.boxes.loss import multibox_loss
 from ssd_lib.boxes.matching import match_priors
-from ssd_lib.data.cache import open_cache
+from ssd_lib.data.augment import build_transform
 from ssd_lib.data.dataset import DetectionDataset, collate
 from ssd_lib.data.loader import batches_from, load_batches
-from ssd_lib.data.transforms import build_transform
+from ssd_lib.data.pixel_cache import open_cache
 from ssd_lib.nets.model_file import NetSpec
 from ssd_lib.params import TrainParams, load_params
-from ssd_lib.train.engine import train_epoch
-from ssd_lib.train.precision import pick_precision
+from ssd_lib.precision import pick_precision
+from ssd_lib.train.epoch import train_epoch
 from ssd_lib.train.state import new_state
+from ssd_lib.validation.images import Photo, check_photo
 
 SIDE, CPU = 300, torch.device("cpu")
 EPOCHS = 5  # of the loaders, so that their start weighs little

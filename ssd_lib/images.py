@@ -1,5 +1,7 @@
 """Read an image file into pixels: one way for training, evaluation, checks and pictures."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -9,6 +11,14 @@ from ssd_lib.errors import InputError
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its warnings name no file; errors of ours do
 cv2.setNumThreads(0)  # parallelism is by process; OpenCV's own threads would fight for the same cores
+SUFFIXES_OF_FORMAT = {  # by Pillow's name of the format
+    "JPEG": {".jpg", ".jpeg", ".jpe"}, "MPO": {".jpg", ".jpeg", ".mpo"}, "PNG": {".png"}, "BMP": {".bmp", ".dib"},
+    "GIF": {".gif"}, "WEBP": {".webp"}, "TIFF": {".tif", ".tiff"}, "PPM": {".ppm", ".pgm", ".pbm", ".pnm"},
+}
+IMAGE_SUFFIXES = frozenset().union(*SUFFIXES_OF_FORMAT.values())  # the one list of what counts as an image, in lower case
+PILLOW_FORMATS = [name for name in SUFFIXES_OF_FORMAT if name != "MPO"]  # an MPO is a JPEG with several images, opened as JPEG
+DECODER_ERRORS = (OSError, ValueError, TypeError, LookupError, ArithmeticError, SyntaxError, EOFError, MemoryError,
+                  AttributeError, NotImplementedError, struct.error, zlib.error)  # damaged files make Pillow raise any of these
 READ_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 LIST_THEM = "Of a data set, `dvc repro --force --single-item validate` lists every such file"
 

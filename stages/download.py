@@ -4,9 +4,9 @@ brought but the numbers: how many images and boxes of each class Open Images has
 import argparse
 import time
 
+from ssd_lib.download.download import download, summary
+from ssd_lib.download.open_images_stats import statistics
 from ssd_lib.params import load_params
-from ssd_lib.sources.download import download, summary
-from ssd_lib.sources.open_images_stats import statistics
 from stages.runner import run
 
 

@@ -1,6 +1,6 @@
 """Measure the trained model on the validation images: numbers, curves and pictures in reports/."""
 
-from ssd_lib.infer.reports import evaluate
+from ssd_lib.evaluate.evaluate import evaluate
 from ssd_lib.params import load_params
 from stages.runner import run
 

@@ -4,8 +4,8 @@ import argparse
 from functools import partial
 
 from ssd_lib.data.loader import worker_count
-from ssd_lib.infer.drawing import validation_sheet
-from ssd_lib.infer.evaluation import measure
+from ssd_lib.evaluate.coco_eval import measure
+from ssd_lib.evaluate.drawing import validation_sheet
 from ssd_lib.manifest import FIXED_FOLDER, load_manifest
 from ssd_lib.params import load_params
 from ssd_lib.train.fit import fit

@@ -4,7 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
-from project import ROOT
+from support.project import ROOT
+
+pytest_plugins = [f"support.{name}" for name in ("raw_folder", "coco_photos", "trained_project", "train_workspace")]
 
 
 @pytest.fixture(scope="session")

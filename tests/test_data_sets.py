@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
-from project import ROOT
-from tiny_run import TINY, Ended, ended, in_stage
+from support.project import ROOT
+from support.tiny_run import TINY, Ended, ended, in_stage
 
 from stages import download, evaluate, export, fix_annotations, train, validate
 

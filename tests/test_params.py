@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
-from project import ROOT
+from support.project import ROOT
 
 from ssd_lib.errors import InputError
 from ssd_lib.params import Params, load_params

@@ -10,7 +10,7 @@ from zipfile import ZipFile
 
 import pytest
 from pycocotools.coco import COCO
-from repository import dvc, git, make_clone
+from support.repository import dvc, git, make_clone
 
 
 @pytest.fixture(scope="module")

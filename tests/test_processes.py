@@ -5,11 +5,11 @@ import platform
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from project import ROOT
+from support.processes import ends
+from support.project import ROOT
 
 from ssd_lib.processes import begin
 
@@ -91,20 +91,6 @@ def test_memory_that_is_kept_need_not_be_fetched_again() -> None:
     kept, given_back = (int(subprocess.check_output([sys.executable, "-c", FAULTS, how])) for how in ("keep", "return"))
     assert kept * 10 < given_back
 
-
-def ends(pid: int, seconds: float = 20) -> bool:
-    """Whether a process ends within that time."""
-    deadline = time.monotonic() + seconds
-    while _is_running(pid) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return not _is_running(pid)
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def test_work_that_is_begun_gives_what_it_gives_here_even_if_its_process_is_killed() -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from project import ROOT
-from repository import dvc, environment, git, make_clone
+from support.project import ROOT
+from support.repository import dvc, environment, git, make_clone
 
-from ssd_lib.checkpoint.combo import LAST, ComboCheckpoint, read_checkpoint
+from ssd_lib.checkpoint.file import LAST, ComboCheckpoint, read_checkpoint
 
 CHECKPOINTS = Path("models/checkpoints")
 EPOCHS, EPOCH_STEPS = 4, 4
@@ -52,7 +52,7 @@ def clone(prepared: Path, tmp_path: Path) -> Path:
 
 def _kill_in_training(folder: Path, *arguments: str, only_dvc: bool = False) -> None:
     """Start dvc, and kill it without mercy when some steps are saved; wait until nothing of it lives."""
-    surroundings = environment(folder) | {"PYTHONPATH": str(ROOT / "tests" / "pausing")}
+    surroundings = environment(folder) | {"PYTHONPATH": str(ROOT / "tests" / "support" / "pausing")}
     process = subprocess.Popen([sys.executable, "-m", "dvc", *arguments], cwd=folder, env=surroundings,
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 300

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from project import ROOT
-from test_processes import ends
+from support.processes import ends
+from support.project import ROOT
 
 PARENT = """
 import subprocess, sys

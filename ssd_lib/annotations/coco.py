@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from ssd_lib.annotations.coco_rows import parse_categories, parse_json, parse_rows, texts
-from ssd_lib.annotations.form import Annotations, Boxes, Images, Reading
+from ssd_lib.annotations.table import Annotations, Boxes, Images, Reading
 from ssd_lib.errors import InputError
 from ssd_lib.files import atomic_write
 from ssd_lib.manifest import HEAL, Manifest, Part, Place, name_below

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
-from ssd_lib.annotations.form import Annotations, Box, Category, Image, from_rows
+from ssd_lib.annotations.table import Annotations, Box, Category, Image, from_rows
 from ssd_lib.errors import InputError
 
 UNUSED_KEYS = {"segmentation", "keypoints", "segments_info"}  # most of a file's bytes, and not needed for boxes

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image as Pillow
 
-from ssd_lib.annotations.image_checks import DECODER_FAULTS, OPENED
+from ssd_lib.images import DECODER_ERRORS, PILLOW_FORMATS
 
 CHUNK = 64  # images a task: handing over one alone would take longer than its header
 
@@ -41,7 +41,7 @@ def _ready() -> Iterator[None]:
 
 def _header_size(path: Path) -> tuple[int, int] | None:
     try:
-        with Pillow.open(path, formats=OPENED) as header:
+        with Pillow.open(path, formats=PILLOW_FORMATS) as header:
             return header.size
-    except (*DECODER_FAULTS, Pillow.DecompressionBombError):
+    except (*DECODER_ERRORS, Pillow.DecompressionBombError):
         return None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssd_lib.annotations.form import Annotations, Boxes, Category, Images, Word
+from ssd_lib.annotations.table import Annotations, Boxes, Category, Images, Word
 from ssd_lib.errors import InputError
 
 MAX_BYTES = 1 << 26  # the labels of one image take 64 MiB at most

@@ -8,14 +8,13 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from ssd_lib.annotations.form import Category, Images, Reading
-from ssd_lib.annotations.image_checks import SUFFIXES
 from ssd_lib.annotations.image_size import read_sizes
 from ssd_lib.annotations.label_files import ROW, join_rows, known_sizes, parse_number, rows_in_pixels
+from ssd_lib.annotations.table import Category, Images, Reading
 from ssd_lib.errors import InputError
+from ssd_lib.images import IMAGE_SUFFIXES
 from ssd_lib.manifest import Manifest, Part, Place
 
-IMAGE_SUFFIXES = {suffix for suffixes in SUFFIXES.values() for suffix in suffixes}
 SIDES = ("XMin", "XMax", "YMin", "YMax")
 FLAGS = ("IsGroupOf", "IsDepiction")
 

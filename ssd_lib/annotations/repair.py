@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from ssd_lib.annotations.form import Annotations, Boxes, Category, Images, clean_name, translate
+from ssd_lib.annotations.table import Annotations, Boxes, Category, Images, clean_name, translate
 from ssd_lib.errors import InputError
 
 

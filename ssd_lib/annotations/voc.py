@@ -12,9 +12,9 @@ from defusedxml.common import DefusedXmlException  # type: ignore[import-untyped
 from defusedxml.ElementTree import XMLParser  # type: ignore[import-untyped]
 
 from ssd_lib.annotations.faults import Fault
-from ssd_lib.annotations.form import Category, Images, Reading
 from ssd_lib.annotations.image_size import read_sizes
 from ssd_lib.annotations.label_files import ROW, join_rows, known_sizes, parse_number, read_labels
+from ssd_lib.annotations.table import Category, Images, Reading
 from ssd_lib.errors import InputError
 from ssd_lib.manifest import Manifest, Part, Place
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from ssd_lib.checkpoint.combo import ComboCheckpoint, read_checkpoint
+from ssd_lib.checkpoint.file import ComboCheckpoint, read_checkpoint
 from ssd_lib.checkpoint.kaboom import read_kaboom
 from ssd_lib.errors import InputError
 

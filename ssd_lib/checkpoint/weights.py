@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ssd_lib.checkpoint.combo import CHECKPOINT_FORMAT, ComboCheckpoint, read_checkpoint
+from ssd_lib.checkpoint.file import CHECKPOINT_FORMAT, ComboCheckpoint, read_checkpoint
 from ssd_lib.checkpoint.kaboom import read_kaboom
 from ssd_lib.errors import InputError
 from ssd_lib.nets.input_scale import rescale_input

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ssd_lib.data.fixed_set import FixedSet
-from ssd_lib.data.transforms import Transform, augment
+from ssd_lib.annotations.fixed_set import FixedSet
+from ssd_lib.data.augment import Transform, augment
 from ssd_lib.images import read_image
 
 Key = tuple[int, int] | tuple[int, int, int]  # (epoch, index), and how often the epoch has shown the image before

@@ -10,6 +10,9 @@ from ssd_lib.boxes.priors import PriorRow, make_priors
 from ssd_lib.errors import InputError
 from ssd_lib.nets.activation import use_lean_activations
 
+# What `train.freeze` names: submodules that are not trained.
+FROZEN_PARTS: dict[str, tuple[str, ...]] = {"none": (), "backbone": ("backbone",), "all-but-heads": ("backbone", "extras")}
+
 
 class SSD(nn.Module):
     """Backbone, extra maps and heads, with the input contract (size, mean, std) and the priors that belong to them.

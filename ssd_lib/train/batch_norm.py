@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssd_lib.distributed import sum_over_processes
+from ssd_lib.distributed.collectives import sum_over_processes
 
 
 def with_shared_statistics(net: nn.Module) -> nn.Module:

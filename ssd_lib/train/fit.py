@@ -15,34 +15,34 @@ from torch import nn
 from torch._dynamo.exc import BackendCompilerFailed
 from torch.nn.parallel import DistributedDataParallel
 
-from ssd_lib.checkpoint.combo import CHECKPOINTS
+from ssd_lib.annotations.fixed_set import FixedSet, load_fixed
+from ssd_lib.checkpoint.explicit_resume import given_path
+from ssd_lib.checkpoint.file import CHECKPOINTS
 from ssd_lib.checkpoint.lock import make_ready, only_writer
 from ssd_lib.checkpoint.pruning import prune
-from ssd_lib.data.cache import open_cache
+from ssd_lib.checkpoint.resume import MODES, data_digest, make_fingerprint, runs_folder
+from ssd_lib.data.augment import build_transform
 from ssd_lib.data.dataset import Batch, DetectionDataset
-from ssd_lib.data.fixed_set import FixedSet, load_fixed
 from ssd_lib.data.loader import batches_from, evaluation_batches, load_batches, on_device, worker_count
-from ssd_lib.data.transforms import build_transform
+from ssd_lib.data.pixel_cache import open_cache
 from ssd_lib.device import choose_algorithms, pick_device
-from ssd_lib.distributed import GroupStopped, Vote, call_off, everybodys, meet, rank_and_size, share_buffers
+from ssd_lib.distributed.collectives import GroupStopped, Vote, call_off, everybodys, meet, rank_and_size, share_buffers
+from ssd_lib.distributed.group import Group, make_group
+from ssd_lib.distributed.launch import launch
 from ssd_lib.errors import StateError, Stopped
-from ssd_lib.group.agent import launch
-from ssd_lib.group.members import Group, make_group
 from ssd_lib.manifest import FIXED_FOLDER, HEAL, Manifest
 from ssd_lib.nets.model_file import MODEL_PATH
 from ssd_lib.params import Params
+from ssd_lib.precision import pick_precision
 from ssd_lib.processes import die_with_parent, keep_freed_memory
-from ssd_lib.train.engine import train_epoch, validation_losses
-from ssd_lib.train.given import given_path
+from ssd_lib.train.checkpoint_writer import Saver, finish
+from ssd_lib.train.epoch import train_epoch, validation_losses
 from ssd_lib.train.initial import balance_of, initial_weights, make_spec, report_priors
-from ssd_lib.train.job import Draw, Job, Measure, begin
-from ssd_lib.train.journal import StepJournal
-from ssd_lib.train.optim import learning_rate
-from ssd_lib.train.precision import pick_precision
-from ssd_lib.train.resume import MODES, data_digest, make_fingerprint, runs_folder
-from ssd_lib.train.saving import Saver, finish
+from ssd_lib.train.logger import StepJournal
+from ssd_lib.train.optimizer import learning_rate
+from ssd_lib.train.run_spec import Draw, Job, Measure, begin
+from ssd_lib.train.signals import StopRequested, StopWish
 from ssd_lib.train.state import TrainState, new_state
-from ssd_lib.train.stopping import StopRequested, StopWish
 
 WRITER_LOCK = "writer.lock"  # held by the process that writes; with several processes that is not the one that started
 PICTURES = 8  # validation images drawn for TensorBoard

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ssd_lib.balance import show_factors
+from ssd_lib.annotations.fixed_set import FixedSet
 from ssd_lib.boxes.prior_fit import GOOD_IOU, best_ious, fit_sizes
 from ssd_lib.boxes.priors import sizes_of
 from ssd_lib.checkpoint.weights import fit_weights, read_weights
-from ssd_lib.data.fixed_set import FixedSet
+from ssd_lib.data.balance import show_factors
 from ssd_lib.files import in_project, write_json
 from ssd_lib.nets.model_file import NetSpec
 from ssd_lib.nets.pretrained import with_backbone_weights

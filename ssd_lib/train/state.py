@@ -13,13 +13,13 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ssd_lib.checkpoint.combo import ComboCheckpoint
-from ssd_lib.distributed import rank_and_size
+from ssd_lib.checkpoint.file import ComboCheckpoint
+from ssd_lib.distributed.collectives import rank_and_size
 from ssd_lib.nets.model_file import NetSpec
 from ssd_lib.nets.ssd import SSD
 from ssd_lib.params import TrainParams
 from ssd_lib.train.batch_norm import with_shared_statistics
-from ssd_lib.train.optim import freeze, make_optimizer
+from ssd_lib.train.optimizer import freeze, make_optimizer
 
 VERSIONS = {
     "python": platform.python_version(),

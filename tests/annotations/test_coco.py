@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from damage import damaged, fault_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rows import Rows, flat, rows_of
+from support.damage import damaged, fault_of
+from support.rows import Rows, flat, rows_of
 
 from ssd_lib.annotations.coco import format_annotations, parse_annotations, read_annotations, read_coco, write_annotations
 from ssd_lib.annotations.coco_rows import parse_rows
-from ssd_lib.annotations.form import Annotations, Box, Category, Image, from_rows
+from ssd_lib.annotations.table import Annotations, Box, Category, Image, from_rows
 from ssd_lib.errors import InputError
 from ssd_lib.manifest import Manifest, Part
 

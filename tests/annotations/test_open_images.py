@@ -6,13 +6,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from damage import damaged, fault_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from label_sets import add_photo, add_text, manifest_of, named_boxes
+from support.damage import damaged, fault_of
+from support.label_sets import add_photo, add_text, manifest_of, named_boxes
 
-from ssd_lib.annotations.form import Annotations, Category
 from ssd_lib.annotations.open_images import OpenImagesRow, parse_open_images, read_open_images
+from ssd_lib.annotations.table import Annotations, Category
 from ssd_lib.errors import InputError
 from ssd_lib.manifest import Manifest, Part
 

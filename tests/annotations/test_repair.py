@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rows import Rows, flat, rows_of
+from support.rows import Rows, flat, rows_of
 
-from ssd_lib.annotations.checks import check_annotations
 from ssd_lib.annotations.coco import format_annotations
-from ssd_lib.annotations.form import Annotations, Box, Category, Image, from_rows
 from ssd_lib.annotations.repair import fix, merge_categories
+from ssd_lib.annotations.table import Annotations, Box, Category, Image, from_rows
 from ssd_lib.errors import InputError
+from ssd_lib.validation.annotations import check_annotations
 
 COORDINATE = st.one_of(st.floats(-20, 120), st.floats(), st.sampled_from([0.0, -0.0, 1.0, 100.0, 99.99999999999999]))
 IDS = st.integers(0, 6)

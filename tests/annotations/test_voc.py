@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from damage import damaged, fault_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from label_sets import add_photo, add_text, manifest_of, named_boxes
+from support.damage import damaged, fault_of
+from support.label_sets import add_photo, add_text, manifest_of, named_boxes
 
-from ssd_lib.annotations.form import Annotations, Category
+from ssd_lib.annotations.table import Annotations, Category
 from ssd_lib.annotations.voc import VocRow, parse_voc, read_voc
 from ssd_lib.errors import InputError
 from ssd_lib.manifest import Manifest, Part

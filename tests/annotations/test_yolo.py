@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from damage import damaged, fault_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from label_sets import add_photo, add_text, manifest_of, named_boxes
+from support.damage import damaged, fault_of
+from support.label_sets import add_photo, add_text, manifest_of, named_boxes
 
-from ssd_lib.annotations.form import Category, Reading
+from ssd_lib.annotations.table import Category, Reading
 from ssd_lib.annotations.yolo import YoloRow, parse_yolo, read_yolo
 from ssd_lib.errors import InputError
 from ssd_lib.manifest import Part

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from ssd_lib.checkpoint.combo import ComboCheckpoint, save_checkpoint
+from ssd_lib.checkpoint.file import ComboCheckpoint, save_checkpoint
 
 Make = Callable[..., ComboCheckpoint]
 

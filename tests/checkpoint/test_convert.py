@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from project import ROOT
+from support.project import ROOT
 
 from ssd_lib.checkpoint.convert import convert, open_model
 from ssd_lib.errors import InputError

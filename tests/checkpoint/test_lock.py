@@ -9,7 +9,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
-from project import ROOT
+from support.project import ROOT
 
 from ssd_lib.checkpoint.lock import make_ready, only_writer
 from ssd_lib.errors import StateError

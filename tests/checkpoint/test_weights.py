@@ -9,7 +9,7 @@ import torch
 from checkpoint.conftest import Make, Places
 from checkpoint.test_kaboom import write_kaboom
 
-from ssd_lib.checkpoint.combo import LAST
+from ssd_lib.checkpoint.file import LAST
 from ssd_lib.checkpoint.weights import fit_weights, read_weights
 from ssd_lib.errors import InputError
 from ssd_lib.nets.model_file import NetSpec, save_model

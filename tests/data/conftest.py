@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from project import write_fixed
+from support.project import write_fixed
 
 IMAGES = 6
 

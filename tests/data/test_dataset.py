@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from ssd_lib.annotations.fixed_set import load_fixed
+from ssd_lib.data.augment import build_transform
 from ssd_lib.data.dataset import Batch, DetectionDataset, collate
-from ssd_lib.data.fixed_set import load_fixed
 from ssd_lib.data.loader import batches_from, evaluation_batches, load_batches
-from ssd_lib.data.transforms import build_transform
 from ssd_lib.errors import InputError, StateError
 
 

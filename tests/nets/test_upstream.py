@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from golden import UPSTREAM_NETS, golden_weights, read_golden
+from support.golden import UPSTREAM_NETS, golden_weights, read_golden
 from torch import Tensor
 
 from ssd_lib.errors import InputError

@@ -6,7 +6,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from golden import UPSTREAM_NETS, golden_weights, read_golden
+from support.golden import UPSTREAM_NETS, golden_weights, read_golden
 
 from ssd_lib.boxes.coder import decode, encode
 from ssd_lib.boxes.loss import multibox_loss

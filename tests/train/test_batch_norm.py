@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from tiny_run import set_params
+from support.tiny_run import set_params
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -16,7 +16,7 @@ from ssd_lib.data.dataset import Batch
 from ssd_lib.nets.model_file import NetSpec
 from ssd_lib.params import TrainParams, load_params
 from ssd_lib.train.batch_norm import SharedBatchNorm, with_shared_statistics
-from ssd_lib.train.engine import train_epoch
+from ssd_lib.train.epoch import train_epoch
 from ssd_lib.train.state import TrainState, new_state
 
 CPU = torch.device("cpu")

@@ -4,9 +4,9 @@ import shutil
 import signal
 from pathlib import Path
 
-from tiny_run import assert_same_weights, run_stage, set_params
+from support.tiny_run import assert_same_weights, run_stage, set_params
 
-from ssd_lib.train.resume import make_fingerprint
+from ssd_lib.checkpoint.resume import make_fingerprint
 
 
 def test_a_run_from_the_raw_cache_ends_as_one_from_small_originals(workspace: Path, never_stopped: Path) -> None:

@@ -6,9 +6,9 @@ from typing import Any, NoReturn
 
 import pytest
 import torch
-from tiny_run import make_workspace, run_stage, set_params
+from support.tiny_run import make_workspace, run_stage, set_params
 
-from ssd_lib.checkpoint.combo import LAST, read_checkpoint
+from ssd_lib.checkpoint.file import LAST, read_checkpoint
 
 
 def test_a_compiled_net_learns_the_same_under_the_same_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,10 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from project import write_fixed
-from tiny_run import final_weights, run_stage, set_params
+from support.project import write_fixed
+from support.tiny_run import final_weights, run_stage, set_params
 
-from ssd_lib.checkpoint.combo import LAST, read_checkpoint
+from ssd_lib.checkpoint.file import LAST, read_checkpoint
 from ssd_lib.files import sha256
 from ssd_lib.manifest import Manifest, Part
 from ssd_lib.nets.model_file import load_model

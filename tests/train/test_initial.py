@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_run import final_weights, run_stage, set_params
+from support.tiny_run import final_weights, run_stage, set_params
 
-from ssd_lib.checkpoint.combo import LAST, read_checkpoint
-from ssd_lib.data.fixed_set import load_fixed
+from ssd_lib.annotations.fixed_set import load_fixed
+from ssd_lib.checkpoint.file import LAST, read_checkpoint
 from ssd_lib.nets.model_file import NetSpec, load_model, save_model
 from ssd_lib.nets.zoo import build_net
 from ssd_lib.params import load_params

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import torch
-from tiny_run import set_params
+from support.tiny_run import set_params
 from torch import nn
 
 from ssd_lib.data.dataset import Batch
 from ssd_lib.nets.model_file import NetSpec
 from ssd_lib.params import TrainParams, load_params
-from ssd_lib.train.engine import train_epoch
+from ssd_lib.train.epoch import train_epoch
 from ssd_lib.train.state import TrainState, new_state, restore, snapshot
 
 CPU = torch.device("cpu")

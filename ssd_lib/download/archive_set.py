@@ -1,0 +1,148 @@
+"""Archives from a server to files on the disk, several at a time: fetch, unpack, record, delete the archive. Which
+archives make up a data set is known elsewhere (`coco2017.py`)."""
+
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from tqdm import tqdm
+
+from ssd_lib.download.archives import require_space, unpack
+from ssd_lib.download.http import fetch, offered_bytes
+from ssd_lib.download.part_file import part_path
+from ssd_lib.download.progress import transfer_bar
+from ssd_lib.download.retries import PATIENCE, Patience
+from ssd_lib.files import write_text
+from ssd_lib.manifest import Archive
+
+ARCHIVES = "archives"
+RECORDS = ".done"
+
+
+@dataclass(frozen=True)
+class Remote:
+    """An archive on a server.
+
+    Attributes:
+        path: below the base URL.
+        members: what is needed of it: names of members, or of folders of members.
+        bytes: the only right size; None takes what the server has.
+        md5: the only right MD5; None takes what the server has.
+        growth: size of the needed members, unpacked, for each byte of the archive (an estimate, for the disk space).
+    """
+
+    path: str
+    members: tuple[str, ...]
+    bytes: int | None = None
+    md5: str | None = None
+    growth: float = 1.0
+
+
+class Record(BaseModel):
+    """What an archive was and what came out of it: file name -> (size in bytes, SHA-256)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    archive: Archive
+    files: dict[str, tuple[int, str]]
+
+
+def collect(root: Path, remotes: Sequence[Remote], base_url: str, threads: int,
+            patience: Patience = PATIENCE) -> dict[str, Record]:
+    """Have the members of all archives below `root`; one record for each archive, by its path.
+
+    Law: a record is written after all its files have reached the disk. An archive whose record and files are there
+    costs no request; any other is fetched again, and its missing files are written.
+
+    Args:
+        root: where the data set lies; archives pass through `root/archives`, records stay in `root/.done`.
+        remotes: the archives.
+        base_url: what their paths are below.
+        threads: how many are worked on at the same time.
+        patience: see `fetch`.
+
+    Raises:
+        InputError, StateError: of the first archive that fails; the others stop, and go on from there next time.
+    """
+    records = intact_records(root, remotes)
+    for path in records:
+        (root / ARCHIVES / path).unlink(missing_ok=True)  # left by a kill between the record and the deletion
+    missing = [remote for remote in remotes if remote.path not in records]
+    if missing:
+        require_space(root, sum(_bytes_to_come(root, remote, base_url) for remote in missing))
+        records |= _obtain_all(root, missing, base_url, threads, patience)
+    return {remote.path: records[remote.path] for remote in remotes}
+
+
+def intact_records(root: Path, remotes: Sequence[Remote]) -> dict[str, Record]:
+    """The records of those archives whose files are all there, each with the right size; by the path of the archive."""
+    records: dict[str, Record] = {}
+    for remote in remotes:
+        try:
+            record = Record.model_validate_json(_record_path(root, remote).read_bytes())
+        except (FileNotFoundError, ValidationError):
+            continue
+        sizes = _sizes(root, {name.rpartition("/")[0] for name in record.files})
+        if all(sizes.get(name) == size for name, (size, _) in record.files.items()):
+            records[remote.path] = record
+    return records
+
+
+def _obtain_all(root: Path, remotes: Sequence[Remote], base_url: str, threads: int,
+                patience: Patience) -> dict[str, Record]:
+    stop = threading.Event()
+    with ThreadPoolExecutor(threads) as pool:
+        jobs = {pool.submit(_obtain, root, remote, base_url, stop, patience): remote.path for remote in remotes}
+        try:
+            return {jobs[job]: job.result() for job in as_completed(jobs)}
+        finally:  # after a failure or Ctrl-C: the others end at their next chunk, and keep what they have
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+
+
+def _obtain(root: Path, remote: Remote, base_url: str, stop: threading.Event, patience: Patience) -> Record:
+    """Fetch and unpack one archive, leave its record, and delete it."""
+    archive = root / ARCHIVES / remote.path
+    with transfer_bar(archive.name) as bar:
+        found = fetch(f"{base_url}/{remote.path}", archive, remote.bytes, remote.md5, bar, stop=stop, patience=patience)
+    with transfer_bar(f"{archive.name}, unpacking") as bar:
+        record = Record(archive=found, files=unpack(archive, root, remote.members, bar, stop))
+    write_text(_record_path(root, remote), record.model_dump_json(indent=1) + "\n")
+    archive.unlink()
+    tqdm.write(f"{archive.name}: {found.bytes / 1e6:.1f} MB, {len(record.files)} files", file=sys.stderr)
+    return record
+
+
+def _record_path(root: Path, remote: Remote) -> Path:
+    return root / RECORDS / f"{remote.path.rpartition('/')[2]}.json"
+
+
+def _bytes_to_come(root: Path, remote: Remote, base_url: str) -> int:
+    """Disk space that one archive still takes: the rest of the archive, and what is not unpacked yet."""
+    archive = root / ARCHIVES / remote.path
+    there = sum(path.stat().st_size for path in (archive, part_path(archive)) if path.exists())
+    total = remote.bytes or (there if archive.exists() else offered_bytes(f"{base_url}/{remote.path}") or 0)
+    unpacked = sum(_bytes_below(root / member) for member in remote.members)
+    return max(0, total - there) + max(0, int(total * remote.growth) - unpacked)
+
+
+def _bytes_below(path: Path) -> int:
+    if path.is_dir():
+        return sum(_sizes(path, {""}).values())
+    return path.stat().st_size if path.exists() else 0
+
+
+def _sizes(root: Path, folders: set[str]) -> dict[str, int]:
+    """Size in bytes of every file that lies directly in one of the folders, by its name below root."""
+    sizes: dict[str, int] = {}
+    for folder in folders:
+        if (root / folder).is_dir():
+            prefix = f"{folder}/" if folder else ""
+            with os.scandir(root / folder) as entries:
+                sizes |= {prefix + entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+    return sizes

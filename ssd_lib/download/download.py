@@ -1,0 +1,56 @@
+"""The download stage: any source to files on the disk and a manifest of them."""
+
+from collections.abc import Callable
+
+from ssd_lib.demo.archives import DEMO_VERSION, make_archives
+from ssd_lib.download.archive_set import ARCHIVES, Remote, collect, intact_records
+from ssd_lib.download.coco2017 import TRAIN_VAL, coco2017, manifest_of
+from ssd_lib.download.local import local
+from ssd_lib.download.open_images import open_images
+from ssd_lib.manifest import Manifest, raw_folder
+from ssd_lib.params import DataParams, RuntimeParams
+
+
+def download(data: DataParams, runtime: RuntimeParams) -> Manifest:
+    """Have the data set on the disk, whole and verified; what it is made of.
+
+    Law: what is there is not fetched again, and no server is asked anything when nothing is missing. The same data give
+    the same manifest.
+
+    Raises:
+        InputError, StateError: a fault in the data, the parameters, the server or the disk.
+    """
+    return SOURCES[data.source](data, runtime)
+
+
+def summary(manifest: Manifest, seconds: float) -> str:
+    """One line, such as "download: local (voc + yolo), 205 + 87 images, 35.2 MB, 3.2 s"."""
+    counts = " + ".join(str(len(manifest.images(split))) for split in manifest.splits)
+    size = sum(size for size, _ in manifest.files.values())
+    formats = " + ".join(dict.fromkeys(part.format for parts in manifest.splits.values() for part in parts))
+    source = f"local ({formats})" if manifest.source == "local" else manifest.source
+    return f"download: {source}, {counts} images, {size / 1e6:.1f} MB, {seconds:.1f} s"
+
+
+def demo(data: DataParams, runtime: RuntimeParams) -> Manifest:
+    """Have the generated data set on the disk. Its archives are made here; from there on it goes COCO's way.
+
+    Raises:
+        StateError: the disk is full, or scikit-image lacks its photographs.
+    """
+    train_images, val_images = data.demo_images
+    name = f"demo-v{DEMO_VERSION}-{train_images}-{val_images}"
+    root = raw_folder() / name
+    remotes = [Remote(remote.path, remote.members) for remote in TRAIN_VAL]
+    if len(intact_records(root, remotes)) < len(remotes):
+        make_archives(root / ARCHIVES, train_images, val_images)
+    records = collect(root, remotes, "", runtime.downloads)  # every archive is in its place: no server is needed
+    return manifest_of("demo", name, records, data.classes)
+
+
+SOURCES: dict[str, Callable[[DataParams, RuntimeParams], Manifest]] = {
+    "demo": demo,
+    "coco2017": coco2017,
+    "open_images": open_images,
+    "local": local,
+}

@@ -1,0 +1,1 @@
+"""Measure detections: COCO and VOC metrics, curves, drawn examples."""

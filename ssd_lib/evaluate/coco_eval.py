@@ -1,0 +1,174 @@
+"""How good a net is: its detections on a split, and COCO's numbers for them.
+
+The numbers are pycocotools' own, from data/fixed as the ground truth; nothing of AP is computed here. While a net is trained,
+faster-coco-eval may take its place: see `fastest_tools`.
+"""
+
+import json
+from collections.abc import Sequence
+from contextlib import closing, redirect_stdout
+from importlib import import_module
+from io import StringIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from tqdm import tqdm
+
+from ssd_lib.annotations.fixed_set import FixedSet
+from ssd_lib.data.dataset import DetectionDataset
+from ssd_lib.data.loader import evaluation_batches, load_batches
+from ssd_lib.nets.postprocess import Detections, detect
+from ssd_lib.nets.ssd import SSD
+from ssd_lib.params import EvalParams
+
+SUMMARY_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+BOX_DIGITS, SCORE_DIGITS = 3, 6  # a thousandth of a pixel, a millionth of a score
+
+
+class CocoTools(NamedTuple):
+    """Classes that index annotations and evaluate them, with pycocotools' interface."""
+
+    index: Any
+    evaluate: Any
+
+
+PYCOCOTOOLS = CocoTools(COCO, COCOeval)
+
+
+class Predictions(NamedTuple):
+    """The detections of a whole split, one row each, rounded: what is measured is what results.json holds, to the bit.
+
+    Attributes:
+        images: (T,) int64, index into the split.
+        labels: (T,) int64 in 1..K.
+        scores: (T,) float64, SCORE_DIGITS decimals.
+        boxes: (T, 4) float64, xywh in pixels of the image as it is stored, BOX_DIGITS decimals.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+    boxes: np.ndarray
+
+
+def measure(net: SSD, dataset: DetectionDataset, gt_path: Path, params: EvalParams, device: torch.device,
+            workers: int) -> dict[str, Any]:
+    """COCO's numbers of a net, as `coco_metrics` gives them; the net's mode and the random state stay as they were. They are
+    those of `fastest_tools`: this is what training validates with; what is reported is pycocotools'.
+
+    Args:
+        net: on `device`.
+        dataset: a split without augmentation.
+        gt_path: that split as fix_annotations wrote it.
+        params: thresholds and limits.
+        device: where to compute.
+        workers: loader processes.
+    """
+    predictions = predict(net, dataset, params, device, workers, progress=False)
+    return coco_metrics(run_coco(json.loads(gt_path.read_bytes()), dataset.fixed, predictions, fastest_tools()))
+
+
+def fastest_tools() -> CocoTools:
+    """faster-coco-eval where it is installed, as requirements-fast.txt does, else pycocotools.
+
+    Law: both give the same numbers, to 1e-9 (tests/evaluate/test_fast_tools.py), so that a run may change between them.
+    """
+    try:
+        fast = import_module("faster_coco_eval")
+    except ImportError:
+        return PYCOCOTOOLS
+    return CocoTools(fast.COCO, fast.COCOeval_faster)
+
+
+def predict(net: SSD, dataset: DetectionDataset, params: EvalParams, device: torch.device, workers: int,
+            progress: bool) -> Predictions:
+    """Detect on every image of a split; see `measure`.
+
+    Raises:
+        StateError: the net gives nan or infinity, or a loader process was killed.
+        InputError: an image cannot be read; it is named.
+    """
+    batches = evaluation_batches(len(dataset), params.batch_size)
+    indices: list[int] = []
+    found: list[Detections] = []
+    with closing(load_batches(dataset, batches, workers, pin_memory=device.type == "cuda")) as loaded:
+        for batch in tqdm(loaded, "evaluate", len(batches), unit="batch", disable=not progress):
+            found += detect(net, batch.images.to(device, non_blocking=True), params)
+            indices += batch.indices.tolist()
+    return _in_pixels(indices, found, dataset.fixed)
+
+
+def run_coco(truth: dict[str, Any], fixed: FixedSet, predictions: Predictions, tools: CocoTools = PYCOCOTOOLS) -> COCOeval:
+    """COCO's evaluation of boxes, accumulated and summarized, without its prints.
+
+    Args:
+        truth: a split as fix_annotations wrote it, parsed.
+        fixed: the same, flattened.
+        predictions: its detections; there may be none.
+        tools: what evaluates.
+    """
+    # Copies, since pycocotools writes into them; numbered from 1, since it takes a found object of id 0 for a missed one.
+    rows = [{**row, "id": number} for number, row in enumerate(truth["annotations"], start=1)]
+    with redirect_stdout(StringIO()):
+        known = _indexed({**truth, "annotations": rows}, tools)
+        found = _indexed({**truth, "annotations": _annotations(fixed, predictions)}, tools)
+        result = tools.evaluate(known, found, "bbox")
+        result.evaluate()
+        result.accumulate()
+        result.summarize()
+    return result
+
+
+def coco_metrics(result: COCOeval) -> dict[str, Any]:
+    """COCO's twelve numbers by `SUMMARY_NAMES`, and {"class": {name: AP}}.
+
+    What is undefined, since the ground truth has no such object, is -1 for pycocotools and None here: null in JSON,
+    which no reader takes for a number, and which `dvc metrics show` leaves out.
+    """
+    names = [category["name"] for category in result.cocoGt.loadCats(result.params.catIds)]
+    by_class = result.eval["precision"][:, :, :, 0, -1]  # (IoUs, recalls, K) of all areas and 100 detections
+    metrics: dict[str, Any] = {name: _or_none(value) for name, value in zip(SUMMARY_NAMES, result.stats, strict=True)}
+    metrics["class"] = {name: _or_none(by_class[:, :, k].mean()) for k, name in enumerate(names)}
+    return metrics
+
+
+def results_json(fixed: FixedSet, predictions: Predictions) -> list[dict[str, Any]]:
+    """COCO's results list, with the ids of the data set as it came: its own `loadRes` takes it."""
+    images, labels, scores, boxes = predictions
+    columns = (fixed.image_ids[images], np.array([0, *fixed.source_ids])[labels], boxes, scores)
+    return [{"image_id": image, "category_id": category, "bbox": box, "score": score}
+            for image, category, box, score in zip(*(column.tolist() for column in columns), strict=True)]
+
+
+def _in_pixels(indices: Sequence[int], found: Sequence[Detections], fixed: FixedSet) -> Predictions:
+    """The detections of those images of the split, in that order."""
+    images = np.repeat(np.array(indices, dtype=np.int64), [len(one.scores) for one in found])
+    boxes, labels, scores = (torch.cat(column).numpy() for column in zip(*found, strict=True))
+    height, width = fixed.sizes[images].T
+    xyxy = boxes.astype(np.float64) * np.stack([width, height, width, height], axis=1)
+    xywh = np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1)
+    return Predictions(images, labels, scores.astype(np.float64).round(SCORE_DIGITS), xywh.round(BOX_DIGITS))
+
+
+def _annotations(fixed: FixedSet, predictions: Predictions) -> list[dict[str, Any]]:
+    """COCO's annotation rows of detections."""
+    images, labels, scores, boxes = predictions
+    numbers = np.arange(1, len(images) + 1)
+    columns = (numbers, fixed.image_ids[images], labels, scores, boxes, boxes[:, 2] * boxes[:, 3])
+    return [{"id": number, "image_id": image, "category_id": label, "score": score, "bbox": box, "area": area, "iscrowd": 0}
+            for number, image, label, score, box, area in zip(*(column.tolist() for column in columns), strict=True)]
+
+
+def _indexed(dataset: dict[str, Any], tools: CocoTools) -> Any:
+    coco = tools.index()
+    coco.dataset = dataset
+    coco.createIndex()
+    return coco
+
+
+def _or_none(value: float) -> float | None:
+    return None if value == -1 else float(value)

@@ -1,0 +1,78 @@
+"""What the evaluate stage leaves to look at: numbers, curves, detections and pictures in reports/."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools.cocoeval import COCOeval
+
+from ssd_lib.annotations.fixed_set import FixedSet, load_fixed
+from ssd_lib.data.augment import build_transform
+from ssd_lib.data.dataset import DetectionDataset
+from ssd_lib.data.loader import worker_count
+from ssd_lib.device import pick_device
+from ssd_lib.errors import InputError
+from ssd_lib.evaluate.coco_eval import Predictions, coco_metrics, predict, results_json, run_coco
+from ssd_lib.evaluate.curves import draw_curves, write_curves
+from ssd_lib.evaluate.drawing import validation_sheet, write_picture
+from ssd_lib.evaluate.voc_ap import voc_metrics
+from ssd_lib.files import write_json
+from ssd_lib.manifest import FIXED_FOLDER, load_manifest
+from ssd_lib.nets.model_file import MODEL_PATH, Model, load_model
+from ssd_lib.params import EvalParams, RuntimeParams
+
+REPORTS = Path("reports")
+DIGITS = 4  # of the numbers: finer differences are noise on any validation set
+
+
+def evaluate(params: EvalParams, runtime: RuntimeParams) -> str:
+    """Measure models/ssd.pt on the validation images and write the reports: eval.json, results.json, pr_curve.csv,
+    pr_curve.png and detections.png.
+
+    Returns:
+        A line of summary.
+
+    Raises:
+        StateError: the model, the annotations or the device is not there.
+        InputError: the model is of other classes, or an image cannot be read.
+    """
+    device = pick_device(runtime.device)
+    model, fixed = load_model(device=device), load_fixed("val")
+    _check_classes(model, fixed)
+    dataset = DetectionDataset(fixed, load_manifest().path, build_transform("none", model.spec.image_size))
+    predictions = predict(model.net, dataset, params, device, worker_count(runtime.workers), progress=True)
+    result = run_coco(json.loads((FIXED_FOLDER / "val.json").read_bytes()), fixed, predictions)
+    metrics = all_metrics(result, fixed, predictions)
+    write_json(REPORTS / "eval.json", metrics, indent=1)
+    write_json(REPORTS / "results.json", results_json(fixed, predictions))
+    write_curves(REPORTS / "pr_curve.csv", result.eval["precision"])
+    draw_curves(REPORTS / "pr_curve.png", result.eval["precision"], fixed.class_names)
+    shown = np.linspace(0, len(fixed) - 1, min(params.pictures, len(fixed))).round().astype(int).tolist()
+    write_picture(REPORTS / "detections.png", validation_sheet(model.net, dataset, shown, params, device))
+    return _summary(metrics, len(fixed), len(predictions.images))
+
+
+def all_metrics(result: COCOeval, fixed: FixedSet, predictions: Predictions) -> dict[str, Any]:
+    """COCO's twelve numbers, VOC's two, and each class's AP, as `coco_metrics` and `voc_metrics` give them, rounded."""
+    coco = coco_metrics(result)
+    by_class = coco.pop("class")
+    return _rounded({**coco, **voc_metrics(fixed, predictions), "class": by_class})
+
+
+def _rounded(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {key: _rounded(value) if isinstance(value, dict) else value if value is None else round(value, DIGITS)
+            for key, value in metrics.items()}
+
+
+def _check_classes(model: Model, fixed: FixedSet) -> None:
+    if model.spec.class_names != fixed.class_names:
+        raise InputError(f"{MODEL_PATH}: knows the classes {', '.join(model.spec.class_names)}; "
+                         f"{FIXED_FOLDER / 'val.json'} has {', '.join(fixed.class_names)}. "
+                         "`dvc repro train` trains for these.")
+
+
+def _summary(metrics: dict[str, Any], images: int, detections: int) -> str:
+    numbers = "  ".join(f"{name} {'undefined' if metrics[name] is None else format(metrics[name], '.3f')}"
+                        for name in ("AP", "AP50", "AP75"))
+    return f"evaluate: {numbers}  ({detections} detections on {images} images); {REPORTS / 'detections.png'} shows some"

@@ -1,0 +1,180 @@
+"""From what a net says of every prior to the few boxes that are its detections. Files are not known here."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchvision.ops import nms as hard_nms
+
+from ssd_lib.boxes.coder import decode
+from ssd_lib.errors import StateError
+from ssd_lib.nets.soft_nms import soft_nms
+from ssd_lib.nets.ssd import SSD
+from ssd_lib.params import EvalParams
+
+Nms = Literal["hard", "soft"]  # of boxes that overlap, the weaker goes, or loses score
+ROUNDING = 1e-3  # of logarithms of scores, many times over
+
+
+class Detections(NamedTuple):
+    """What was found in one image, the highest score first; on the CPU.
+
+    Attributes:
+        boxes: (N, 4) float32, xyxy in [0, 1], each with an area.
+        labels: (N,) int64 in 1..K.
+        scores: (N,) float32.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    scores: Tensor
+
+
+_Rows = tuple[np.ndarray, np.ndarray, np.ndarray]  # boxes, labels, scores of an image's candidates
+_Suppress = Callable[[_Rows, EvalParams], Detections]
+
+
+@torch.inference_mode()
+def detect(net: SSD, images: Tensor, params: EvalParams, nms: Nms = "hard") -> list[Detections]:
+    """Find objects in a batch of images: `score_priors`, then `select_detections`, which say what is raised and when.
+
+    Args:
+        net: on the device of `images`.
+        images: (B, 3, S, S) RGB in [0, 255], uint8 or float.
+        params: thresholds and limits.
+        nms: "hard" | "soft".
+
+    Returns:
+        B detections.
+    """
+    return select_detections(*score_priors(net, images, params.score_threshold), params, nms)
+
+
+@torch.inference_mode()
+def score_priors(net: SSD, images: Tensor, floor: float) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """Give `promising` priors their scores and boxes. The net runs in evaluation mode and is left in the mode that it was in.
+
+    Args:
+        net: on the device of `images`.
+        images: (B, 3, S, S) RGB in [0, 255], uint8 or float.
+        floor: the lowest score that is of interest.
+
+    Raises:
+        StateError: the net gives nan or infinity.
+    """
+    with _evaluating(net):
+        logits, offsets = net(images)
+    return promising(logits, offsets, net.priors, floor)
+
+
+def promising(logits: Tensor, offsets: Tensor, priors: Tensor, floor: float) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """Scores and boxes of those priors that may have a score of `floor` or more: a few, of a trained net.
+
+    Law: every prior that has such a score is among them, in its place in the order, with the scores of a softmax over all.
+
+    Args:
+        logits: (B, P, K + 1), class 0 the background.
+        offsets: (B, P, 4).
+        priors: (P, 4) float32, cxcywh in [0, 1].
+        floor: the lowest score that is of interest, [0, 1].
+
+    Returns:
+        On the CPU: B times (R, K) float32 scores without the background, and B times (R, 4) float32 boxes, xyxy in [0, 1].
+
+    Raises:
+        StateError: a logit or offset is nan or infinite.
+    """
+    if not torch.stack([*logits.aminmax(), *offsets.aminmax()]).isfinite().all():
+        raise StateError("net: its output is nan or infinite; the output of good weights is finite, so its training "
+                         "has diverged. Lower train.lr or set train.precision: fp32, then train again.")
+    over_background = logits[..., 1:].amax(dim=2).float() - logits[..., 0].float()  # no score is above its exponential
+    lowest = math.log(floor) - ROUNDING if floor > 0 else -math.inf
+    images, rows = (over_background >= lowest).nonzero(as_tuple=True)
+    scores = logits[images, rows].float().softmax(dim=1)[:, 1:]
+    boxes = decode(offsets[images, rows].float(), priors[rows]).clamp(0, 1)
+    counts = torch.bincount(images, minlength=len(logits)).tolist()
+    return scores.cpu().split(counts), boxes.cpu().split(counts)
+
+
+def select_detections(scores: Iterable[Tensor], boxes: Iterable[Tensor], params: EvalParams,
+                      nms: Nms = "hard") -> list[Detections]:
+    """Keep the best boxes of every image.
+
+    A class's candidates are its `top_k_per_class` best scores from the threshold up; of two that overlap by more than
+    `nms_iou` the weaker goes; of what is left, the best `max_detections` of all classes stay. All have an area. Of equal scores
+    the earlier prior's goes first, then the lower class's: the same input gives the same detections.
+    Source: Liu et al. 2016, arXiv 1512.02325, sec. 3 "Inference time". Soft-NMS takes the place of `nms_iou` on request.
+
+    Args:
+        scores: B times (P, K) float32, without the background; P may differ from image to image.
+        boxes: B times (P, 4) float32, xyxy in [0, 1].
+        params: thresholds and limits.
+        nms: "hard", or "soft" as `soft_nms` does it: no score after it is below the threshold either.
+
+    Returns:
+        B detections.
+    """
+    suppress = _suppress_softly if nms == "soft" else _suppress
+    return [_select(of_image.cpu().numpy(), places.cpu().numpy(), params, suppress)
+            for of_image, places in zip(scores, boxes, strict=True)]
+
+
+def _select(scores: np.ndarray, boxes: np.ndarray, params: EvalParams, suppress: _Suppress) -> Detections:
+    """The detections of one image, in NumPy: so many small steps would take PyTorch several times as long.
+
+    What becomes of a candidate depends on those before it alone, in the order of scores. So those of a few priors are looked
+    at first, and only if they give too few detections, more: a new net has a quarter of a million of them an image.
+    """
+    looked_at = 2 * params.max_detections
+    while looked_at < len(scores):
+        best = scores.max(axis=1)
+        floor = max(float(np.partition(best, -looked_at)[-looked_at]), params.score_threshold)
+        rows = np.flatnonzero(best >= floor)
+        found = suppress(_candidates(scores[rows], boxes[rows], floor, params.top_k_per_class), params)
+        if floor == params.score_threshold or (len(found.scores) == params.max_detections and found.scores[-1] >= floor):
+            return found
+        looked_at *= 4
+    return suppress(_candidates(scores, boxes, params.score_threshold, params.top_k_per_class), params)
+
+
+def _candidates(scores: np.ndarray, boxes: np.ndarray, floor: float, top_k: int) -> _Rows:
+    """The scores from `floor` up whose box has an area, of a class the `top_k` best; of equal ones those of earlier priors."""
+    has_area = np.all(boxes[:, 2:] > boxes[:, :2], axis=1, keepdims=True)
+    passes = (scores >= floor) & has_area
+    for_class = passes.sum(axis=0) if len(scores) > top_k else np.zeros(0)
+    crowded = np.flatnonzero(for_class > top_k)
+    if len(crowded):
+        order = np.where(passes[:, crowded], -scores[:, crowded], 1.0).argsort(axis=0, kind="stable")
+        passes[order[top_k:], crowded] = False
+    priors, classes = np.divmod(np.flatnonzero(passes), passes.shape[1])  # np.nonzero takes ten times as long
+    return boxes[priors], classes + 1, scores[priors, classes]
+
+
+def _suppress(found: _Rows, params: EvalParams) -> Detections:
+    """Class-wise NMS of one image, then its best. Classes lie an image apart, in float64, so that small boxes stay exact."""
+    boxes, labels, scores = found
+    apart = boxes + 2.0 * labels[:, None]
+    keep = hard_nms(torch.from_numpy(apart), torch.from_numpy(scores.astype(np.float64)), params.nms_iou).numpy()
+    return Detections(*(torch.from_numpy(column[keep[:params.max_detections]]) for column in found))
+
+
+def _suppress_softly(found: _Rows, params: EvalParams) -> Detections:
+    boxes, labels, scores = (torch.from_numpy(column) for column in found)
+    picked, left = soft_nms(boxes, scores, labels, params.score_threshold, params.max_detections)
+    return Detections(boxes[picked], labels[picked], left)
+
+
+@contextmanager
+def _evaluating(net: nn.Module) -> Iterator[None]:
+    """Evaluation mode; afterwards every module has its own mode again."""
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

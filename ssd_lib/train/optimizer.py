@@ -1,0 +1,77 @@
+"""What is trained and how fast. The learning rate is a pure function of the step: there is no scheduler whose state could be
+lost."""
+
+import math
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from ssd_lib.nets.ssd import FROZEN_PARTS, SSD
+from ssd_lib.params import TrainParams
+
+
+def make_optimizer(net: SSD, params: TrainParams) -> Optimizer:
+    """SGD with Nesterov momentum, or AdamW, with two groups of parameters, those of convolutions and the rest, for each of:
+    backbone, extra maps, heads. Fused: one kernel for all, in which the host does not wait for the gradient scaler.
+
+    Frozen parameters are in it, too, so that a run may be continued with others frozen: without a gradient they are left alone.
+    """
+    parts = (([net.backbone], params.backbone_lr), ([net.extras], params.extras_lr),
+             ([net.class_heads, net.box_heads], params.lr))
+    groups = []
+    for modules, rate in parts:
+        own = [p for module in modules for p in module.parameters()]
+        share = 1.0 if rate == "auto" else rate / params.lr
+        groups += [
+            {"params": [p for p in own if p.ndim > 1], "rate_share": share, "weight_decay": params.weight_decay},
+            {"params": [p for p in own if p.ndim <= 1], "rate_share": share,
+             "weight_decay": params.weight_decay if params.decay_norms else 0.0}]
+    if params.optimizer == "adam":
+        return torch.optim.AdamW(groups, lr=params.lr, fused=True)
+    return torch.optim.SGD(groups, lr=params.lr, momentum=params.momentum, nesterov=params.momentum > 0, fused=True)
+
+
+def learning_rate(step: int, total_steps: int, warmup_steps: float, params: TrainParams) -> float:
+    """The rate of one step.
+
+    Law: it depends on the arguments alone. A run that is extended follows, from there on, the schedule of the longer run.
+
+    Args:
+        step: steps done before this one, over all epochs.
+        total_steps: steps of the whole run.
+        warmup_steps: over which the rate rises linearly to `params.lr`.
+        params: schedule, lr, and milestones and gamma for "multistep".
+    """
+    warmup = min(1.0, (step + 1) / (warmup_steps + 1))
+    progress = step / total_steps
+    factor = {
+        "constant": lambda: 1.0,
+        "cosine": lambda: 0.5 * (1 + math.cos(math.pi * progress)),
+        "multistep": lambda: params.gamma ** sum(progress >= milestone for milestone in params.milestones),
+    }[params.schedule]()
+    return params.lr * warmup * factor
+
+
+def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
+    """Give every parameter group its share of the rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["rate_share"]
+
+
+def freeze(net: SSD, which: str) -> None:
+    """Keep gradients from the parts that `train.freeze` names."""
+    for module in frozen_parts(net, which):
+        module.requires_grad_(False)
+
+
+def set_training_mode(net: SSD, which: str) -> None:
+    """Training mode, but for frozen parts, whose batch norms would go on averaging."""
+    net.train()
+    for module in frozen_parts(net, which):
+        module.eval()
+
+
+def frozen_parts(net: SSD, which: str) -> list[nn.Module]:
+    """The modules that `train.freeze` names."""
+    return [net.get_submodule(part) for part in FROZEN_PARTS[which]]

@@ -1,0 +1,91 @@
+"""Augmentation: independent dice, honest crops, boxes that follow the pixels."""
+
+import numpy as np
+import pytest
+
+from ssd_lib.data.augment import FILL, Preset, augment, build_transform
+
+GREY = np.full((100, 150, 3), 90, dtype=np.uint8)
+BOXES = np.array([[0.2, 0.3, 0.5, 0.6], [0.6, 0.5, 0.9, 0.9]], dtype=np.float32)
+LABELS = np.array([1, 2])
+
+
+def _picture_of(boxes: np.ndarray) -> np.ndarray:
+    """White objects on black."""
+    picture = np.zeros((200, 300, 3), dtype=np.uint8)
+    for x1, y1, x2, y2 in np.rint(boxes * (300, 200, 300, 200)).astype(int):
+        picture[y1:y2, x1:x2] = 255
+    return picture
+
+
+@pytest.mark.parametrize("preset", ["ssd", "ssdlite", "light", "none"])
+def test_boxes_follow_their_pixels(preset: str) -> None:
+    transform = build_transform(preset, 160)
+    box = BOXES[:1]
+    for index in range(40):
+        image, boxes, labels = augment(transform, _picture_of(box), box, LABELS[:1], (1, 0, index))
+        assert image.shape == (160, 160, 3)
+        if len(boxes) == 0:
+            continue
+        rows, columns = np.nonzero(image[..., 0] > 0.8 * image.max())
+        seen = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) / 160
+        np.testing.assert_allclose(boxes[0], seen, atol=0.03)
+        assert labels.tolist() == [1]
+
+
+@pytest.mark.parametrize("preset", ["ssd", "ssdlite", "light", "none"])
+def test_an_image_without_objects_goes_through(preset: str) -> None:
+    image, boxes, labels = augment(build_transform(preset, 64), GREY, np.empty((0, 4), np.float32), np.empty(0), (1, 2, 3))
+    assert image.shape == (64, 64, 3)
+    assert boxes.shape == (0, 4)
+    assert labels.shape == (0,)
+
+
+def test_dice_are_independent_over_samples_and_transforms() -> None:
+    """albumentations' own seeding gives three patterns in 400 draws where 24 are due: crop or not, flip or not, ..."""
+    transform = build_transform("light", 32)
+    ramp = np.tile(np.arange(150, dtype=np.uint8)[None, :, None], (100, 1, 3))
+    flips = [augment(transform, ramp, BOXES, LABELS, (1, epoch, i))[0][0, 0, 0] > 75 for epoch in (0, 1) for i in range(200)]
+    patterns = {tuple(flips[i:i + 4]) for i in range(0, 400, 4)}
+    assert 160 <= sum(flips) <= 240
+    assert len(patterns) == 16
+    assert flips[:200] != flips[200:]
+
+
+def test_crop_and_flip_are_thrown_apart() -> None:
+    transform = build_transform("ssdlite", 32)
+    ramp = np.tile(np.arange(150, dtype=np.uint8)[None, :, None], (100, 1, 3))
+    seen = set()
+    for index in range(400):
+        image, _, _ = augment(transform, ramp, BOXES, LABELS, (1, 0, index))
+        row = image[0, :, 0].astype(int)
+        seen.add((row[0] > row[-1], abs(row[0] - row[-1]) > 140))
+    assert seen == {(flip, whole) for flip in (True, False) for whole in (True, False)}
+
+
+def test_an_object_stays_while_its_centre_does() -> None:
+    """The picture's colours are places, so that the sample says where it was cut."""
+    places = np.stack(np.broadcast_arrays(np.arange(200)[None, :], np.arange(200)[:, None], 0), axis=2).astype(np.uint8)
+    centres = 200 * (BOXES[:, :2] + BOXES[:, 2:]) / 2
+    for index in range(100):
+        image, _, labels = augment(build_transform("ssdlite", 64), places, BOXES, LABELS, (1, 0, index))
+        low, high = image[..., :2].min(axis=(0, 1)), image[..., :2].max(axis=(0, 1))
+        clear = (np.abs(centres - low) > 2).all(axis=1) & (np.abs(centres - high) > 2).all(axis=1)  # rounding decides no case
+        inside = ((centres > low) & (centres < high)).all(axis=1)
+        assert [label in labels for label in LABELS[clear]] == inside[clear].tolist()
+
+
+def test_a_zoomed_out_picture_is_surrounded_by_the_mean_colour() -> None:
+    """Where the picture is, boxes are; around it nothing is left to chance, but for colour."""
+    transform = build_transform("ssd", 64)._replace(preset=Preset(zoom_out=True))
+    pictures = [augment(transform, GREY, BOXES, LABELS, (1, 0, index))[0] for index in range(40)]
+    around = [picture[(picture != 90).any(axis=2)] for picture in pictures]
+    assert sum(len(pixels) > 0 for pixels in around) > 10
+    assert all((pixels == FILL).all() for pixels in around)
+
+
+def test_the_arguments_are_left_as_they_were() -> None:
+    picture, boxes = _picture_of(BOXES), BOXES.copy()
+    augment(build_transform("ssd", 64), picture, boxes, LABELS, (1, 0, 0))
+    assert np.array_equal(picture, _picture_of(BOXES))
+    assert np.array_equal(boxes, BOXES)

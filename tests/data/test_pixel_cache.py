@@ -1,0 +1,257 @@
+"""The pixel cache: filled once, by content, whole or not at all."""
+
+import os
+import pickle
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from support.project import ROOT
+
+from ssd_lib.annotations.fixed_set import FixedSet, load_fixed
+from ssd_lib.data import pixel_cache as cache
+from ssd_lib.data.augment import build_transform
+from ssd_lib.data.dataset import DetectionDataset
+from ssd_lib.data.pixel_cache_entries import FORMS, Kind, cache_name, entry_bytes, short_side
+from ssd_lib.errors import InputError, StateError
+from ssd_lib.files import sha256
+from ssd_lib.manifest import Manifest, Part
+
+SIZE = 64  # the net's: entries have a short side of 86 px, the pictures of 80 to 120
+
+
+@pytest.fixture
+def project(small_set: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The small set as a project, and the current folder."""
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.chdir(small_set)
+    return small_set
+
+
+def _manifest(folder: Path) -> Manifest:
+    files = {path.name: (path.stat().st_size, sha256(path)) for path in sorted(folder.glob("*.png"))}
+    return Manifest(source="local", root=str(folder), splits={"train": (Part(),)}, files=files)
+
+
+def _fixed() -> FixedSet:
+    return load_fixed("train", Path("fixed"))
+
+
+def _open(kind: Kind, folder: Path) -> Callable[[int], np.ndarray] | None:
+    return cache.open_cache(kind, SIZE, _fixed(), _manifest(folder))
+
+
+def _entries() -> list[Path]:
+    return sorted(Path("data/cache").glob("*/[!.]*"))
+
+
+@pytest.mark.parametrize("kind", FORMS)
+def test_every_image_comes_out_of_its_entry(project: Path, kind: Kind) -> None:
+    pixels_of = _open(kind, project)
+    assert pixels_of is not None
+    for index in range(6):
+        entry = entry_bytes((project / f"{index}.png").read_bytes(), FORMS[kind], short_side(SIZE))
+        assert entry is not None
+        (project / "expected").write_bytes(entry)
+        assert np.array_equal(pixels_of(index), FORMS[kind].read(project / "expected"))
+
+
+def test_a_sample_is_made_of_the_pixels_that_the_function_gives(project: Path) -> None:
+    dataset = DetectionDataset(_fixed(), project.joinpath, build_transform("none", SIZE), 1,
+                               lambda index: np.full((30, 40, 3), index, dtype=np.uint8))
+    assert [(dataset[0, index].image == index).all() for index in range(6)] == [True] * 6
+
+
+def test_without_a_cache_nothing_is_made(project: Path) -> None:
+    assert _open("none", project) is None
+    assert not (project / "data").exists()
+
+
+@pytest.mark.parametrize("preset", ["ssd", "ssdlite", "light", "none"])
+def test_samples_from_the_cache_have_the_boxes_of_those_from_the_originals(project: Path, preset: str) -> None:
+    """Compared where nothing is cropped: crops are cut on whole pixels, of which a small image has fewer."""
+    sets = [DetectionDataset(_fixed(), project.joinpath, build_transform(preset, SIZE), 1, pixels_of)
+            for pixels_of in (None, _open("raw", project))]
+    for index in range(6):
+        original, cached = (dataset[0, index] for dataset in sets)
+        assert cached.image.shape == original.image.shape
+        if preset in ("light", "none"):
+            np.testing.assert_allclose(cached.boxes, original.boxes, atol=1e-6)
+            assert np.array_equal(cached.labels, original.labels)
+
+
+@pytest.mark.parametrize("kind", FORMS)
+def test_what_is_there_is_not_made_again_and_the_originals_are_not_read(project: Path, kind: Kind) -> None:
+    manifest = _manifest(project)
+    cache.open_cache(kind, SIZE, _fixed(), manifest)
+    before = [(path, path.stat().st_mtime_ns) for path in _entries()]
+    assert len(before) == 6
+    for path in project.glob("*.png"):
+        path.unlink()
+    pixels_of = cache.open_cache(kind, SIZE, _fixed(), manifest)
+    assert pixels_of is not None
+    assert pixels_of(5).shape == (93, 86, 3)
+    assert [(path, path.stat().st_mtime_ns) for path in _entries()] == before
+
+
+def test_a_deleted_entry_is_made_again(project: Path) -> None:
+    _open("jpeg", project)
+    lost = _entries()[2]
+    content = lost.read_bytes()
+    lost.unlink()
+    _open("jpeg", project)
+    assert lost.read_bytes() == content
+
+
+def test_a_changed_image_gets_an_entry_of_its_own(project: Path) -> None:
+    _open("raw", project)
+    cv2.imwrite("3.png", np.full((100, 120, 3), 77, dtype=np.uint8))
+    pixels_of = _open("raw", project)
+    assert pixels_of is not None
+    assert (pixels_of(3) == 77).all()
+    assert len(_entries()) == 7
+
+
+def test_images_of_the_same_bytes_share_an_entry(project: Path) -> None:
+    for index in (1, 2, 3):
+        (project / f"{index}.png").write_bytes((project / "4.png").read_bytes())
+    pixels_of = _open("raw", project)
+    assert len(_entries()) == 3
+    assert pixels_of is not None
+    assert np.array_equal(pixels_of(1), pixels_of(4))
+
+
+def test_the_main_repository_s_cache_is_used(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "copy").mkdir()
+    monkeypatch.setenv("DVC_ROOT", str(project / "copy"))
+    _open("jpeg", project)
+    assert len(list((project / "copy" / "data" / "cache" / cache_name("jpeg", SIZE)).iterdir())) == 6
+
+
+def test_an_image_of_other_bytes_than_the_manifest_says_is_refused(project: Path) -> None:
+    manifest = _manifest(project)
+    (project / "2.png").write_bytes((project / "1.png").read_bytes())
+    with pytest.raises(StateError, match=r"2\.png: has other bytes than the manifest says.*dvc repro --force"):
+        cache.open_cache("raw", SIZE, _fixed(), manifest)
+    assert not _entries()
+
+
+@pytest.mark.parametrize("spoil", [lambda path: path.write_bytes(b"not an image"), Path.unlink], ids=["no image", "missing"])
+def test_an_image_that_cannot_be_read_is_named(project: Path, spoil: Callable[[Path], object]) -> None:
+    path = project / "4.png"
+    files = _manifest(project).files
+    spoil(path)
+    manifest = _manifest(project)
+    manifest = manifest.model_copy(update={"files": files | manifest.files})
+    with pytest.raises(InputError, match=r"4\.png: (not an image|cannot be read)"):
+        cache.open_cache("raw", SIZE, _fixed(), manifest)
+
+
+def test_what_the_disk_cannot_hold_is_refused_before_the_first_byte(project: Path) -> None:
+    fixed = replace(_fixed(), sizes=np.full((6, 2), [80, 2_000_000_000], dtype=np.int64))
+    with pytest.raises(StateError, match=r"raw-86-\d: 2880\.000 GB are needed for 6 images, .* GB are free.* set data\.cache"):
+        cache.open_cache("raw", SIZE, fixed, _manifest(project))
+    assert not _entries()
+
+
+def test_a_disk_that_is_full_all_the_same_is_told(project: Path) -> None:
+    import resource
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(StateError, match=r"cannot be written: File too large; what is there is kept"):
+            _open("raw", project)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, old)
+
+
+def test_the_expected_size_of_raw_entries_is_exact(project: Path) -> None:
+    fixed, manifest = _fixed(), _manifest(project)
+    file_bytes = np.array([manifest.files[fixed.file_name(index)][0] for index in range(6)])
+    _open("raw", project)
+    expected = cache.expected_bytes(FORMS["raw"], fixed.sizes, file_bytes, short_side(SIZE))
+    assert expected == sum(path.stat().st_size for path in _entries())
+
+
+def test_a_killed_filler_leaves_whole_entries_and_the_next_keeps_them(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "BATCH", 1)
+    for index in range(6):  # large, so that the filler is met at work
+        cv2.imwrite(f"{index}.png", np.random.default_rng(index).integers(0, 256, (1500, 2000, 3), dtype=np.uint8))
+    process = get_context("fork").Process(target=_open, args=("raw", project))
+    process.start()
+    while len(_entries()) < 2:
+        time.sleep(0.001)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    kept = {path: path.stat().st_mtime_ns for path in _entries()}
+    assert 2 <= len(kept) < 6
+    pixels_of = _open("raw", project)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert pixels_of is not None
+    assert [pixels_of(index).shape for index in range(6)] == [(86, 115, 3)] * 6
+
+
+def test_what_a_killed_filler_left_half_done_goes_in_time(project: Path) -> None:
+    _open("raw", project)
+    old, young = (_entries()[0].with_name(f".{name}.1.tmp") for name in ("old", "young"))
+    for path in (old, young):
+        path.write_bytes(b"half")
+    os.utime(old, (time.time() - 2 * cache.ABANDONED_S,) * 2)
+    _open("raw", project)
+    assert not old.exists()
+    assert young.exists(), "another filler may be at work on it"
+
+
+def test_the_function_goes_to_other_processes(project: Path) -> None:
+    dataset = DetectionDataset(_fixed(), project.joinpath, build_transform("none", SIZE), 1, _open("raw", project))
+    assert np.array_equal(pickle.loads(pickle.dumps(dataset))[0, 3].image, dataset[0, 3].image)
+    plain = DetectionDataset(_fixed(), project.joinpath, build_transform("none", SIZE), 1)
+    assert np.array_equal(pickle.loads(pickle.dumps(plain))[0, 3].image, plain[0, 3].image)
+
+
+def test_the_command_says_what_is_there(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _open("raw", project)
+    _open("jpeg", project)
+    assert cache.main([]) == 0
+    jpeg, raw = capsys.readouterr().out.splitlines()
+    assert jpeg.startswith("data/cache/jpeg-86-1: 6 images, 0.000 GB")
+    assert raw.startswith("data/cache/raw-86-1: 6 images, 0.000 GB")
+
+
+def test_the_command_removes_what_is_not_needed(project: Path) -> None:
+    _open("jpeg", project)
+    kept = _entries()
+    cv2.imwrite("0.png", np.zeros((300, 300, 3), dtype=np.uint8))
+    _open("raw", project)
+    _open("jpeg", project)
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    tree["data"]["cache"], tree["model"]["image_size"] = "jpeg", SIZE
+    Path("params.yaml").write_text(yaml.safe_dump(tree))
+    _manifest(project).save()
+    Path("fixed").rename("data/fixed")
+    assert cache.main(["--prune"]) == 0
+    assert len(_entries()) == 6
+    assert len({*_entries()} & {*kept}) == 5, "the first image is another one now"
+    assert not Path("data/cache/raw-86-1").exists()
+    tree["data"]["cache"] = "none"
+    Path("params.yaml").write_text(yaml.safe_dump(tree))
+    assert cache.main(["--prune"]) == 0
+    assert not list(Path("data/cache").iterdir())
+
+
+def test_the_command_removes_nothing_where_it_cannot_know_what_is_needed(
+        project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _open("raw", project)
+    assert cache.main(["--prune"]) == 1
+    assert "ERROR params.yaml: missing" in capsys.readouterr().err
+    assert len(_entries()) == 6

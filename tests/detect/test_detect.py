@@ -1,0 +1,177 @@
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+from support.videos import FPS, HEIGHT, WIDTH, frames_of, make_video
+
+import detect
+from ssd_lib.detect.video import frame_count, frame_rate, frame_size, open_video
+from ssd_lib.evaluate.drawing import write_picture
+from ssd_lib.images import read_image
+from ssd_lib.nets.model_file import MODEL_PATH, NetSpec, save_model
+from ssd_lib.nets.postprocess import Nms
+
+SCRIPT = Path(detect.__file__)
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with a model and a folder of two photos, one of them in a subfolder under the same name."""
+    monkeypatch.chdir(tmp_path)
+    spec = NetSpec("mb2-ssd-lite", 64, 0.1, ("dog", "kite"), (18, 38))
+    save_model(MODEL_PATH, spec, spec.build().state_dict(), {})
+    for name in ("photos/a.png", "photos/deeper/a.png"):
+        write_picture(Path(name), np.random.default_rng(0).integers(0, 255, (50, 80, 3)).astype(np.uint8))
+    return Path("photos")
+
+
+@pytest.fixture
+def video(photos: Path) -> Path:
+    return make_video(Path("clip.mp4"), frames=20)
+
+
+def rows_of(path: str) -> list[dict[str, Any]]:
+    return json.loads(Path(path).read_text())
+
+
+def test_a_folder_is_drawn_described_and_written(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert detect.main(["photos", "--threshold", "0.1", "--json", "found.json"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(str(Path("photos/a.png")) + ": ")
+    assert lines[-1].startswith("2 pictures, ")
+    assert lines[-1].endswith("pictures/s; drawn in detections")
+    assert read_image(Path("detections/a.jpg")).shape == (50, 80, 3)
+    assert Path("detections/a_2.jpg").is_file()
+    rows = rows_of("found.json")
+    assert {row["file_name"] for row in rows} == {"photos/a.png", "photos/deeper/a.png"}
+    assert {(row["class_name"], row["category_id"]) for row in rows} <= {("dog", 18), ("kite", 38)}
+    assert "frame" not in rows[0]
+
+
+def test_a_bad_file_is_named_and_passed_over(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (photos / "b.jpg").write_bytes(b"not a picture")
+    (photos / "c.mp4").write_bytes(b"not a video")
+    assert detect.main(["photos", "--device", "cpu"]) == 1
+    printed = capsys.readouterr()
+    assert f"{Path('photos/b.jpg')}: not a picture" in printed.err
+    assert "photos/c.mp4: not a video" in printed.err
+    assert "2 pictures" in printed.out
+    assert "2 could not be read to the end" in printed.out
+    assert {path.name for path in Path("detections").iterdir()} == {"a.jpg", "a_2.jpg"}
+
+
+def test_top_k_and_nms_are_handed_on(photos: Path) -> None:
+    found = {}
+    for nms in ("hard", "soft"):
+        detect.main(["photos/a.png", "--threshold", "0.05", "--top-k", "90", "--nms", nms, "--json", f"{nms}.json"])
+        found[nms] = rows_of(f"{nms}.json")
+    assert len(found["soft"]) == 90
+    assert found["soft"] != found["hard"]
+
+
+def test_a_video_is_drawn_frame_by_frame_with_its_size_and_rate(video: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert detect.main(["clip.mp4", "--threshold", "0", "--top-k", "1", "--json", "found.json"]) == 0
+    with open_video(Path("detections/clip.mp4")) as capture:
+        assert (frame_count(capture), frame_size(capture), frame_rate(capture)) == (20, (HEIGHT, WIDTH), FPS)
+    rows = rows_of("found.json")
+    assert [(row["file_name"], row["frame"]) for row in rows] == [("clip.mp4", i) for i in range(20)]
+    printed = capsys.readouterr()
+    assert printed.out.startswith("clip.mp4: 20 frames, ")
+    assert "20 frames, 20 objects, " in printed.out
+    assert printed.err == ""  # no progress bar where there is no terminal
+
+
+def test_a_video_s_frames_differ_at_the_boxes_and_nowhere_else(video: Path) -> None:
+    detect.main(["clip.mp4", "--threshold", "0", "--top-k", "1", "--json", "found.json"])
+    pairs = zip(frames_of(video), frames_of(Path("detections/clip.mp4")), rows_of("found.json"), strict=True)
+    for before, after, row in pairs:
+        x, y, _, height = row["bbox"]
+        change = np.abs(before.astype(int) - after).max(axis=2)
+        line = change[int(y + height / 2), max(0, round(x) - 1):round(x) + 2]  # the box's left side, at half its height
+        assert line.max() > 60
+        far = np.ones((HEIGHT, WIDTH), bool)
+        far[max(0, int(y) - 24):int(y + height) + 6, max(0, int(x) - 6):] = False  # its name may stand above, and be longer
+        assert far.sum() == 0 or np.median(change[far]) < 12
+
+
+def test_a_video_that_breaks_off_keeps_its_frames_and_is_named(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = make_video(Path("whole.avi"), 40, "MJPG").read_bytes()
+    Path("half.avi").write_bytes(whole[:len(whole) // 2])
+    assert detect.main(["half.avi", "--threshold", "0", "--top-k", "1", "--json", "found.json"]) == 1
+    kept = len(frames_of(Path("detections/half.mp4")))
+    assert 5 < kept < 35
+    assert len(rows_of("found.json")) == kept
+    assert f"half.avi: ends after {kept} of 40 frames" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to a process")
+def test_ctrl_c_leaves_a_video_that_plays_and_its_json(photos: Path) -> None:
+    make_video(Path("long.mp4"), frames=5000)
+    process = subprocess.Popen([sys.executable, SCRIPT, "long.mp4", "--threshold", "0", "--json", "found.json"],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+    wait_until_frames_are_written(process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    kept = len(frames_of(Path("detections/long.mp4")))
+    assert (process.returncode, err) == (130, "")
+    assert 0 < kept < 5000
+    told = max(row["frame"] for row in rows_of("found.json")) + 1
+    assert told in (kept, kept - 1)  # it may come between drawing a frame and telling of it
+    assert out.startswith(f"{told} frames, ")
+    assert out.endswith("; stopped by Ctrl-C\n")
+    assert [path.name for path in Path("detections").iterdir()] == ["long.mp4"]
+
+
+def test_a_picture_comes_through_standard_input(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO((photos / "a.png").read_bytes()), isatty=lambda: False))
+    assert detect.main(["-", "--threshold", "0.1", "--json", "found.json"]) == 0
+    assert read_image(Path("detections/stdin.jpg")).shape == (50, 80, 3)
+    assert {row["file_name"] for row in rows_of("found.json")} == {"-"}
+
+
+def test_drawings_never_replace_the_pictures(photos: Path) -> None:
+    write_picture(photos / "c.jpg", np.zeros((9, 9, 3), np.uint8))
+    with pytest.raises(SystemExit, match="the drawing would replace"):
+        detect.main(["photos", "--out", "photos"])
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["97"], "ERROR 97: no camera of this number can be opened; 0 is the first"),
+    (["fotos"], "ERROR fotos: no picture or video is there"),
+    (["photos", "--threshold", "3"], r"ERROR Detector: threshold is 3.0; it must be from 0 to 1"),
+    (["photos", "--top-k", "0"], "ERROR Detector: top_k is 0; it must be a whole number, 1 or more"),
+    (["photos", "--json", "photos"], "ERROR --json photos: is a folder"),
+    (["photos", "--json", "photos/a.png"], "ERROR --json photos/a.png: is an input, which would be lost"),
+    (["photos", "--model", "none.pt"], "ERROR none.pt: missing. `dvc repro train` makes it"),
+    (["photos", "--model", "none.onnx"], "ERROR none.onnx: missing. `dvc repro export` makes it"),
+])
+def test_what_cannot_be_done_is_one_line(photos: Path, arguments: list[str], message: str) -> None:
+    with pytest.raises(SystemExit, match=message):
+        detect.main(arguments)
+
+
+def test_the_arguments_are_read_before_torch_is_and_name_what_the_library_knows(photos: Path) -> None:
+    code = "import sys, detect; detect.parse_arguments(['a.jpg']); print({'torch', 'cv2'} & set(sys.modules))"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=SCRIPT.parent, capture_output=True, text=True, check=True)
+    assert ended.stdout == "set()\n"
+    assert detect.parse_arguments(["a.jpg"]).model == MODEL_PATH
+    assert [detect.parse_arguments(["a.jpg", "--nms", nms]).nms for nms in get_args(Nms)] == list(get_args(Nms))
+
+
+def wait_until_frames_are_written(process: subprocess.Popen[str]) -> None:
+    """Until the unfinished video has grown to some kilobytes."""
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        if any(path.stat().st_size > 10_000 for path in Path("detections").glob(".*.tmp.mp4")):
+            return
+        time.sleep(0.01)
+    raise AssertionError(process.communicate()[1])

@@ -1,0 +1,117 @@
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support.project import ROOT
+
+import ssd_lib
+from ssd_lib.data.dataset import DetectionDataset
+from ssd_lib.detect.detector import TOP_K_PER_CLASS, Detector
+from ssd_lib.errors import InputError, StateError
+from ssd_lib.evaluate.coco_eval import predict
+from ssd_lib.images import read_image
+from ssd_lib.nets.model_file import NetSpec, load_model, save_model
+from ssd_lib.params import EvalParams
+
+PHOTO = Path("data/raw/tiny/val/0.png")
+
+
+def test_paths_arrays_and_lists_give_the_same_objects(project: Path) -> None:
+    detector = Detector(threshold=0.01, batch_size=2)
+    from_path, from_array = detector(PHOTO), detector(read_image(PHOTO))
+    in_list = detector([str(PHOTO), read_image(PHOTO.with_name("1.png")), PHOTO])
+    assert len(from_path.boxes) > 0
+    assert from_path.class_names[0] in ("dog", "kite")
+    assert np.array_equal(from_path.boxes, from_array.boxes)
+    assert np.allclose(in_list[0].boxes, in_list[2].boxes, atol=1e-3)
+    assert detector([]) == []
+
+
+def test_a_detector_finds_what_evaluation_measures(project: Path, dataset: DetectionDataset,
+                                                   params: EvalParams) -> None:
+    detector = Detector(threshold=params.score_threshold)
+    measured = predict(load_model().net, dataset, params, torch.device("cpu"), workers=0, progress=False)
+    for i in range(len(dataset)):
+        found = detector(Path(f"data/raw/tiny/val/{i}.png"))
+        rows = measured.images == i
+        assert found.scores == pytest.approx(measured.scores[rows], abs=1e-5)
+        assert found.boxes[:, :2] == pytest.approx(measured.boxes[rows, :2], abs=1e-2)
+
+
+def test_the_threshold_holds(project: Path) -> None:
+    scores = Detector(threshold=0.01)(PHOTO).scores
+    middle = float(np.median(scores))
+    assert Detector(threshold=middle)(PHOTO).scores.min() >= middle
+
+
+def test_top_k_are_the_best(project: Path) -> None:
+    many, few = Detector(threshold=0.01)(PHOTO), Detector(threshold=0.01, top_k=3)(PHOTO)
+    assert len(many.scores) == 100
+    assert np.array_equal(few.boxes, many.boxes[:3])
+
+
+def test_a_high_top_k_is_not_cut_at_a_class_s_candidates(tmp_path: Path) -> None:
+    spec = NetSpec("mb2-ssd-lite", 128, 0.1, ("dog",), (18,))
+    save_model(tmp_path / "ssd.pt", spec, spec.build().state_dict(), {})
+    detector = Detector(tmp_path / "ssd.pt", threshold=0.0, top_k=10_000, nms="soft")
+    assert len(detector(np.zeros((128, 128, 3), np.uint8)).scores) > TOP_K_PER_CLASS
+
+
+def test_soft_nms_finds_what_hard_nms_finds_and_more(project: Path) -> None:
+    hard, soft = (Detector(threshold=0.01, top_k=5000, nms=nms)(PHOTO) for nms in ("hard", "soft"))
+    assert len(soft.scores) > len(hard.scores)
+    assert soft.scores[0] == hard.scores[0]
+
+
+def test_a_stream_reads_one_batch_ahead_and_gives_the_pixels_back(project: Path) -> None:
+    read: list[int] = []
+
+    def pictures() -> Iterator[np.ndarray]:
+        for i in range(100):
+            read.append(i)
+            yield np.full((20, 30, 3), i, np.uint8)
+
+    stream = Detector(threshold=0.01, batch_size=4).stream(pictures())
+    assert read == []
+    seen = [next(stream)[0] for _ in range(5)]
+    assert [int(pixels[0, 0, 0]) for pixels in seen] == [0, 1, 2, 3, 4]
+    assert len(read) == 8
+
+
+@pytest.mark.parametrize(("argument", "value", "allowed"), [
+    ("device", "gpu", "'auto', 'cpu', 'cuda' or 'cuda:1'"), ("device", 0, "'auto'"), ("threshold", 1.5, "from 0 to 1"),
+    ("threshold", np.nan, "from 0 to 1"), ("top_k", 0, "a whole number, 1 or more"), ("top_k", 2.5, "a whole number"),
+    ("nms", "none", "hard or soft"), ("batch_size", 0, "a whole number, 1 or more"),
+])
+def test_an_argument_out_of_its_range_is_named(argument: str, value: object, allowed: str) -> None:
+    with pytest.raises(InputError, match=f"Detector: {argument} is {value!r}; it must be {allowed}"):
+        Detector(**{argument: value})  # type: ignore[arg-type]
+
+
+def test_the_package_gives_the_detector_and_imports_nothing_heavy_before() -> None:
+    code = "import sys, ssd_lib; print({'torch', 'cv2', 'numpy'} & set(sys.modules), hasattr(ssd_lib, 'Detectors'))"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ended.stdout == "set() False\n"
+    assert ssd_lib.Detector is Detector
+
+
+@pytest.mark.parametrize(("shape", "dtype"), [((4, 4), "uint8"), ((4, 4, 3), "float32"), ((0, 4, 3), "uint8")])
+def test_an_array_that_is_no_picture_is_refused(project: Path, shape: tuple[int, ...], dtype: str) -> None:
+    with pytest.raises(InputError, match=r"a picture is .* of shape .*; it must be uint8"):
+        Detector()(np.zeros(shape, dtype))
+
+
+def test_a_missing_model_names_the_command_that_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(StateError, match="dvc repro train"):
+        Detector(tmp_path / "none.pt")
+
+
+@pytest.mark.parametrize("picture", [None, b"bytes", 3, torch.zeros(3, 4, 4), [torch.zeros(3, 4, 4)]])
+def test_what_is_no_picture_is_told_by_its_type(project: Path, picture: object) -> None:
+    kind = type(picture[0] if isinstance(picture, list) else picture).__name__
+    with pytest.raises(InputError, match=f"Detector: a picture is a {kind}; it must be the path of an image file, or a numpy"):
+        Detector()(picture)

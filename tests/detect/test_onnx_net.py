@@ -1,0 +1,108 @@
+"""An exported file in ONNX Runtime; faults of such files are made by hand, with graphs of two nodes."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from ssd_lib.detect.detector import Detector
+from ssd_lib.detect.onnx_net import load_onnx
+from ssd_lib.errors import InputError, StateError
+from ssd_lib.export import to_onnx
+from ssd_lib.images import decode_image
+from ssd_lib.nets.model_file import MODEL_PATH, load_model
+
+ABOUT = {"image_size": "64", "classes": json.dumps(["BACKGROUND", "dog", "kite"])}
+SCORES = np.array([[[0.1, 0.2, 0.7], [0.2, 0.6, 0.2]]], np.float32)
+BOXES = np.array([[[0.0, 0.0, 0.5, 0.5], [0.5, 0.5, 1.0, 1.0]]], np.float32)
+
+
+@pytest.fixture(scope="module")
+def exported(finished_training: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("exported") / "ssd.onnx"
+    path.write_bytes(to_onnx(load_model(finished_training / MODEL_PATH), opset=18))
+    return path
+
+
+def graph(path: Path, about: dict[str, str] = ABOUT, scores: np.ndarray = SCORES, input_name: str = "input_0") -> Path:
+    """A file whose graph gives the same scores and boxes whatever it is shown."""
+    outputs = {"scores": scores, "boxes": BOXES}
+    nodes = [onnx.helper.make_node("Constant", [], [name], value=onnx.numpy_helper.from_array(value))
+             for name, value in outputs.items()]
+    model = onnx.helper.make_model(onnx.helper.make_graph(
+        nodes, "constant", [onnx.helper.make_tensor_value_info(input_name, onnx.TensorProto.FLOAT, [1, 3, 64, 64])],
+        [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, value.shape) for name, value in outputs.items()],
+    ), opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8)
+    onnx.helper.set_model_props(model, about)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_the_exported_file_finds_in_a_photo_what_the_model_finds(exported: Path, finished_training: Path,
+                                                                 shared_data: Path) -> None:
+    with zipfile.ZipFile(shared_data / "coco-mirror/zips/val2017.zip") as archive:
+        name = next(name for name in archive.namelist() if name.endswith(".jpg"))
+        photo = decode_image(archive.read(name))
+    assert photo is not None
+    model, file = (Detector(path, "cpu", threshold=0.01, batch_size=2) for path in (finished_training / MODEL_PATH, exported))
+    assert file.class_names == model.class_names == ("dog", "kite")
+    views = [photo, photo[:, ::-1], photo[::2]]
+    for expected, found in zip(model(views), file(views), strict=True):
+        assert len(found.scores) == 100
+        assert found.scores == pytest.approx(expected.scores, abs=1e-4)
+        near = np.abs(found.boxes[:, None] - expected.boxes).max(axis=2) < 0.1  # pixels; equal scores may change places
+        assert near.any(axis=1).mean() > 0.98
+
+
+def test_a_file_is_known_by_its_suffix_and_says_its_classes(tmp_path: Path) -> None:
+    detector = Detector(graph(tmp_path / "a.ONNX", ABOUT | {"source_ids": "[18, 38]"}))
+    found = detector(np.zeros((100, 200, 3), np.uint8))
+    assert found.class_names == ("kite", "dog")
+    assert found.boxes.tolist() == [[0, 0, 100, 50], [100, 50, 200, 100]]
+    assert (detector.source_ids, detector.image_size) == ((18, 38), 64)
+
+
+def test_a_file_without_source_ids_counts_its_classes_from_1(tmp_path: Path) -> None:
+    assert load_onnx(graph(tmp_path / "a.onnx"), "cpu").source_ids == (1, 2)
+
+
+@pytest.mark.parametrize(("changes", "fault"), [
+    ({"about": {}}, "its metadata has no image_size and no classes"),
+    ({"about": ABOUT | {"image_size": "300"}}, r"its inputs and outputs are .*64.*; they must be .*300"),
+    ({"about": ABOUT | {"classes": '["BACKGROUND", "dog"]'}}, r"its inputs .*; they must be .*'scores': \[1, 2, 2\]"),
+    ({"about": ABOUT | {"source_ids": "[18]"}}, "it has 1 source ids for 2 classes"),
+    ({"input_name": "image"}, r"its inputs and outputs are \{'image': \[1, 3.*they must be \{'input_0'"),
+])
+def test_a_graph_that_is_not_ours_is_one_error_that_says_why(tmp_path: Path, changes: dict, fault: str) -> None:
+    with pytest.raises(InputError, match=rf"a.onnx: not an exported detector of this project.* \({fault}.*`dvc repro export`"):
+        load_onnx(graph(tmp_path / "a.onnx", **changes), "auto")
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>"])
+def test_a_file_that_is_no_graph_is_the_same_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.onnx").write_bytes(content)
+    with pytest.raises(InputError, match=r"a.onnx: not an exported detector of this project"):
+        load_onnx(tmp_path / "a.onnx", "cpu")
+
+
+def test_a_missing_file_names_the_command_that_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(StateError, match=r"missing. `dvc repro export`"):
+        load_onnx(tmp_path / "a.onnx", "cpu")
+
+
+def test_a_graph_of_nan_is_called_so(tmp_path: Path) -> None:
+    with pytest.raises(StateError, match="nan or infinite"):
+        Detector(graph(tmp_path / "a.onnx", scores=SCORES * np.nan))(np.zeros((9, 9, 3), np.uint8))
+
+
+@pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="CUDA is there")
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_a_gpu_that_onnx_runtime_cannot_use_is_an_error_and_auto_does_without(tmp_path: Path, device: str) -> None:
+    path = graph(tmp_path / "a.onnx")
+    assert load_onnx(path, "auto").session.get_providers() == ["CPUExecutionProvider"]
+    with pytest.raises(StateError, match=rf"'{device}' is not there for .*computes on CPUExecutionProvider.*onnxruntime-gpu"):
+        load_onnx(path, device)

@@ -1,0 +1,105 @@
+"""Three processes of which some die: three, since a sum of three numbers depends on its order, and so on how gradients lie in
+buckets."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.tiny_run import assert_same_weights, ended, make_workspace, run_stage, set_params, set_runtime, start_stage
+
+from ssd_lib.checkpoint.file import LAST, read_checkpoint
+
+LAST_PATH = Path("models/checkpoints") / LAST
+
+
+def _prepare(folder: Path, **train: Any) -> Path:
+    """Two epochs of two steps, with a checkpoint after each."""
+    make_workspace(folder)
+    set_params(folder, batch_size=6, **{"checkpoint_minutes": 1e-9, **train})
+    set_runtime(folder, "processes: 1", "processes: 3")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three processes that nothing disturbs."""
+    folder = _prepare(tmp_path_factory.mktemp("calm"))
+    assert run_stage(folder).returncode == 0
+    return folder
+
+
+def _lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("point", ["after-step-3:SIGKILL:rank-0", "in-validation-1:SIGKILL:rank-1"])
+def test_the_death_of_one_restarts_all_and_changes_no_bit(tmp_path: Path, calm: Path, point: str) -> None:
+    process = start_stage(_prepare(tmp_path), kill_at=point)
+    done = ended(process, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("restart 1 of at most 3") == 1
+    assert "restart 2" not in done.stdout
+    assert "ERROR" not in done.stderr
+    assert_same_weights(tmp_path, calm)
+    assert process.pid is not None
+    deadline = time.monotonic() + 10
+    while _lives(process.pid):
+        assert time.monotonic() < deadline, "a loader process outlives it"
+        time.sleep(0.05)
+
+
+def test_one_that_dies_each_time_ends_the_run(tmp_path: Path) -> None:
+    _prepare(tmp_path)
+    set_runtime(tmp_path, "max_restarts: 3", "max_restarts: 1")
+    died = run_stage(tmp_path, kill_at="in-validation-1:SIGKILL:rank-1-always")
+    assert died.returncode == 1
+    assert "restart 1 of at most 1" in died.stdout
+    assert "restart 2" not in died.stdout
+    assert "died, after 1 restarts" in died.stderr  # it, or one that lost it: which is seen first is chance
+    assert died.stderr.count("ERROR") == 1
+
+
+def test_all_killed_at_once_continue_bit_for_bit(tmp_path: Path, calm: Path) -> None:
+    assert run_stage(_prepare(tmp_path), kill_at="after-step-3:SIGKILL:all-of-rank-0").returncode == -signal.SIGKILL
+    assert read_checkpoint(tmp_path / LAST_PATH).position < (2, 0)
+    assert "continuing at" in run_stage(tmp_path).stdout
+    assert_same_weights(tmp_path, calm)
+
+
+@pytest.mark.parametrize("point", ["after-step-1:SIGTERM:rank-1", "in-validation-1:SIGTERM:rank-2",
+                                   "after-step-2:SIGINT:all-of-rank-0"])
+def test_a_stop_signal_stops_all_and_restarts_none(tmp_path: Path, point: str) -> None:
+    stopped = run_stage(_prepare(tmp_path, checkpoint_minutes=60), kill_at=point)
+    assert stopped.returncode == 128 + signal.Signals[point.split(":")[1]], stopped.stderr
+    assert "restart" not in stopped.stdout
+    assert stopped.stderr.count("saved in models/checkpoints. The same command continues from there.") == 1
+    assert "Traceback" not in stopped.stderr
+    assert read_checkpoint(tmp_path / LAST_PATH).position == (0, 2)
+
+
+def test_a_fault_of_the_user_is_told_once_and_not_tried_again(tmp_path: Path) -> None:
+    diverged = run_stage(_prepare(tmp_path, lr=1e30, clip_grad_norm=0.0, warmup_epochs=0.0))
+    assert diverged.returncode == 1
+    assert "restart" not in diverged.stdout
+    assert diverged.stderr.count("ERROR") == 1
+    assert "not finite" in diverged.stderr
+    assert "Traceback" not in diverged.stderr
+
+
+def test_a_fault_that_one_process_finds_ends_all(tmp_path: Path) -> None:
+    _prepare(tmp_path)
+    broken = tmp_path / "data" / "raw" / "tiny" / "train" / "5.png"
+    broken.write_bytes(bytes(broken.stat().st_size))
+    faulty = run_stage(tmp_path)
+    assert faulty.returncode == 1
+    assert "restart" not in faulty.stdout
+    assert faulty.stderr.count("ERROR") == 1
+    assert "5.png" in faulty.stderr
+    assert "Traceback" not in faulty.stderr

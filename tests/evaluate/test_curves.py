@@ -1,0 +1,40 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ssd_lib.evaluate.curves import draw_curves, write_curves
+
+
+@pytest.fixture
+def precision() -> np.ndarray:
+    """Three classes: found perfectly; found to a recall of 0.5, at an IoU of 0.5 alone; without ground truth."""
+    values = np.zeros((10, 101, 3, 4, 3))
+    values[:, :, 0] = 1
+    values[0, :51, 1] = 1
+    values[:, :, 2] = -1
+    return values
+
+
+def test_the_table_is_the_mean_of_the_classes_that_have_ground_truth(tmp_path: Path, precision: np.ndarray) -> None:
+    write_curves(tmp_path / "pr.csv", precision)
+    lines = (tmp_path / "pr.csv").read_text().splitlines()
+    assert lines[0] == "recall,IoU 0.50,IoU 0.75,IoU 0.50 to 0.95"
+    assert len(lines) == 102
+    assert lines[1] == "0.0000,1.0000,0.5000,0.5500"
+    assert lines[-1] == "1.0000,0.5000,0.5000,0.5000"
+
+
+def test_without_any_ground_truth_the_curve_is_zero(tmp_path: Path) -> None:
+    write_curves(tmp_path / "pr.csv", np.full((10, 101, 2, 4, 3), -1.0))
+    assert (tmp_path / "pr.csv").read_text().splitlines()[1] == "0.0000,0.0000,0.0000,0.0000"
+
+
+@pytest.mark.parametrize("classes", [1, 3, 80])
+def test_the_picture_is_the_same_bytes_twice(tmp_path: Path, precision: np.ndarray, classes: int) -> None:
+    values = precision[:, :, np.arange(classes) % 3]
+    names = tuple(f"class {k}" for k in range(classes))
+    for file in ("a.png", "b.png"):
+        draw_curves(tmp_path / file, values, names)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")

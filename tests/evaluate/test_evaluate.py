@@ -1,0 +1,42 @@
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from support.project import runtime_params
+
+from ssd_lib.errors import InputError
+from ssd_lib.evaluate.coco_eval import SUMMARY_NAMES
+from ssd_lib.evaluate.evaluate import evaluate
+from ssd_lib.nets.model_file import MODEL_PATH, NetSpec, save_model
+from ssd_lib.params import EvalParams
+
+RUNTIME = runtime_params()
+
+
+def test_the_reports_hold_numbers_results_curves_and_pictures(project: Path, params: EvalParams) -> None:
+    summary = evaluate(params, RUNTIME)
+    numbers = json.loads(Path("reports/eval.json").read_text())
+    assert list(numbers) == [*SUMMARY_NAMES, "VOC07", "VOC10", "class"]
+    assert list(numbers["class"]) == ["dog", "kite"]
+    assert {row["category_id"] for row in json.loads(Path("reports/results.json").read_text())} <= {18, 38}
+    rows = list(csv.DictReader(Path("reports/pr_curve.csv").read_text().splitlines()))
+    assert [row["recall"] for row in rows[:2]] == ["0.0000", "0.0100"]
+    assert Path("reports/detections.png").stat().st_size > 1000
+    assert Path("reports/pr_curve.png").stat().st_size > 1000
+    assert summary.startswith(f"evaluate: AP {numbers['AP']:.3f}")
+    assert "on 3 images" in summary
+
+
+def test_twice_gives_the_same_bytes(project: Path, params: EvalParams) -> None:
+    evaluate(params, RUNTIME)
+    first = {path.name: path.read_bytes() for path in Path("reports").iterdir()}
+    evaluate(params, RUNTIME)
+    assert {path.name: path.read_bytes() for path in Path("reports").iterdir()} == first
+
+
+def test_a_model_of_other_classes_is_refused(project: Path, params: EvalParams) -> None:
+    spec = NetSpec("mb2-ssd-lite", 64, 0.1, ("cat",), (17,))
+    save_model(MODEL_PATH, spec, spec.build().state_dict(), {})
+    with pytest.raises(InputError, match=r"knows the classes cat; .*val.json has dog, kite"):
+        evaluate(params, RUNTIME)

@@ -1,0 +1,66 @@
+"""What the project's files import, and so which stages of dvc.yaml run again when a file changes."""
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from support.project import ROOT
+
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+LIBRARY = sorted((ROOT / "ssd_lib").rglob("*.py"))
+STAGES = {name: ROOT / "stages" / f"{name}.py" for name in PIPELINE}
+PARAMS = ROOT / "ssd_lib" / "params.py"  # no dependency: dvc.yaml tracks the values of params.yaml, by `params:`
+
+
+@cache
+def imported_modules(path: Path) -> frozenset[str]:
+    """The modules that a file imports, at its head or in its functions."""
+    return frozenset(_imports(ast.parse(path.read_text())))
+
+
+def imported_files(path: Path) -> set[Path]:
+    """All files of the project that importing `path` reads, itself included; empty __init__.py files are left out."""
+    seen, waiting = set(), [path]
+    while waiting:
+        here = waiting.pop()
+        if here not in seen:
+            seen.add(here)
+            modules = [_file_of(module) for module in imported_modules(here) if module.split(".")[0] in ("ssd_lib", "stages")]
+            waiting += [file for file in (*modules, here.with_name("__init__.py")) if file and file.exists()]
+    return {file for file in seen if file.name != "__init__.py" or len(ast.parse(file.read_text()).body) > 1}
+
+
+def code_dependencies(stage: str) -> list[str]:
+    """What `deps` of a stage must name of the project's code: a package if all of its files are imported, else files."""
+    needed = imported_files(STAGES[stage]) - {PARAMS}
+    whole = {file.parent for file in needed
+             if file.parent not in (ROOT / "stages", ROOT / "ssd_lib") and set(_modules(file.parent)) <= needed}
+    names = {next((folder for folder in reversed(file.parents) if folder in whole), file) for file in needed}
+    return sorted(path.relative_to(ROOT).as_posix() for path in names)
+
+
+def stages_run_again(path: Path) -> list[str]:
+    """The stages whose `deps` name a file or a folder that it lies in."""
+    return [name for name, stage in PIPELINE.items()
+            if any(path == ROOT / dep or ROOT / dep in path.parents for dep in stage["deps"])]
+
+
+def _imports(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def _modules(folder: Path) -> list[Path]:
+    return [file for file in folder.rglob("*.py") if len(ast.parse(file.read_text()).body) > 1 or file.name != "__init__.py"]
+
+
+def _file_of(module: str) -> Path | None:
+    path = ROOT / module.replace(".", "/")
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.exists()), None)

@@ -1,0 +1,33 @@
+"""Where the project lies, and what its params.yaml says; for tests that read its files or run its commands."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ssd_lib.annotations.coco import parse_annotations
+from ssd_lib.annotations.fix_annotations import write_split
+from ssd_lib.params import DataParams, RuntimeParams
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def data_params(**changes: Any) -> DataParams:
+    """The group `data` of the shipped params.yaml, with these keys changed."""
+    return DataParams.model_validate(_shipped("data") | changes)
+
+
+def runtime_params(**changes: Any) -> RuntimeParams:
+    """The group `runtime` for one processor and no other process, with these keys changed."""
+    alone = {"device": "cpu", "workers": 0, "processes": 1, "downloads": 1}
+    return RuntimeParams.model_validate(_shipped("runtime") | alone | changes)
+
+
+def _shipped(group: str) -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "params.yaml").read_text())[group]
+
+
+def write_fixed(folder: Path, split: str, tree: dict[str, Any]) -> None:
+    """What fix_annotations leaves of a split, from the content of a COCO file."""
+    write_split(folder, split, parse_annotations(json.dumps(tree).encode(), split))

@@ -1,0 +1,80 @@
+"""A train stage that sends itself a signal. `arm("POINT:SIGNAL")`, with POINT one of after-step-N (of the run), while-saving-N
+(half of the N-th checkpoint is written), in-validation-N (of epoch N). With `arm("POINT:SIGNAL:loader")` a loader process gets
+it; with `arm("POINT:SIGNAL:rank-R")` rank R of several processes does, once, however often they are started; with
+`arm("POINT:SIGNAL:rank-R-always")` each time; with
+`arm("POINT:SIGNAL:all-of-rank-R")` all processes of the stage do, when rank R is there."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import ssd_lib.train.fit as fit_module
+from ssd_lib.distributed.collectives import rank_and_size
+
+
+def arm(where: str) -> None:
+    """Patch this process; it is a fork made for the purpose."""
+    point, signal_name, whom = f"{where}:".split(":")[:3]
+    kind, _, number = point.rpartition("-")
+    countdown = iter([False] * (int(number) - 1) + [True])
+
+    def strike() -> None:
+        if next(countdown, False) and ("rank" not in whom or _is_due(whom)):
+            pid = _first_loader() if whom == "loader" else -os.getpgid(0) if whom.startswith("all") else os.getpid()
+            os.kill(pid, signal.Signals[signal_name])
+
+    place, name, wrap = POINTS[kind]
+    setattr(place, name, wrap(getattr(place, name), strike))
+
+
+def _first_loader() -> int:
+    pid = multiprocessing.active_children()[0].pid
+    assert pid is not None
+    return pid
+
+
+def _is_due(whom: str) -> bool:
+    rank, *always = whom.partition("rank-")[2].split("-")
+    if int(rank) != rank_and_size()[0] or Path("struck").exists():
+        return False
+    if not always:
+        Path("struck").touch()
+    return True
+
+
+def _after_each(steps: Callable[..., Iterator[Any]], strike: Callable[[], None]) -> Callable[..., Iterator[Any]]:
+    def wrapped(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        for result in steps(*args, **kwargs):
+            strike()
+            yield result
+    return wrapped
+
+
+def _half_way(save: Callable[..., None], strike: Callable[[], None]) -> Callable[..., None]:
+    def wrapped(content: Any, file: Any) -> None:
+        file.write(b"PK half a checkpoint")
+        file.flush()
+        strike()
+        file.seek(0)
+        file.truncate()
+        save(content, file)
+    return wrapped
+
+
+def _before_each(validate: Callable[..., Any], strike: Callable[[], None]) -> Callable[..., Any]:
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        strike()
+        return validate(*args, **kwargs)
+    return wrapped
+
+
+POINTS = {
+    "after-step": (fit_module, "train_epoch", _after_each),
+    "while-saving": (torch, "save", _half_way),
+    "in-validation": (fit_module, "validation_losses", _before_each),
+}

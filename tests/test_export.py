@@ -1,0 +1,156 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from ssd_lib import export as export_module
+from ssd_lib.errors import StateError
+from ssd_lib.export import LABELS_PATH, NMS_FOLDER, ONNX_PATH, as_input, check_nms, check_onnx, export, to_onnx
+from ssd_lib.nets.model_file import MODEL_PATH, load_model, save_model
+from ssd_lib.nets.postprocess import select_detections
+from ssd_lib.nms_graph import NMS_IOU, SCORE_THRESHOLD, with_nms
+from ssd_lib.params import EvalParams, ExportParams
+
+OPSET = ExportParams(opset=18, nms=True)
+NOISE = as_input(np.random.default_rng(3).integers(0, 256, (64, 64, 3)).astype(np.uint8), 64)
+ENGINE = Path("models/ssd.onnx.1.1.8602.GPU.FP16.engine")
+
+
+@pytest.fixture(scope="module")
+def exported(finished_training: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """The summary of an export, and the folder of its project; an old engine lay there."""
+    root = tmp_path_factory.mktemp("exported")
+    shutil.copytree(finished_training, root, dirs_exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        ENGINE.write_bytes(b"")
+        return export(OPSET), root
+
+
+def test_the_file_is_what_the_jetson_wants(exported: tuple[str, Path]) -> None:
+    summary, root = exported
+    model = load_model(root / MODEL_PATH)
+    session = onnxruntime.InferenceSession(root / ONNX_PATH)
+    priors = len(model.net.priors)
+    assert [(value.name, value.type, value.shape) for value in [*session.get_inputs(), *session.get_outputs()]] == [
+        ("input_0", "tensor(float)", [1, 3, 64, 64]),
+        ("scores", "tensor(float)", [1, priors, 3]),
+        ("boxes", "tensor(float)", [1, priors, 4]),
+    ]
+    assert (root / LABELS_PATH).read_text() == "BACKGROUND\ndog\nkite\n"
+    assert {path.name for path in (root / "models").iterdir()} == {"labels.txt", "ssd.onnx", ENGINE.name, "ssd.pt", "with_nms"}
+    assert "opset 18" in summary
+    assert "at most on 3 validation images" in summary
+
+
+def test_scores_and_boxes_are_those_of_the_net(exported: tuple[str, Path]) -> None:
+    _, root = exported
+    net = load_model(root / MODEL_PATH).net
+    pixels = np.random.default_rng(1).integers(0, 256, (1, 3, 64, 64)).astype(np.float32)
+    session = onnxruntime.InferenceSession(root / ONNX_PATH)
+    scores, boxes = session.run(None, {"input_0": (pixels / 255 - 0.5) / 0.5})
+    with torch.inference_mode():
+        logits, _ = net(torch.from_numpy(pixels))
+    assert scores == pytest.approx(logits.softmax(dim=2).numpy(), abs=1e-4)
+    assert scores.std(axis=1).max() > 0.01  # priors differ: the comparison means something
+    assert scores.sum(axis=2) == pytest.approx(1, abs=1e-4)
+    assert (boxes.min(), boxes.max()) == (pytest.approx(0, abs=0.1), pytest.approx(1, abs=0.1))
+
+
+def test_the_file_says_what_it_is(exported: tuple[str, Path]) -> None:
+    graph = onnx.load(exported[1] / ONNX_PATH)
+    about = {entry.key: entry.value for entry in graph.metadata_props}
+    assert json.loads(about["classes"]) == ["BACKGROUND", "dog", "kite"]
+    assert (about["net"], about["image_size"], about["fingerprint"]) == ("mb2-ssd-lite", "64", "f00d")
+    assert json.loads(about["source_ids"]) == [18, 38]
+    assert (json.loads(about["mean"]), json.loads(about["std"])) == ([127.5] * 3, [127.5] * 3)
+    assert {entry.version for entry in graph.opset_import if entry.domain == ""} == {18}
+    assert not any(node.op_type == "NonMaxSuppression" for node in graph.graph.node)
+
+
+def test_the_graph_with_nms_gives_what_the_detector_selects(exported: tuple[str, Path]) -> None:
+    plain, ended = (onnxruntime.InferenceSession(exported[1] / path) for path in (ONNX_PATH, NMS_FOLDER / ONNX_PATH.name))
+    assert [(value.name, value.type) for value in ended.get_outputs()] == [
+        ("boxes", "tensor(float)"), ("labels", "tensor(int64)"), ("scores", "tensor(float)")]
+    boxes, labels, scores = ended.run(None, {"input_0": NOISE})
+    of_priors, prior_boxes = plain.run(None, {"input_0": NOISE})
+    params = EvalParams(batch_size=1, score_threshold=SCORE_THRESHOLD, nms_iou=NMS_IOU, top_k_per_class=1000,
+                        max_detections=100, pictures=0)
+    wanted = select_detections(torch.from_numpy(of_priors[..., 1:]), torch.from_numpy(prior_boxes), params)[0]
+    assert len(scores) > 10
+    assert (labels == wanted.labels.numpy()).all()
+    assert (scores == wanted.scores.numpy()).all()
+    assert (boxes == wanted.boxes.numpy()).all()
+
+
+def test_the_graph_with_nms_says_what_it_is_too(exported: tuple[str, Path]) -> None:
+    plain, ended = ({entry.key: entry.value for entry in onnx.load(exported[1] / path).metadata_props}
+                    for path in (ONNX_PATH, NMS_FOLDER / ONNX_PATH.name))
+    assert plain == ended
+
+
+def test_a_graph_with_nms_that_names_other_labels_is_refused(exported: tuple[str, Path]) -> None:
+    plain = (exported[1] / ONNX_PATH).read_bytes()
+    graph = with_nms(onnx.load_from_string(plain))
+    check_nms(graph.SerializeToString(), plain, [NOISE])
+    one = next(value for value in graph.graph.initializer if value.name == "nms_one")
+    one.CopyFrom(onnx.numpy_helper.from_array(np.array([0]), one.name))
+    with pytest.raises(StateError, match="is not the best of all priors"):
+        check_nms(graph.SerializeToString(), plain, [NOISE])
+
+
+def test_without_export_nms_the_folder_is_empty_and_photos_may_be_missing(project: Path) -> None:
+    for photo in Path("data/raw/tiny/val").iterdir():
+        photo.unlink()
+    NMS_FOLDER.mkdir()
+    (NMS_FOLDER / "ssd.onnx").write_bytes(b"an earlier model's")
+    said = export(ExportParams(opset=18, nms=False))
+    assert "at most on noise (the validation images are not here)" in said
+    assert list(NMS_FOLDER.iterdir()) == []
+
+
+def test_a_stale_engine_is_named(exported: tuple[str, Path]) -> None:
+    assert f"WARNING {ENGINE}: an earlier model" in exported[0]
+
+
+def test_nothing_is_written_when_the_graph_is_of_another_net(exported: tuple[str, Path], project: Path,
+                                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = (exported[1] / ONNX_PATH).read_bytes()
+    model = load_model()
+    model.net.class_heads[0][-1].bias.data[0] += 0.5
+    save_model(MODEL_PATH, model.spec, model.net.state_dict(), {})
+    monkeypatch.setattr(export_module, "to_onnx", lambda *_: graph)
+    with pytest.raises(StateError, match=r"differs from PyTorch by .*; 0.0001 is allowed. Nothing was written"):
+        export(OPSET)
+    assert [path.name for path in Path("models").iterdir()] == ["ssd.pt"]
+
+
+def test_another_opset_than_asked_for_is_refused(exported: tuple[str, Path], project: Path) -> None:
+    with pytest.raises(StateError, match=r"opset 18; export.opset is 19.*Set export.opset: 18"):
+        check_onnx((exported[1] / ONNX_PATH).read_bytes(), load_model(), 19, [NOISE])
+
+
+def test_a_net_of_nan_is_refused(exported: tuple[str, Path], project: Path) -> None:
+    model = load_model()
+    nn.init.constant_(model.net.box_heads[0][-1].bias, torch.nan)
+    with pytest.raises(StateError, match="differs from PyTorch by nan"):
+        check_onnx((exported[1] / ONNX_PATH).read_bytes(), model, 18, [NOISE])
+
+
+def test_boxes_without_an_area_are_no_objects_of_the_graph_with_nms(project: Path) -> None:
+    model = load_model()
+    for head in model.net.box_heads:
+        last = [module for module in head.modules() if isinstance(module, nn.Conv2d)][-1]
+        last.bias.data.view(-1, 4)[:, 0] += 100  # all centres far to the right
+    plain = to_onnx(model, 18)
+    ended = with_nms(onnx.load_from_string(plain)).SerializeToString()
+    boxes, labels, scores = onnxruntime.InferenceSession(ended).run(None, {"input_0": NOISE})
+    assert onnxruntime.InferenceSession(plain).run(["scores"], {"input_0": NOISE})[0][..., 1:].max() > SCORE_THRESHOLD
+    assert (len(boxes), len(labels), len(scores)) == (0, 0, 0)
+    check_nms(ended, plain, [NOISE])

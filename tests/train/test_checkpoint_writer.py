@@ -1,0 +1,88 @@
+"""What is saved when the disk, the folder, or a loader process fails; and training goes on while a checkpoint is written."""
+
+import os
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+from support.tiny_run import assert_same_weights, run_stage, set_params
+
+from ssd_lib.checkpoint.file import LAST, read_checkpoint
+from ssd_lib.nets.model_file import NetSpec
+from ssd_lib.params import load_params
+from ssd_lib.train import checkpoint_writer as saving
+from ssd_lib.train.checkpoint_writer import Saver
+from ssd_lib.train.state import new_state
+
+CHECKPOINTS = Path("models/checkpoints")
+
+
+def test_a_disk_that_fills_up_costs_one_message_and_no_checkpoint(workspace: Path, never_stopped: Path) -> None:
+    run_stage(workspace, kill_at="after-step-4:SIGTERM")
+    before = (workspace / CHECKPOINTS / LAST).read_bytes()
+    set_params(workspace, checkpoint_minutes=1e-9)
+    full = run_stage(workspace, largest_file=len(before) // 2)
+    assert full.returncode == 1
+    assert "models/checkpoints/last.pt: cannot be written: File too large; what was there is untouched." in full.stderr
+    assert full.stderr.count("ERROR") == 1
+    assert "Traceback" not in full.stderr
+    assert (workspace / CHECKPOINTS / LAST).read_bytes() == before
+    assert not list(workspace.rglob("*.tmp"))
+    assert "continuing at epoch 2/2, step 1" in run_stage(workspace).stdout
+    assert_same_weights(workspace, never_stopped)
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_training(workspace: Path) -> None:
+    folder = workspace / CHECKPOINTS
+    if os.geteuid() == 0:  # whom permissions do not stop; the kernel does
+        folder.parent.mkdir()
+        folder.symlink_to("/sys/kernel")
+    else:
+        folder.mkdir(parents=True)
+        folder.chmod(0o555)
+    refused = run_stage(workspace)
+    assert refused.returncode == 1
+    assert "models/checkpoints: cannot be written: Permission denied" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert "step" not in refused.stderr, "no step was made"
+
+
+def test_the_death_of_a_loader_process_is_told_and_costs_no_step(workspace: Path, never_stopped: Path) -> None:
+    died = run_stage(workspace, kill_at="after-step-4:SIGKILL:loader")
+    assert died.returncode == 1
+    assert "a loader process was killed" in died.stderr
+    assert "Traceback" not in died.stderr
+    assert read_checkpoint(workspace / CHECKPOINTS / LAST).position >= (1, 1)
+    assert run_stage(workspace).returncode == 0
+    assert_same_weights(workspace, never_stopped)
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is held up; what it then gets is the state as it was when it was saved."""
+    may_write, real = threading.Event(), saving.save_checkpoint
+
+    def slow(*args: Any, **kwargs: Any) -> None:
+        assert may_write.wait(60)
+        real(*args, **kwargs)
+    monkeypatch.setattr(saving, "save_checkpoint", slow)
+    spec = NetSpec("mb2-ssd-lite", 64, 0.1, ("red", "blue"), (3, 7))
+    params = load_params("train", path=workspace / "params.yaml")
+    state = new_state(spec, params.train, torch.device("cpu"), torch.float32)
+    job = SimpleNamespace(spec=spec, params=params, plain={}, fingerprint="f", digest="d", journal=workspace / "journal")
+    saver = Saver(cast(Any, job), state, cast(Any, SimpleNamespace(read=lambda: None)))
+    weight = next(state.net.parameters())
+    saved = weight.detach().clone()
+    saver.save()
+    assert not (workspace / CHECKPOINTS / LAST).exists()
+    with torch.no_grad():
+        weight.add_(1)  # the next step
+    state.step += 1
+    saver.save_if_due()  # neither waits nor begins another
+    may_write.set()
+    saver.wait()
+    written = read_checkpoint(workspace / CHECKPOINTS / LAST)
+    assert written.step == 0
+    assert torch.equal(next(iter(written.weights.values())), saved)

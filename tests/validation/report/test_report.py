@@ -1,0 +1,96 @@
+"""The two files: complete, the same bytes every time, small enough to be sent by mail."""
+
+import json
+import os
+import re
+import shutil
+from html import escape
+from pathlib import Path
+
+import pytest
+from support.project import data_params
+from support.report_data import NASTY, Patient, examine
+
+from ssd_lib.annotations.faults import Fault
+from ssd_lib.annotations.table import Annotations, Box, Category, Image, from_rows
+from ssd_lib.errors import StateError
+from ssd_lib.validation.report.report import write_doctor
+
+LARGEST_BYTES = 3_000_000
+SECTIONS = ["Faults", "Copies and leaks", "Classes", "Objects on an image", "Sizes of objects", "Shapes of objects",
+            "Sizes of images"]
+
+
+def write(folder: Path, patient: Patient) -> tuple[str, str]:
+    write_doctor(folder, patient.manifest, patient.splits, patient.faults, patient.report, data_params())
+    return tuple((folder / f"validation.{kind}").read_text(encoding="utf-8") for kind in ("md", "html"))  # type: ignore
+
+
+def read_coco(folder: Path, split: str) -> Annotations:
+    """A split of the mirror of COCO, by hand."""
+    content = json.loads((folder / f"annotations/instances_{split}2017.json").read_bytes())
+    return from_rows(
+        [Image(row["id"], f"{split}2017/{row['file_name']}", row["width"], row["height"]) for row in content["images"]],
+        [Box(row["id"], row["image_id"], row["category_id"], *row["bbox"], row["area"], bool(row["iscrowd"]))
+         for row in content["annotations"]],
+        [Category(row["id"], row["name"], row["id"]) for row in content["categories"]])
+
+
+def test_both_files_have_all_sections_in_order_after_the_verdict(tmp_path: Path, ill: Patient) -> None:
+    markdown, html = write(tmp_path / "reports", ill)
+    last = "1 image of train, at random"
+    assert [line[3:] for line in markdown.splitlines() if line.startswith("## ")][:-1] == SECTIONS
+    assert [html.index(f"<h2>{title}</h2>") for title in SECTIONS] == sorted(html.index(f"<h2>{t}</h2>") for t in SECTIONS)
+    assert markdown.splitlines()[2].startswith("**Stopped: 2 of 6 images are bad (33.3 %)")
+    assert last not in markdown  # every image of it has a fault
+    assert html.index('class="bad"') < html.index("<h2>")
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path: Path, ill: Patient) -> None:
+    assert write(tmp_path / "once", ill) == write(tmp_path / "twice", ill)
+
+
+def test_nothing_of_a_name_becomes_markup(tmp_path: Path, ill: Patient) -> None:
+    markdown, html = write(tmp_path / "reports", ill)
+    assert "<b>bold" not in html
+    assert "<script" not in html
+    assert escape(NASTY) in html
+    assert "train/\\<b>bold\\<b> & \"a\" \\| \\`b\\` 図.png" in markdown
+
+
+def test_files_that_were_left_out_are_not_counted_as_trained_on(tmp_path: Path, ill: Patient) -> None:
+    markdown, _ = write(tmp_path / "reports", ill)
+    assert "| cat \\<script> | few  | 100.0 % |           3 |            3 |         0 |          0 |" in markdown
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path, ill: Patient) -> None:
+    (tmp_path / "reports").mkdir(mode=0o500)
+    with pytest.raises(StateError, match=r"validation\.md: cannot be written"):
+        write(tmp_path / "reports", ill)
+
+
+def test_a_report_on_real_photographs_with_every_sheet_full_is_small_enough_for_mail(unpacked: Path, tmp_path: Path) -> None:
+    shutil.copytree(unpacked, tmp_path / "raw")
+    splits = {split: read_coco(unpacked, split) for split in ("train", "val")}
+    names = splits["train"].images.file_names
+    for first, second in zip(names[:6], splits["val"].images.file_names, strict=False):
+        shutil.copy(unpacked / first, tmp_path / "raw" / second)
+    faults = [Fault(kind, ("train", at), "text", name, (-50, -50, 100, 100)) for at, name in enumerate(names[:40])
+              for kind in ("zero_size", "inverted", "outside", "partly_outside", "duplicate_box_id", "unknown_category",
+                           "wrong_format", "changed")]
+    contents = {name: (tmp_path / "raw" / name).read_bytes() for annotations in splits.values()
+                for name in annotations.images.file_names}
+    _, html = write(tmp_path / "reports", examine(tmp_path / "raw", contents, splits, faults))
+    assert html.count("data:image/jpeg") > 80
+    assert len(html.encode()) < LARGEST_BYTES
+
+
+def test_real_photographs_without_a_fault_are_fit_to_train_on(unpacked: Path, tmp_path: Path) -> None:
+    splits = {split: read_coco(unpacked, split) for split in ("train", "val")}
+    contents = {name: (unpacked / name).read_bytes() for annotations in splits.values()
+                for name in annotations.images.file_names}
+    markdown, html = write(tmp_path / "reports", examine(tmp_path / "raw", contents, splits, []))
+    assert "**Fit to train on: nothing is bad.**" in markdown
+    assert re.search(r"\| person +\| +\| \d\d\.\d % +\| +\d\d\d \|", markdown)
+    assert html.count("data:image/jpeg") == 12

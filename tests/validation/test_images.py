@@ -1,0 +1,348 @@
+"""Real photographs, broken by hand: each fault is found, and what is sound in an unusual way is not called broken."""
+
+import hashlib
+import io
+import json
+import os
+import random
+import struct
+import sys
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+from PIL import features
+
+from ssd_lib.errors import StateError
+from ssd_lib.files import write_json
+from ssd_lib.images import decode_image
+from ssd_lib.validation.images import CHUNK, ORIENTATION, Photo, check_photo, check_photos
+
+SIZE = (60, 40)
+LOSSY = 8  # so much a colour may be off after a lossy compression
+
+
+def encode(picture: Pillow.Image, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+def photo(folder: Path, data: bytes, name: str = "a.jpg", size: tuple[int, int] = SIZE) -> Photo:
+    (folder / name).write_bytes(data)
+    return Photo("train", name, folder / name, size, (len(data), hashlib.sha256(data).hexdigest()))
+
+
+def kinds(checked: Photo) -> list[str]:
+    return [fault.kind for fault in check_photo(checked)]
+
+
+@pytest.fixture(scope="module")
+def picture(photo_bytes: bytes) -> Pillow.Image:
+    """A small photograph, 60 x 40 pixels, RGB."""
+    return Pillow.open(io.BytesIO(photo_bytes)).convert("RGB").resize(SIZE)
+
+
+@pytest.fixture(scope="module")
+def quarters() -> np.ndarray:
+    """Four colours, (40, 60, 3) RGB: whatever turns, swaps or bleaches a picture shows in it."""
+    pixels = np.empty((40, 60, 3), np.uint8)
+    for rows, columns, colour in ((0, 0, (200, 40, 30)), (0, 1, (20, 160, 60)), (1, 0, (30, 60, 210)), (1, 1, (230, 220, 90))):
+        pixels[20 * rows:20 * rows + 20, 30 * columns:30 * columns + 30] = colour
+    return pixels
+
+
+def middles(pixels: np.ndarray) -> np.ndarray:
+    """The colour in the middle of each quarter, (4, 3)."""
+    height, width = pixels.shape[:2]
+    return pixels[[height // 4, height // 4, 3 * height // 4, 3 * height // 4],
+                  [width // 4, 3 * width // 4, width // 4, 3 * width // 4]].astype(int)
+
+
+def trained_on(checked: Photo) -> np.ndarray:
+    """What training sees of a file; that no fault is found in it is asserted on the way."""
+    assert check_photo(checked) == []
+    image = decode_image(checked.path.read_bytes())
+    assert image is not None
+    return image
+
+
+def gray(pixels: np.ndarray) -> np.ndarray:
+    return np.asarray(Pillow.fromarray(pixels).convert("L").convert("RGB"))
+
+
+def sixteen_bits(pixels: np.ndarray) -> bytes:
+    return cv2.imencode(".png", pixels[..., ::-1].astype(np.uint16) * 257)[1].tobytes()
+
+
+@pytest.mark.parametrize(("kind", "mode", "off"), [
+    ("JPEG", "RGB", LOSSY), ("JPEG", "CMYK", LOSSY), ("PNG", "RGB", 0), ("PNG", "P", 51), ("BMP", "RGB", 0), ("PPM", "RGB", 0),
+    ("GIF", "P", 51), ("WEBP", "RGB", LOSSY), ("TIFF", "RGB", 0), ("TIFF", "CMYK", 1), ("TIFF", "P", 51),
+])  # a palette of the web's colours has steps of 51
+def test_the_usual_forms_are_sound_and_their_colours_right(
+        tmp_path: Path, quarters: np.ndarray, kind: str, mode: str, off: int) -> None:
+    data = encode(Pillow.fromarray(quarters).convert(mode), kind)
+    assert np.abs(middles(trained_on(photo(tmp_path, data, f"a.{kind.lower()}"))) - middles(quarters)).max() <= off
+
+
+@pytest.mark.parametrize(("kind", "mode"), [("JPEG", "L"), ("PNG", "L"), ("PNG", "LA"), ("PPM", "L"), ("TIFF", "L")])
+def test_grey_is_sound_and_becomes_three_equal_channels(tmp_path: Path, quarters: np.ndarray, kind: str, mode: str) -> None:
+    seen = trained_on(photo(tmp_path, encode(Pillow.fromarray(quarters).convert(mode), kind), f"a.{kind.lower()}"))
+    assert (np.ptp(seen, axis=2) == 0).all()
+    assert np.abs(middles(seen) - middles(gray(quarters))).max() <= 3
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+def test_one_bit_is_sound_and_becomes_black_and_white(tmp_path: Path, quarters: np.ndarray, kind: str) -> None:
+    picture = Pillow.fromarray(quarters[..., 0] > 100)
+    assert (middles(trained_on(photo(tmp_path, encode(picture, kind), f"a.{kind.lower()}"))) ==
+            middles(np.where(quarters[..., :1] > 100, 255, 0).repeat(3, axis=2))).all()
+
+
+def test_sixteen_bits_are_sound_and_become_eight(tmp_path: Path, quarters: np.ndarray) -> None:
+    assert (trained_on(photo(tmp_path, sixteen_bits(quarters), "a.png")) == quarters).all()
+    grey = Pillow.fromarray(gray(quarters)[..., 0].astype(np.uint16) * 257)
+    assert (trained_on(photo(tmp_path, encode(grey, "PNG"), "b.png")) == gray(quarters)).all()
+
+
+def test_transparency_is_dropped_and_the_colour_under_it_stays(tmp_path: Path, quarters: np.ndarray) -> None:
+    clear = np.dstack([quarters, np.zeros((40, 60), np.uint8)])
+    assert (trained_on(photo(tmp_path, encode(Pillow.fromarray(clear), "PNG"), "a.png")) == quarters).all()
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF", "MPO"])
+def test_of_an_animation_training_sees_the_first_picture(tmp_path: Path, quarters: np.ndarray, kind: str) -> None:
+    pictures = [Pillow.fromarray(np.roll(quarters, 15 * turn, axis=1)) for turn in range(3)]
+    data = encode(pictures[0], kind, save_all=True, append_images=pictures[1:])
+    assert np.abs(middles(trained_on(photo(tmp_path, data, f"a.{kind.lower()}"))) - middles(quarters)).max() <= LOSSY
+
+
+def test_damage_behind_the_first_picture_of_an_animation_is_none(tmp_path: Path, quarters: np.ndarray) -> None:
+    data = encode(Pillow.fromarray(quarters), "PNG", save_all=True, append_images=[Pillow.fromarray(quarters[::-1].copy())])
+    assert (trained_on(photo(tmp_path, data[:-40], "a.png")) == quarters).all()
+
+
+def test_a_jpeg_in_several_passes_and_one_with_bytes_after_its_end_have_the_right_colours(
+        tmp_path: Path, quarters: np.ndarray) -> None:
+    picture = Pillow.fromarray(quarters)
+    for data in (encode(picture, "JPEG", progressive=True), encode(picture, "JPEG") + bytes(500) + b"trailer"):
+        assert np.abs(middles(trained_on(photo(tmp_path, data))) - middles(quarters)).max() <= LOSSY
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "WEBP", "BMP"])
+def test_another_format_than_the_name_says_is_a_warning(tmp_path: Path, picture: Pillow.Image, kind: str) -> None:
+    found = check_photo(photo(tmp_path, encode(picture, kind)))
+    assert [(fault.kind, fault.text) for fault in found] == [("wrong_format", f"a.jpg: content is {kind}")]
+
+
+def turned_by_exif(pixels: np.ndarray, kind: str, turn: int = 6) -> bytes:
+    exif = Pillow.Exif()
+    exif[ORIENTATION] = turn
+    return encode(Pillow.fromarray(pixels), kind, exif=exif)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_a_picture_that_exif_turns_is_seen_as_stored_with_a_hint(tmp_path: Path, quarters: np.ndarray, kind: str) -> None:
+    checked = photo(tmp_path, turned_by_exif(quarters, kind), f"a.{kind.lower()}")
+    fault, = check_photo(checked)
+    assert (fault.kind, fault.image) == ("turned", checked.name)
+    assert "its EXIF orientation is 6, so viewers turn it; training sees the pixels as stored, 60x40" in fault.text
+    assert np.abs(middles(decode_image(checked.path.read_bytes())) - middles(quarters)).max() <= LOSSY
+
+
+def test_a_turned_picture_that_was_annotated_as_shown_has_another_size(tmp_path: Path, quarters: np.ndarray) -> None:
+    fault, = check_photo(photo(tmp_path, turned_by_exif(quarters, "JPEG"), size=SIZE[::-1]))
+    assert fault.kind == "size_differs"
+    assert "60x40; annotated as 40x60; its EXIF data turn it, boxes must be in the pixels as stored" in fault.text
+
+
+@pytest.mark.parametrize("turn", range(2, 9))
+def test_a_square_picture_has_the_hint_for_every_turn_and_mirror(tmp_path: Path, quarters: np.ndarray, turn: int) -> None:
+    assert kinds(photo(tmp_path, turned_by_exif(quarters[:, :40].copy(), "JPEG", turn), size=(40, 40))) == ["turned"]
+
+
+@pytest.mark.parametrize("turn", [0, 1, 9])
+def test_an_orientation_that_viewers_do_not_heed_is_no_hint(tmp_path: Path, quarters: np.ndarray, turn: int) -> None:
+    assert kinds(photo(tmp_path, turned_by_exif(quarters, "JPEG", turn))) == []
+
+
+def test_a_tiff_is_read_as_turned_and_the_hint_says_so(tmp_path: Path, quarters: np.ndarray) -> None:
+    checked = photo(tmp_path, turned_by_exif(quarters, "TIFF", 3), "a.tif")
+    fault, = check_photo(checked)
+    assert (fault.kind, "training sees the pixels as turned, being a TIFF" in fault.text) == ("turned", True)
+    assert (decode_image(checked.path.read_bytes()) == quarters[::-1, ::-1]).all()
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0II*\0\x08\0\0\0\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08"])
+def test_broken_exif_data_leave_a_picture_sound(tmp_path: Path, quarters: np.ndarray, exif: bytes) -> None:
+    for kind in ("JPEG", "PNG", "WEBP"):
+        assert kinds(photo(tmp_path, encode(Pillow.fromarray(quarters), kind, exif=exif), f"a.{kind.lower()}")) == []
+
+
+@pytest.mark.parametrize(("kind", "options"), [
+    ("JPEG", {}), ("JPEG", {"progressive": True}), ("PNG", {}), ("GIF", {}), ("WEBP", {}), ("WEBP", {"lossless": True}),
+    ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("BMP", {}), ("PPM", {})])
+def test_a_picture_cut_anywhere_is_found_or_has_lost_no_pixel(
+        tmp_path: Path, picture: Pillow.Image, kind: str, options: dict[str, object]) -> None:
+    data, name = encode(picture, kind, **options), f"a.{kind.lower()}"
+    whole = decode_image(data)
+    for length in range(1, len(data), len(data) // 50):
+        if not kinds(photo(tmp_path, data[:length], name)):
+            assert (decode_image(data[:length]) == whole).all()
+
+
+@pytest.mark.parametrize("share", [0.0001, 0.01, 0.3, 0.9, 0.999])
+def test_a_truncated_photo_is_found_at_every_length(tmp_path: Path, photo_bytes: bytes, share: float) -> None:
+    assert kinds(photo(tmp_path, photo_bytes[:max(4, int(len(photo_bytes) * share))])) == ["truncated"]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF"])
+def test_half_a_picture_is_called_truncated(tmp_path: Path, picture: Pillow.Image, kind: str) -> None:
+    data = encode(picture, kind)
+    assert kinds(photo(tmp_path, data[:len(data) // 2], f"a.{kind.lower()}")) == ["truncated"]
+
+
+def test_missing_bytes_are_found_by_pillow_whatever_opencv_makes_of_them(tmp_path: Path, photo_bytes: bytes) -> None:
+    fault, = check_photo(photo(tmp_path, photo_bytes[:len(photo_bytes) // 2]))
+    assert "cut short or damaged: " in fault.text
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3, 10, 100])
+def test_the_last_bytes_are_missed(tmp_path: Path, photo_bytes: bytes, picture: Pillow.Image, lost: int) -> None:
+    assert kinds(photo(tmp_path, photo_bytes[:-lost])) == ["truncated"]
+    assert kinds(photo(tmp_path, encode(picture, "PNG")[:-lost], "a.png")) == ["truncated"]
+
+
+def test_a_photo_whose_second_half_is_zeros_is_found(tmp_path: Path, photo_bytes: bytes) -> None:
+    half = len(photo_bytes) // 2
+    assert kinds(photo(tmp_path, photo_bytes[:half] + bytes(len(photo_bytes) - half))) == ["truncated"]
+
+
+def test_an_empty_a_missing_and_a_foreign_file_are_told_apart(tmp_path: Path) -> None:
+    assert kinds(photo(tmp_path, b"")) == ["empty"]
+    assert kinds(photo(tmp_path, b"<!DOCTYPE html><title>404</title>")) == ["not_an_image"]
+    fault, = check_photo(Photo("train", "b.jpg", tmp_path / "b.jpg", SIZE, None))
+    assert fault == ("missing", ("train", "b.jpg"), "b.jpg: cannot be read: No such file or directory", "b.jpg", None)
+    assert kinds(Photo("train", "b\0.jpg", tmp_path / "b\0.jpg", SIZE, None)) == ["missing"]
+
+
+@pytest.mark.parametrize(("data", "what"), [
+    (b"\n<html><head>", "a web page, not an image"), (b'<?xml version="1.0"?>\n<svg>', "SVG; convert it to PNG"),
+    (b"\0\0\0 ftypavif", "AVIF; convert it to JPEG or PNG"), (b"\0\0\0\x18ftypheic", "HEIC; convert it to JPEG or PNG"),
+    (b"\xff\x0a\0\0", "JPEG XL; convert it to JPEG or PNG"),
+    (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL; convert it to JPEG or PNG"),
+    (b"\0\0\0\x0cjP  \r\n", "JPEG 2000; convert it to JPEG or PNG"),
+    (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS; `git lfs pull` fetches the image"),
+])
+def test_what_bears_an_image_s_name_is_called_what_it_is(tmp_path: Path, data: bytes, what: str) -> None:
+    fault, = check_photo(photo(tmp_path, data))
+    assert (fault.kind, fault.text) == ("not_an_image", f"a.jpg: {len(data)} bytes of {what}")
+
+
+@pytest.mark.skipif("avif" not in features.modules or not features.check("avif"), reason="this Pillow writes no AVIF")
+def test_a_picture_in_a_form_that_not_every_opencv_reads_is_no_image(tmp_path: Path, picture: Pillow.Image) -> None:
+    assert kinds(photo(tmp_path, encode(picture, "AVIF"))) == ["not_an_image"]
+
+
+def test_a_float_tiff_is_reported(tmp_path: Path, picture: Pillow.Image) -> None:
+    fault, = check_photo(photo(tmp_path, encode(picture.convert("F"), "TIFF"), "a.tif"))
+    assert (fault.kind, "of a kind that OpenCV does not read" in fault.text) == ("truncated", True)
+
+
+@pytest.mark.parametrize("name", ["../a.jpg", "train/../../a.jpg", "{folder}/a.jpg"])
+def test_a_name_that_leads_out_of_the_folder_is_missing_though_a_photo_is_there(
+        tmp_path: Path, photo_bytes: bytes, name: str) -> None:
+    sound = photo(tmp_path, photo_bytes)
+    fault, = check_photo(sound._replace(name=name.format(folder=tmp_path), downloaded=None))
+    assert (fault.kind, "leads out of the folder of the data set" in fault.text) == ("missing", True)
+
+
+def test_a_folder_in_place_of_a_file_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").mkdir()
+    fault, = check_photo(Photo("train", "a.jpg", tmp_path / "a.jpg", SIZE, None))
+    assert (fault.kind, fault.text) == ("missing", "a.jpg: cannot be read: it is a folder")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.skipif(os.name != "posix", reason="pipes and devices have names on POSIX systems alone")
+def test_a_pipe_and_a_device_are_told_without_waiting_for_their_bytes(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jpg")
+    (tmp_path / "b.jpg").symlink_to("/dev/zero")
+    for name in ("a.jpg", "b.jpg"):
+        fault, = check_photo(Photo("train", name, tmp_path / name, SIZE, None))
+        assert (fault.kind, fault.text) == ("missing", f"{name}: cannot be read: it is a pipe, a socket or a device")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows lets few users make links")
+def test_links_that_lead_in_a_circle_or_nowhere_are_missing(tmp_path: Path) -> None:
+    for name, target in (("a.jpg", "b.jpg"), ("b.jpg", "a.jpg"), ("c.jpg", "nowhere.jpg")):
+        (tmp_path / name).symlink_to(tmp_path / target)
+    assert [kinds(Photo("train", name, tmp_path / name, SIZE, None)) for name in ("a.jpg", "c.jpg")] == [["missing"]] * 2
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_a_file_that_may_not_be_read_is_missing_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").touch(mode=0)
+    fault, = check_photo(Photo("train", "a.jpg", tmp_path / "a.jpg", SIZE, None))
+    assert fault.text == "a.jpg: cannot be read: Permission denied"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are Unicode")
+def test_a_name_of_other_bytes_than_utf_8_is_read_and_can_be_written_down(tmp_path: Path, picture: Pillow.Image) -> None:
+    name = os.fsdecode(b"gr\xfc\xdfe.jpg")
+    assert kinds(photo(tmp_path, encode(picture, "JPEG"), name)) == []
+    fault, = check_photo(photo(tmp_path, b"", name))
+    write_json(tmp_path / "report.json", fault.text)
+    assert json.loads((tmp_path / "report.json").read_bytes()) == f"{name}: 0 bytes"
+
+
+@pytest.mark.parametrize("side", [10_000, 60_000, 100_000])
+def test_a_decompression_bomb_is_a_fault_and_not_a_crash(tmp_path: Path, side: int) -> None:
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(9999))) + chunk(b"IEND", b"")
+    assert kinds(photo(tmp_path, b"\x89PNG\r\n\x1a\n" + body, "a.png")) == ["too_large"]
+
+
+def test_other_bytes_than_were_downloaded_are_found_at_any_length(tmp_path: Path, picture: Pillow.Image) -> None:
+    data = encode(picture, "JPEG")
+    sound = photo(tmp_path, data)
+    assert kinds(sound._replace(downloaded=(len(data), "0" * 64))) == ["changed"]
+    fault, = check_photo(sound._replace(downloaded=(len(data) + 1, hashlib.sha256(data).hexdigest())))
+    assert fault.text == f"a.jpg: {len(data)} bytes; the manifest says {len(data) + 1}"
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP"])
+def test_no_damage_makes_the_check_itself_fail(tmp_path: Path, picture: Pillow.Image, kind: str) -> None:
+    sound, dice = encode(picture, kind), random.Random(1)
+    for _ in range(60):
+        data = bytearray(sound)
+        for at in dice.choices(range(len(data)), k=dice.choice([1, 4, 40])):
+            data[at] = dice.randrange(256)
+        found = kinds(photo(tmp_path, bytes(data[:dice.choice([len(data), dice.randrange(1, len(data))])])))
+        assert len(found) <= 1
+
+
+def test_several_processes_find_what_one_finds_in_the_same_order(tmp_path: Path, picture: Pillow.Image) -> None:
+    data = encode(picture, "JPEG")
+    photos = [photo(tmp_path, data[:-(at % 3) or None], f"{at:03}.jpg") for at in range(2 * CHUNK + 5)]
+    assert list(check_photos(photos, workers=2)) == list(check_photos(photos, workers=0))
+    assert sum(1 for _ in check_photos(photos, workers=0)) == 2 * len(photos) // 3
+
+
+class _Deadly:
+    """Ends the process that receives it, as the kernel does when memory is short."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return __import__("os")._exit, (9,)
+
+
+def test_a_worker_that_dies_is_an_error_that_names_its_images(tmp_path: Path, picture: Pillow.Image) -> None:
+    photos = [photo(tmp_path, encode(picture, "JPEG"), f"{at:03}.jpg") for at in range(2 * CHUNK)]
+    photos[CHUNK] = photos[CHUNK]._replace(path=_Deadly())  # type: ignore[arg-type]
+    with pytest.raises(StateError, match=r"a worker process died while it checked an image from '0\d\d\.jpg' to '063"):
+        list(check_photos(photos, workers=2))
