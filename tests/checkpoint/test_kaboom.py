@@ -1,33 +1,17 @@
 """The predecessor's combo checkpoints: weights and epoch are read, and nothing is executed."""
 
 import os
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR
+from support.kaboom import SCHEDULERS, write_kaboom
+from torch import nn
 
 from ssd_lib.checkpoint.kaboom import read_kaboom
 from ssd_lib.errors import InputError
-
-SCHEDULERS = [lambda optimizer: CosineAnnealingLR(optimizer, 120), lambda optimizer: MultiStepLR(optimizer, [80, 100])]
-
-
-def write_kaboom(path: Path, net: nn.Module, epoch: int, scheduler: Any = SCHEDULERS[0], prefix: str = "",
-                 names: Mapping[str, Tensor] | None = None) -> Path:
-    """A file as its training script writes it: the scheduler is an object, and with it goes the optimizer."""
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
-    rates: LRScheduler = scheduler(optimizer)
-    sum(p.sum() for p in net.parameters()).backward()
-    optimizer.step()
-    rates.step()
-    weights = {prefix + key: value for key, value in (names or net.state_dict()).items()}
-    torch.save({"epoch": epoch, "weights": weights, "optimizer": optimizer.state_dict(), "scheduler": rates}, path)
-    return path
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS, ids=["cosine", "multistep"])

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoint.test_kaboom import write_kaboom
+from support.kaboom import write_kaboom
 from support.tiny_run import assert_same_weights, make_workspace, run_stage, set_params, set_runtime
 
 from ssd_lib.checkpoint.file import BEST, LAST, PREVIOUS, read_checkpoint

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from checkpoint.conftest import Make, Places
-from checkpoint.test_kaboom import write_kaboom
+from support.kaboom import write_kaboom
 
 from ssd_lib.checkpoint.file import LAST
 from ssd_lib.checkpoint.weights import fit_weights, read_weights
