@@ -20,7 +20,7 @@ from ssd_lib.checkpoint.file import CHECKPOINTS, LAST
 from ssd_lib.data.dataset import Batch
 from ssd_lib.nets.model_file import NetSpec
 from ssd_lib.params import Params, load_params
-from ssd_lib.train.checkpoint_writer import Saver
+from ssd_lib.train.checkpoint_writer import CheckpointWriter
 from ssd_lib.train.epoch import train_epoch
 from ssd_lib.train.state import TrainState, new_state, snapshot
 
@@ -57,7 +57,7 @@ def measure(spec: NetSpec, params: Params, steps: int, pairs: int) -> dict[str, 
                   torch.tensor([[[0.1, 0.1, 0.6, 0.7]]] * BATCH), torch.ones(BATCH, 1, dtype=torch.int64),
                   torch.zeros(BATCH, 0, 4), torch.arange(BATCH))
     job = SimpleNamespace(spec=spec, params=params, plain={}, fingerprint="f", digest="d", journal=Path("journal"))
-    saver = Saver(cast(Any, job), state, cast(Any, SimpleNamespace(read=lambda: None)))
+    saver = CheckpointWriter(cast(Any, job), state, cast(Any, SimpleNamespace(read=lambda: None)))
     run = train_epoch(state, state.net, iter(lambda: batch, None), MANY, params.train, torch.float32)
     made: dict[bool, list[float]] = {True: [], False: []}
     for pair in range(pairs + 1):
@@ -77,7 +77,7 @@ def measure(spec: NetSpec, params: Params, steps: int, pairs: int) -> dict[str, 
             "cost": median(a - b for a, b in zip(made[True], made[False], strict=True))}
 
 
-def write(state: TrainState, spec: NetSpec, saver: Saver) -> tuple[float, float]:
+def write(state: TrainState, spec: NetSpec, saver: CheckpointWriter) -> tuple[float, float]:
     """Medians of how long the copy takes, and of how long the disk does with nothing beside it."""
     waits, disks = [], []
     for _ in range(5):

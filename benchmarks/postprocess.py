@@ -18,7 +18,7 @@ from torch import Tensor
 
 from benchmarks.reference_postprocess import postprocess_plain
 from ssd_lib.boxes.priors import make_priors
-from ssd_lib.nets.postprocess import Detections, promising, select_detections
+from ssd_lib.nets.postprocess import Detections, decode_candidates, select_detections
 from ssd_lib.nets.zoo import MOBILE_PRIORS
 from ssd_lib.params import EvalParams
 
@@ -55,7 +55,7 @@ def main() -> None:
 @torch.inference_mode()
 def postprocess_here(outputs: Outputs) -> list[Detections]:
     """The detections of a batch."""
-    return select_detections(*promising(*outputs, PARAMS.score_threshold), PARAMS)
+    return select_detections(*decode_candidates(*outputs, PARAMS.score_threshold), PARAMS)
 
 
 @torch.no_grad()

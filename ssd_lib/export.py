@@ -56,7 +56,7 @@ class JetsonNet(nn.Module):
 def export(params: ExportParams) -> str:
     """Write models/ssd.onnx and models/labels.txt from models/ssd.pt, and the graph with NMS where it is asked for.
 
-    Law: the files appear under their names only when ONNX Runtime has given PyTorch's numbers from them, on validation images
+    Guarantees: the files appear under their names only when ONNX Runtime has given PyTorch's numbers from them, on validation images
     where they are on this machine, and on noise.
 
     Returns:

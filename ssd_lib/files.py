@@ -40,7 +40,7 @@ def why_unreadable(path: Path) -> str:
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """Open a binary file, to write and to read back, that appears under `path` complete and on disk, or not at all.
 
-    Law: a reader of `path` sees the old bytes or the new bytes, whatever stops the writer and whenever.
+    Guarantees: a reader of `path` sees the old bytes or the new bytes, whatever stops the writer and whenever.
     The folder is made if need be. The temporary file lies in the same folder, so that the rename cannot cross devices.
 
     Raises:

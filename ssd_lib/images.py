@@ -20,7 +20,7 @@ PILLOW_FORMATS = [name for name in SUFFIXES_OF_FORMAT if name != "MPO"]  # an MP
 DECODER_ERRORS = (OSError, ValueError, TypeError, LookupError, ArithmeticError, SyntaxError, EOFError, MemoryError,
                   AttributeError, NotImplementedError, struct.error, zlib.error)  # damaged files make Pillow raise any of these
 READ_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-LIST_THEM = "Of a data set, `dvc repro --force --single-item validate` lists every such file"
+LIST_FILES_HINT = "Of a data set, `dvc repro --force --single-item validate` lists every such file"
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -35,10 +35,10 @@ def read_image(path: Path) -> np.ndarray:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}. {LIST_THEM}.") from error
+        raise InputError(f"{path}: cannot be read: {error.strerror}. {LIST_FILES_HINT}.") from error
     image = decode_image(data)
     if image is None:
-        raise InputError(f"{path}: not an image that OpenCV reads. {LIST_THEM}.")
+        raise InputError(f"{path}: not an image that OpenCV reads. {LIST_FILES_HINT}.")
     return image
 
 

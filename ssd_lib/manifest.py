@@ -14,7 +14,7 @@ MANIFEST_PATH = Path("data/manifest.json")
 FIXED_FOLDER = Path("data/fixed")  # what fix_annotations makes of it
 Place = tuple[str, int]  # of a part: its split, its number in it
 TEXT_SUFFIXES = (".json", ".csv", ".xml", ".txt", ".yaml", ".yml", ".names")  # of annotations, never of images
-HEAL = "`dvc repro --force --single-item download` fetches what is missing, and lists data of your own anew"
+REPAIR_HINT = "`dvc repro --force --single-item download` fetches what is missing, and lists data of your own anew"
 
 
 class _Frozen(BaseModel):
@@ -119,7 +119,7 @@ def load_manifest(path: Path = MANIFEST_PATH) -> Manifest:
 def name_below(folder: str, name: str, known: Container[str]) -> str:
     """The name of a file below the root, of what annotations call it.
 
-    Law: "./" and a doubled "/" mean nothing; a "\\", as tools on Windows write it, is a "/" where no file has it in its name.
+    Guarantees: "./" and a doubled "/" mean nothing; a "\\", as tools on Windows write it, is a "/" where no file has it in its name.
 
     Args:
         folder: that `name` is relative to; "" for the root.

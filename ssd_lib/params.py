@@ -91,7 +91,7 @@ class ModelParams(_Group):
 
 
 class TrainParams(_Group):
-    """How it is trained. `epochs` and what stands in `SHAPELESS` may change without starting afresh."""
+    """How it is trained. `epochs` and what stands in `NOT_IN_FINGERPRINT` may change without starting afresh."""
 
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)]

@@ -71,7 +71,7 @@ def available_cores() -> int:
 def begin(work: Callable[[], T]) -> Callable[[], T]:
     """Start some work in a fork of this process, where that is to be had and a core is free; a call of the result waits for it.
 
-    Law: the call gives what `work()` gives, whatever becomes of the fork. What is given must be plain and small; what the work
+    Guarantees: the call gives what `work()` gives, whatever becomes of the fork. What is given must be plain and small; what the work
     changes is lost.
     """
     if not sys.platform.startswith("linux") or available_cores() < 2:

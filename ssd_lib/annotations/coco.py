@@ -14,10 +14,10 @@ import msgspec
 import numpy as np
 
 from ssd_lib.annotations.coco_rows import parse_categories, parse_json, parse_rows, texts
-from ssd_lib.annotations.table import Annotations, Boxes, Images, Reading
+from ssd_lib.annotations.table import Annotations, Boxes, Images, ParsedPart
 from ssd_lib.errors import InputError
 from ssd_lib.files import atomic_write
-from ssd_lib.manifest import HEAL, Manifest, Part, Place, name_below
+from ssd_lib.manifest import REPAIR_HINT, Manifest, Part, Place, name_below
 from ssd_lib.processes import begin
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors leave one
@@ -53,12 +53,12 @@ class _File(msgspec.Struct):
     licenses: msgspec.Raw = msgspec.Raw(b"null")
 
 
-def read_coco(manifest: Manifest) -> dict[Place, Reading]:
+def read_coco(manifest: Manifest) -> dict[Place, ParsedPart]:
     """The annotations of all parts of format coco, each image under its name in the manifest; only "test" may lack boxes."""
     parts = manifest.parts("coco")
     files = {part.annotations: split for (split, _), part in parts.items()}  # one may have the images of two splits
     read = {name: read_annotations(manifest.path(name), boxes=split != "test") for name, split in files.items()}
-    return {place: Reading(_own_images(read[part.annotations], part, manifest.files)) for place, part in parts.items()}
+    return {place: ParsedPart(_own_images(read[part.annotations], part, manifest.files)) for place, part in parts.items()}
 
 
 def read_annotations(path: Path, *, boxes: bool = True) -> Annotations:
@@ -66,13 +66,13 @@ def read_annotations(path: Path, *, boxes: bool = True) -> Annotations:
     try:
         return parse_annotations(path.read_bytes(), str(path), boxes=boxes)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}. {HEAL}.") from error
+        raise InputError(f"{path}: cannot be read: {error.strerror}. {REPAIR_HINT}.") from error
 
 
 def parse_annotations(data: bytes, where: str, *, boxes: bool = True) -> Annotations:
     """Turn the bytes of a COCO instances file into annotations.
 
-    Law: parsing what `format_annotations` wrote gives the same annotations. A file that is as it must be is decoded straight
+    Guarantees: parsing what `format_annotations` wrote gives the same annotations. A file that is as it must be is decoded straight
     into typed records (a tenth of the time and of the memory); any other goes through `parse_rows`, which finds the words for
     what is wrong, or reads what only looks odd. NaN and infinity pass, for `checks` to name.
 

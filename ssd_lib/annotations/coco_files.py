@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from ssd_lib.annotations.dataset_listing import Found
+from ssd_lib.annotations.dataset_listing import DatasetListing
 from ssd_lib.annotations.file_listing import folders_of, shown
 from ssd_lib.annotations.splits import SPLIT_WORDS, matching, require_images, spelled, split_names
 from ssd_lib.annotations.text_files import read_bytes
@@ -13,7 +13,7 @@ from ssd_lib.errors import InputError
 from ssd_lib.manifest import Part, name_below
 from ssd_lib.params import DataParams
 
-LOOKED_FOR = "annotations/instances_train*.json, train.json, train/_annotations.coco.json and the same for val"
+EXPECTED_FILES = "annotations/instances_train*.json, train.json, train/_annotations.coco.json and the same for val"
 ANNOTATION_PLACES = ("annotations/instances_{split}*.json", "annotations/{split}*.json",
                      "{split}/_annotations.coco.json", "{split}.json", "instances_{split}*.json")
 OTHER_PLACES = ("annotations/*.json", "annotations.json", "instances*.json", "*.coco.json")  # of no split
@@ -35,10 +35,10 @@ def fits(names: frozenset[str]) -> bool:
     return any(matching(documents, split, (*ANNOTATION_PLACES, *OTHER_PLACES)) for split in SPLIT_WORDS)
 
 
-def find(root: Path, names: frozenset[str], data: DataParams) -> Found:
+def find(root: Path, names: frozenset[str], data: DataParams) -> DatasetListing:
     """The annotation file and the image folder of train and of val; those of test are left.
 
-    Law: which file is what is never guessed: where two would fit, both are named. One file alone is that of both: the images of
+    Guarantees: which file is what is never guessed: where two would fit, both are named. One file alone is that of both: the images of
     val are drawn from it.
 
     Args:
@@ -58,7 +58,7 @@ def find(root: Path, names: frozenset[str], data: DataParams) -> Found:
         part, files = _part(root, names, split, _find_annotations(root, names, documents, split))
         splits[split] = (part,)
         listed |= {name_below(part.images, file, names) for file in files}
-    return Found(splits, names & listed)
+    return DatasetListing(splits, names & listed)
 
 
 def _only_document(documents: list[str]) -> str:
@@ -68,14 +68,14 @@ def _only_document(documents: list[str]) -> str:
     return found[0] if len(found) == 1 and not matching(documents, "val", ANNOTATION_PLACES) else ""
 
 
-def _divided(root: Path, names: frozenset[str], annotations: str, val_fraction: float) -> Found:
+def _divided(root: Path, names: frozenset[str], annotations: str, val_fraction: float) -> DatasetListing:
     part, files = _part(root, names, "train", annotations)
     sides = dict(zip(("train", "val"), split_names(set(files), val_fraction), strict=True))
     for split, side in sides.items():
         require_images(str(root / annotations), split, side)
     splits: dict[str, tuple[Part, ...]] = {
         split: (part.model_copy(update={"only": tuple(side)}),) for split, side in sides.items()}
-    return Found(splits, names & {name_below(part.images, file, names) for file in files})
+    return DatasetListing(splits, names & {name_below(part.images, file, names) for file in files})
 
 
 def _part(root: Path, names: frozenset[str], split: str, annotations: str) -> tuple[Part, list[str]]:

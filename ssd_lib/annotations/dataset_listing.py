@@ -7,7 +7,7 @@ from ssd_lib.annotations.file_listing import below, is_image, join
 from ssd_lib.manifest import Part
 
 
-class Found(NamedTuple):
+class DatasetListing(NamedTuple):
     """A data set, or several.
 
     Attributes:
@@ -19,22 +19,22 @@ class Found(NamedTuple):
     others: frozenset[str] = frozenset()
 
 
-def moved(found: Found, folder: str) -> Found:
+def moved(found: DatasetListing, folder: str) -> DatasetListing:
     """The same with names as seen from further up, where it lies in `folder`."""
     if not folder:
         return found
-    return Found({split: tuple(_moved(part, folder) for part in parts) for split, parts in found.splits.items()},
+    return DatasetListing({split: tuple(_moved(part, folder) for part in parts) for split, parts in found.splits.items()},
                  frozenset(join(folder, name) for name in found.others))
 
 
-def joined(several: Iterable[Found]) -> Found:
+def joined(several: Iterable[DatasetListing]) -> DatasetListing:
     """All of them as one; the parts of each split in their order."""
     several = list(several)
-    return Found({split: tuple(part for found in several for part in found.splits[split]) for split in ("train", "val")},
+    return DatasetListing({split: tuple(part for found in several for part in found.splits[split]) for split in ("train", "val")},
                  frozenset().union(*(found.others for found in several)))
 
 
-def files_of(found: Found, names: Iterable[str]) -> set[str]:
+def files_of(found: DatasetListing, names: Iterable[str]) -> set[str]:
     """Those of `names` that the data set is made of: its texts, and every image in its folders, used or not."""
     images = {name for name in names if is_image(name)}
     parts = [part for parts in found.splits.values() for part in parts]

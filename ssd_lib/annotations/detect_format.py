@@ -8,7 +8,7 @@ from ssd_lib.annotations import coco_files as coco
 from ssd_lib.annotations import open_images_files as open_images
 from ssd_lib.annotations import voc_files as voc
 from ssd_lib.annotations import yolo_files as yolo
-from ssd_lib.annotations.dataset_listing import Found, joined, moved
+from ssd_lib.annotations.dataset_listing import DatasetListing, joined, moved
 from ssd_lib.annotations.file_listing import shown
 from ssd_lib.errors import InputError
 from ssd_lib.params import Auto, DataParams, Format
@@ -20,19 +20,19 @@ class Layout(NamedTuple):
     """What is known of a format: does it fit a set of names, what is in a folder of it, and what it looks for, for people."""
 
     fits: Callable[[frozenset[str]], bool]
-    find: Callable[[Path, frozenset[str], DataParams], Found]
+    find: Callable[[Path, frozenset[str], DataParams], DatasetListing]
     looked_for: str
 
 
 LAYOUTS: dict[Format, Layout] = {
-    "coco": Layout(coco.fits, coco.find, coco.LOOKED_FOR),
-    "voc": Layout(voc.fits, voc.find, voc.LOOKED_FOR),
-    "yolo": Layout(yolo.fits, yolo.find, yolo.LOOKED_FOR),
-    "open_images": Layout(open_images.fits, open_images.find, open_images.LOOKED_FOR),
+    "coco": Layout(coco.fits, coco.find, coco.EXPECTED_FILES),
+    "voc": Layout(voc.fits, voc.find, voc.EXPECTED_FILES),
+    "yolo": Layout(yolo.fits, yolo.find, yolo.EXPECTED_FILES),
+    "open_images": Layout(open_images.fits, open_images.find, open_images.EXPECTED_FILES),
 }
 
 
-def find_any(root: Path, names: frozenset[str], known: Auto | Format, data: DataParams) -> Found:
+def find_any(root: Path, names: frozenset[str], known: Auto | Format, data: DataParams) -> DatasetListing:
     """The data set in a folder, or at most two folders deeper; there, several of one format beside each other are all used.
 
     Args:

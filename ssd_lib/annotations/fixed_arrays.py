@@ -23,7 +23,7 @@ def flatten(fixed: Annotations) -> dict[str, np.ndarray]:
         "source_ids": np.array([category.source_id for category in fixed.categories], dtype=np.int64),
         "image_ids": fixed.images.ids,
         "name_bytes": np.frombuffer(b"".join(names), dtype=np.uint8),
-        "name_first": np.cumsum([0, *map(len, names)], dtype=np.int64),
+        "name_offsets": np.cumsum([0, *map(len, names)], dtype=np.int64),
         "sizes": fixed.images.sizes[:, ::-1].astype(np.int32),
         "first": np.searchsorted(owners[order], np.arange(len(fixed.images) + 1)),
         "boxes": np.concatenate([boxes.xywh[:, :2], boxes.xywh[:, :2] + boxes.xywh[:, 2:]], axis=1).astype(np.float32),

@@ -21,7 +21,7 @@ class FixedSet:
         source_ids: the K category ids that the source gave these classes.
         image_ids: (N,) int64.
         name_bytes: (L,) uint8, the names of the images in the manifest, one behind the other, UTF-8.
-        name_first: (N + 1,) int64: the name of image i is bytes name_first[i] to name_first[i + 1].
+        name_offsets: (N + 1,) int64: the name of image i is bytes name_offsets[i] to name_offsets[i + 1].
         sizes: (N, 2) int32, (height, width) in pixels.
         first: (N + 1,) int64: the boxes of image i are the rows first[i] to first[i + 1].
         boxes: (T, 4) float32, xyxy in pixels.
@@ -33,7 +33,7 @@ class FixedSet:
     source_ids: tuple[int, ...]
     image_ids: np.ndarray
     name_bytes: np.ndarray
-    name_first: np.ndarray
+    name_offsets: np.ndarray
     sizes: np.ndarray
     first: np.ndarray
     boxes: np.ndarray
@@ -49,7 +49,7 @@ class FixedSet:
 
     def file_name(self, index: int) -> str:
         """The name of image `index` in the manifest."""
-        return self.name_bytes[self.name_first[index]:self.name_first[index + 1]].tobytes().decode()
+        return self.name_bytes[self.name_offsets[index]:self.name_offsets[index + 1]].tobytes().decode()
 
 
 def load_fixed(split: str, folder: Path = FIXED_FOLDER) -> FixedSet:

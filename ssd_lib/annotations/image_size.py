@@ -16,7 +16,7 @@ CHUNK = 64  # images a task: handing over one alone would take longer than its h
 def read_size(path: Path) -> tuple[int, int] | None:
     """The (width, height) of an image in pixels; None where its header cannot be read.
 
-    Law: it is the size of what `decode_image` gives, so an EXIF rotation is not applied.
+    Guarantees: it is the size of what `decode_image` gives, so an EXIF rotation is not applied.
     """
     with _ready():
         return _header_size(path)

@@ -48,7 +48,7 @@ def parse_number(text: str) -> float | None:
 def rows_in_pixels(rows: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Objects in shares of their image, [0, 1], as objects in pixels, without those on images of unknown size.
 
-    Law: what was drawn on whole pixels comes back so, if it was written with enough decimals: pixels are rounded to
+    Guarantees: what was drawn on whole pixels comes back so, if it was written with enough decimals: pixels are rounded to
     thousandths. Without that, an object that ends at the edge would pass it by the noise of its last decimal.
 
     Args:

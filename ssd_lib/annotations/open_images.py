@@ -10,7 +10,7 @@ import numpy as np
 
 from ssd_lib.annotations.image_size import read_sizes
 from ssd_lib.annotations.label_files import ROW, join_rows, known_sizes, parse_number, rows_in_pixels
-from ssd_lib.annotations.table import Category, Images, Reading
+from ssd_lib.annotations.table import Category, Images, ParsedPart
 from ssd_lib.errors import InputError
 from ssd_lib.images import IMAGE_SUFFIXES
 from ssd_lib.manifest import Manifest, Part, Place
@@ -33,11 +33,11 @@ class OpenImagesRow(NamedTuple):
     is_depiction: bool
 
 
-def read_open_images(manifest: Manifest) -> dict[Place, Reading]:
+def read_open_images(manifest: Manifest) -> dict[Place, ParsedPart]:
     """The annotations of all parts of format open_images, images in the order of their names, objects in that of the file;
     groups are crowds.
 
-    Law: an image belongs to the rows whose ImageID is its name without suffix; two such images get one id, so that `checks`
+    Guarantees: an image belongs to the rows whose ImageID is its name without suffix; two such images get one id, so that `checks`
     names them. Rows of images that are not there are counted and passed over. The classes are those that any part of the
     manifest has an object of, and those of `manifest.classes`; sorted, so train and val agree. Pixels are rounded as
     `rows_in_pixels` says. An image whose size cannot be read has size (0, 0) and no boxes: `image_checks` says why.
@@ -58,7 +58,7 @@ def read_open_images(manifest: Manifest) -> dict[Place, Reading]:
 def parse_open_images(file: IO[bytes], where: str, wanted: Container[str] | None = None) -> Iterator[OpenImagesRow | None]:
     """The objects of a file, one at a time: that of Open Images' train split has 14 million.
 
-    Law: columns may come in any order, and others beside them. Where LabelName is absent, ClassName takes its place. A flag
+    Guarantees: columns may come in any order, and others beside them. Where LabelName is absent, ClassName takes its place. A flag
     that is absent or -1 (unknown) is false. NaN, infinity and boxes beyond the image pass, for `checks` to name.
 
     Args:
@@ -84,7 +84,7 @@ def parse_open_images(file: IO[bytes], where: str, wanted: Container[str] | None
 
 
 def _join(manifest: Manifest, part: Part, names: list[str], rows: np.ndarray, absent: int, known: list[str],
-          used: np.ndarray) -> Reading:
+          used: np.ndarray) -> ParsedPart:
     """The annotations of one part.
 
     Args:
@@ -101,7 +101,7 @@ def _join(manifest: Manifest, part: Part, names: list[str], rows: np.ndarray, ab
     sizes = known_sizes(read_sizes(folder / name for name in names))
     images = Images(np.array([place_of[_image_id(name)] + 1 for name in names], dtype=np.int64), tuple(names), sizes)
     label_files, info = dict.fromkeys(names, part.annotations), {"rows_of_absent_images": str(absent)}
-    return Reading(join_rows(images, rows_in_pixels(rows, sizes), categories, "line", label_files, info))
+    return ParsedPart(join_rows(images, rows_in_pixels(rows, sizes), categories, "line", label_files, info))
 
 
 def _list_images(manifest: Manifest, part: Part) -> list[str]:

@@ -5,7 +5,7 @@ import io
 import re
 from pathlib import Path
 
-from ssd_lib.annotations.dataset_listing import Found
+from ssd_lib.annotations.dataset_listing import DatasetListing
 from ssd_lib.annotations.file_listing import below, is_image, shown
 from ssd_lib.annotations.splits import SPLIT_WORDS
 from ssd_lib.annotations.text_files import read_text
@@ -13,7 +13,7 @@ from ssd_lib.errors import InputError
 from ssd_lib.manifest import Part
 from ssd_lib.params import DataParams
 
-LOOKED_FOR = "{train,validation,test}-annotations-bbox.csv, sub-{split}-annotations-bbox.csv"
+EXPECTED_FILES = "{train,validation,test}-annotations-bbox.csv, sub-{split}-annotations-bbox.csv"
 TABLE = re.compile(r"(sub-)?(oidv\d+-)?(\w+)-annotations-bbox\.csv", re.I)
 CLASSES = re.compile(r"[^/]*class-descriptions[^/]*\.csv", re.I)
 USUAL_CLASSES = "class-descriptions-boxable.csv"
@@ -24,10 +24,10 @@ def fits(names: frozenset[str]) -> bool:
     return any(TABLE.fullmatch(name) for name in names)
 
 
-def find(root: Path, names: frozenset[str], data: DataParams) -> Found:
+def find(root: Path, names: frozenset[str], data: DataParams) -> DatasetListing:
     """The table of boxes and the image folder of train and of val, and what the classes are called.
 
-    Law: sub-*.csv, which the predecessors made of the classes that they trained, goes before the table it was made from. The
+    Guarantees: sub-*.csv, which the predecessors made of the classes that they trained, goes before the table it was made from. The
     images of test are val where there is no validation. Without a file of classes, the tables' column
     ClassName says what they are called.
 
@@ -50,7 +50,7 @@ def find(root: Path, names: frozenset[str], data: DataParams) -> Found:
     splits: dict[str, tuple[Part, ...]] = {
         split: (Part(format="open_images", images=_find_images(root, names, tables[split]), annotations=tables[split],
                      class_names=class_names, depictions=data.depictions),) for split in ("train", "val")}
-    return Found(splits, frozenset([class_file] if class_file else []))
+    return DatasetListing(splits, frozenset([class_file] if class_file else []))
 
 
 def _find_table(root: Path, names: frozenset[str], split: str) -> str:

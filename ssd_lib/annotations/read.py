@@ -8,7 +8,7 @@ import numpy as np
 
 from ssd_lib.annotations.coco import read_coco
 from ssd_lib.annotations.open_images import read_open_images
-from ssd_lib.annotations.table import Annotations, Category, Reading, clean_name, merge
+from ssd_lib.annotations.table import Annotations, Category, ParsedPart, clean_name, merge
 from ssd_lib.annotations.voc import read_voc
 from ssd_lib.annotations.yolo import read_yolo
 from ssd_lib.errors import InputError
@@ -18,7 +18,7 @@ from ssd_lib.params import Format
 MOST_NAMED = 40  # classes in a message
 
 # Each reads all parts of its format at once: where labels have no numbers for classes, those of one part follow from all.
-READERS: Mapping[Format, Callable[[Manifest], dict[Place, Reading]]] = {
+READERS: Mapping[Format, Callable[[Manifest], dict[Place, ParsedPart]]] = {
     "coco": read_coco,
     "voc": read_voc,
     "yolo": read_yolo,
@@ -26,13 +26,13 @@ READERS: Mapping[Format, Callable[[Manifest], dict[Place, Reading]]] = {
 }
 
 
-def read_splits(manifest: Manifest) -> dict[str, tuple[Reading, ...]]:
+def read_splits(manifest: Manifest) -> dict[str, tuple[ParsedPart, ...]]:
     """Read the parts of every split, without the classes that are not to be learned.
 
     Raises:
         InputError: a file cannot be read, or `data.classes` names a class that the data do not have.
     """
-    readings: dict[Place, Reading] = {}
+    readings: dict[Place, ParsedPart] = {}
     for form, read in READERS.items():
         readings |= read(manifest) if manifest.parts(form) else {}
     splits = {split: tuple(readings[split, number] for number in range(len(parts))) for split, parts in manifest.splits.items()}
@@ -44,7 +44,7 @@ def read_splits(manifest: Manifest) -> dict[str, tuple[Reading, ...]]:
     return {split: tuple(_asked_for(reading, manifest.classes) for reading in parts) for split, parts in splits.items()}
 
 
-def join_parts(splits: Mapping[str, Sequence[Reading]]) -> dict[str, Annotations]:
+def join_parts(splits: Mapping[str, Sequence[ParsedPart]]) -> dict[str, Annotations]:
     """Each split as one: as it was read where no split has several parts; else with classes that are one by name."""
     parts = {split: [reading.annotations for reading in readings] for split, readings in splits.items()}
     if all(len(annotations) == 1 for annotations in parts.values()):
@@ -72,7 +72,7 @@ def only_classes(annotations: Annotations, names: Sequence[str]) -> Annotations:
                    strays={int(new_row[row]): name for row, name in annotations.strays.items()})
 
 
-def _asked_for(reading: Reading, classes: Sequence[str]) -> Reading:
+def _asked_for(reading: ParsedPart, classes: Sequence[str]) -> ParsedPart:
     kept = only_classes(reading.annotations, classes)
     unasked = frozenset(reading.annotations.images.file_names).difference(kept.images.file_names)
     return reading._replace(annotations=kept, unasked=unasked)

@@ -11,7 +11,7 @@ from ssd_lib.errors import InputError
 def fix(annotations: Annotations, unreadable: Collection[str], min_box_px: float) -> Annotations:
     """Give the annotations without their faults; the table in `faults` says what becomes of each.
 
-    Laws: fix(fix(a)) == fix(a). Category ids are 1..K in the order of the original ids, which stay as `source_id`.
+    Guarantees: fix(fix(a)) == fix(a). Category ids are 1..K in the order of the original ids, which stay as `source_id`.
     Every box lies in its image exactly: x >= 0, y >= 0, x + width <= image width, y + height <= image height, in
     float arithmetic; its sides are at least `min_box_px`. Of what exists twice, the first stays. Images
     without boxes stay.

@@ -17,7 +17,7 @@ def is_val(name: str, fraction: float) -> bool:
 def split_names(names: Collection[str], fraction: float) -> tuple[list[str], list[str]]:
     """Names for train, and for val about a share `fraction` of them; sorted.
 
-    Law: where a name goes depends on it alone (`is_val`), but that of two names or more each side gets at least one.
+    Guarantees: where a name goes depends on it alone (`is_val`), but that of two names or more each side gets at least one.
     """
     ordered = sorted(names, key=_draw)
     count = sum(is_val(name, fraction) for name in ordered)

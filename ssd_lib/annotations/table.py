@@ -138,7 +138,7 @@ class Annotations:
         return f"'{self.label_files.get(image or '', '')}': {self.word} {self.places[row]}"
 
 
-class Reading(NamedTuple):
+class ParsedPart(NamedTuple):
     """What reading a part of a split gave: its annotations, and the faults of files that could not be read at all.
 
     The images of such files are among the annotations, without boxes.

@@ -14,7 +14,7 @@ from defusedxml.ElementTree import XMLParser  # type: ignore[import-untyped]
 from ssd_lib.annotations.faults import Fault
 from ssd_lib.annotations.image_size import read_sizes
 from ssd_lib.annotations.label_files import ROW, join_rows, known_sizes, parse_number, read_labels
-from ssd_lib.annotations.table import Category, Images, Reading
+from ssd_lib.annotations.table import Category, Images, ParsedPart
 from ssd_lib.errors import InputError
 from ssd_lib.manifest import Manifest, Part, Place
 
@@ -43,10 +43,10 @@ class VocLabels(NamedTuple):
 NO_LABELS = VocLabels(None, ())
 
 
-def read_voc(manifest: Manifest) -> dict[Place, Reading]:
+def read_voc(manifest: Manifest) -> dict[Place, ParsedPart]:
     """The annotations of all parts of format voc, images in the order of their names; difficult objects are crowds.
 
-    Law: all parts count pixels alike. VOC counts from 1 and includes both ends, so a box covers x = xmin - 1 .. xmax. Other
+    Guarantees: all parts count pixels alike. VOC counts from 1 and includes both ends, so a box covers x = xmin - 1 .. xmax. Other
     tools count from 0: if any xmin or ymin is below 1, all boxes cover x = xmin .. xmax. Parts that do not name their classes
     all have the same: the names that are found, sorted.
     """
@@ -60,7 +60,7 @@ def read_voc(manifest: Manifest) -> dict[Place, Reading]:
 def parse_voc(data: bytes, where: str) -> VocLabels:
     """The content of a label file.
 
-    Law: of an object with parts, such as a person's head, its own box counts. Names keep their case, not the spaces around
+    Guarantees: of an object with parts, such as a person's head, its own box counts. Names keep their case, not the spaces around
     them. NaN, infinity and swapped corners pass, for `checks` to name.
 
     Args:
@@ -79,7 +79,7 @@ def parse_voc(data: bytes, where: str) -> VocLabels:
 
 
 def _read_part(manifest: Manifest, part: Part, split: str, parsed: dict[str, VocLabels], broken: dict[str, str],
-               first: int, found: list[str]) -> Reading:
+               first: int, found: list[str]) -> ParsedPart:
     """The annotations of one part.
 
     Args:
@@ -98,7 +98,7 @@ def _read_part(manifest: Manifest, part: Part, split: str, parsed: dict[str, Voc
     objects = (row for file in labels for row in file.rows)
     strays = {at: row.name for at, row in enumerate(objects) if row.name not in number_of}
     info = {"voc_pixels_from": str(first)}
-    return Reading(replace(join_rows(images, rows, categories, "object", part.pairs, info), strays=strays), tuple(faults))
+    return ParsedPart(replace(join_rows(images, rows, categories, "object", part.pairs, info), strays=strays), tuple(faults))
 
 
 def _parse_all(manifest: Manifest, parts: Iterable[Part]) -> tuple[dict[str, VocLabels], dict[str, str]]:

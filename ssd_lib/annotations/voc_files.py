@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
 
-from ssd_lib.annotations.dataset_listing import Found
+from ssd_lib.annotations.dataset_listing import DatasetListing
 from ssd_lib.annotations.file_listing import SHOWN, is_image, join, stem
 from ssd_lib.annotations.splits import require_images, split_names, split_of
 from ssd_lib.annotations.text_files import check_class_names, read_lines
@@ -12,7 +12,7 @@ from ssd_lib.errors import InputError
 from ssd_lib.manifest import Part
 from ssd_lib.params import DataParams
 
-LOOKED_FOR = "XML files in Annotations/, or beside images of the same name"
+EXPECTED_FILES = "XML files in Annotations/, or beside images of the same name"
 XML_FOLDER, PHOTO_FOLDERS = "annotations", ("jpegimages", "images")
 LIST_FOLDERS = ("imagesets/main", "imagesets")
 TRAIN_LISTS, VAL_LISTS = ("train", "trainval", "default"), ("val", "test")
@@ -29,10 +29,10 @@ def fits(names: frozenset[str]) -> bool:
     return any(stem(name) in photos for name in xmls)
 
 
-def find(root: Path, names: frozenset[str], data: DataParams) -> Found:
+def find(root: Path, names: frozenset[str], data: DataParams) -> DatasetListing:
     """The images of train and of val, each with its XML file.
 
-    Law: train is what train.txt lists, else trainval.txt, else default.txt; val is val.txt, else test.txt, else a share of
+    Guarantees: train is what train.txt lists, else trainval.txt, else default.txt; val is val.txt, else test.txt, else a share of
     train. Without lists it goes by folders called after the splits, and without those val is a share of all. An XML file whose
     image is gone is kept, and so is an image that a list names and whose XML file is gone: validate tells of both. An image
     that no list names and that has no XML file is not labelled, and left out.
@@ -58,10 +58,10 @@ def find(root: Path, names: frozenset[str], data: DataParams) -> Found:
     for split, keys in (("train", train), ("val", val)):
         require_images(str(root), split, keys)
         splits[split] = (Part(format="voc", pairs=dict(sorted(pairs[key] for key in keys))),)
-    return Found(splits)
+    return DatasetListing(splits)
 
 
-def name_classes(root: Path, names: frozenset[str], folder: str, found: Found) -> Found:
+def name_classes(root: Path, names: frozenset[str], folder: str, found: DatasetListing) -> DatasetListing:
     """The same with the names of the classes, where labels.txt or CVAT's labelmap.txt has them.
 
     Args:
@@ -80,7 +80,7 @@ def name_classes(root: Path, names: frozenset[str], folder: str, found: Found) -
     rows = check_class_names(str(root / place), list(_class_rows(root / place)))
     naming = {"class_names": {name: name for name in rows}}
     splits = {split: tuple(part.model_copy(update=naming) for part in parts) for split, parts in found.splits.items()}
-    return Found(splits, found.others | {place})
+    return DatasetListing(splits, found.others | {place})
 
 
 def _keyed(names: Iterable[str]) -> dict[str, list[str]]:

@@ -10,7 +10,7 @@ import numpy as np
 from ssd_lib.annotations.faults import Fault
 from ssd_lib.annotations.image_size import read_sizes
 from ssd_lib.annotations.label_files import ROW, join_rows, known_sizes, parse_number, read_labels, rows_in_pixels
-from ssd_lib.annotations.table import Category, Images, Reading
+from ssd_lib.annotations.table import Category, Images, ParsedPart
 from ssd_lib.errors import InputError
 from ssd_lib.manifest import Manifest, Part, Place
 
@@ -29,10 +29,10 @@ class YoloRow(NamedTuple):
     height: float
 
 
-def read_yolo(manifest: Manifest) -> dict[Place, Reading]:
+def read_yolo(manifest: Manifest) -> dict[Place, ParsedPart]:
     """The annotations of all parts of format yolo, images in the order of their names; classes keep their numbers.
 
-    Law: pixels as stored, rounded as `rows_in_pixels` says. An image whose size cannot be read has size (0, 0) and no
+    Guarantees: pixels as stored, rounded as `rows_in_pixels` says. An image whose size cannot be read has size (0, 0) and no
     boxes: `image_checks` says why. The same line twice is two objects.
     """
     return {place: _read_part(manifest, part, place[0]) for place, part in manifest.parts("yolo").items()}
@@ -41,7 +41,7 @@ def read_yolo(manifest: Manifest) -> dict[Place, Reading]:
 def parse_yolo(data: bytes, where: str) -> list[YoloRow]:
     """The objects of a label file; none where it is empty.
 
-    Law: an outline becomes the smallest box around it. NaN, infinity and boxes beyond the image pass, for `checks` to name.
+    Guarantees: an outline becomes the smallest box around it. NaN, infinity and boxes beyond the image pass, for `checks` to name.
 
     Args:
         data: UTF-8 text, with or without byte order mark; lines may end as on Unix, Windows or an old Mac.
@@ -55,13 +55,13 @@ def parse_yolo(data: bytes, where: str) -> list[YoloRow]:
             for number, line in enumerate(text.split("\n"), 1) if (values := line.split())]
 
 
-def _read_part(manifest: Manifest, part: Part, split: str) -> Reading:
+def _read_part(manifest: Manifest, part: Part, split: str) -> ParsedPart:
     folder, names = manifest.path(""), sorted(part.pairs)
     rows, faults = _read_rows(folder, part, split, names)
     sizes = known_sizes(read_sizes(folder / name for name in names))
     images = Images(np.arange(1, len(names) + 1), tuple(names), sizes)
     categories = tuple(Category(int(number), name, int(number)) for number, name in part.class_names.items())
-    return Reading(join_rows(images, rows_in_pixels(rows, sizes), categories, "line", part.pairs), faults)
+    return ParsedPart(join_rows(images, rows_in_pixels(rows, sizes), categories, "line", part.pairs), faults)
 
 
 def _read_rows(folder: Path, part: Part, split: str, names: list[str]) -> tuple[np.ndarray, tuple[Fault, ...]]:

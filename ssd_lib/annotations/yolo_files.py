@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from ssd_lib.annotations.dataset_listing import Found
+from ssd_lib.annotations.dataset_listing import DatasetListing
 from ssd_lib.annotations.file_listing import below, folders_of, is_image, shown, stem
 from ssd_lib.annotations.splits import matching, require_images, split_names, split_of
 from ssd_lib.annotations.text_files import check_class_names, read_bytes, read_lines
@@ -12,7 +12,7 @@ from ssd_lib.errors import InputError
 from ssd_lib.manifest import Part
 from ssd_lib.params import DataParams
 
-LOOKED_FOR = "data.yaml or dataset.yaml, or images/ with labels/*.txt, or images with a .txt beside each"
+EXPECTED_FILES = "data.yaml or dataset.yaml, or images/ with labels/*.txt, or images with a .txt beside each"
 SPLIT_PLACES = ("{split}.txt", "images/{split}*", "{split}*/images", "{split}*")
 CLASS_FILES = ("classes.txt", "obj.names")
 NONE = Config("", (), "", {"train": (), "val": ()})
@@ -24,10 +24,10 @@ def fits(names: frozenset[str]) -> bool:
                                                        if is_image(name))
 
 
-def find(root: Path, names: frozenset[str], data: DataParams) -> Found:
+def find(root: Path, names: frozenset[str], data: DataParams) -> DatasetListing:
     """The images of train and of val, each with the text of its objects; "" where it has none, and so no objects.
 
-    Law: the YAML file says where images are; without one it goes by folders called after the splits. Where val is not said,
+    Guarantees: the YAML file says where images are; without one it goes by folders called after the splits. Where val is not said,
     a share of train becomes val. Whatever a path says, files are only looked for below `root`.
 
     Args:
@@ -50,7 +50,7 @@ def find(root: Path, names: frozenset[str], data: DataParams) -> Found:
         pairs = {image: label_of(image, names) for image in sorted(images)}
         _require_labels(root, split, pairs)
         splits[split] = (Part(format="yolo", pairs=pairs, class_names=numbered),)
-    return Found(splits, frozenset([class_file]))
+    return DatasetListing(splits, frozenset([class_file]))
 
 
 def label_of(image: str, names: frozenset[str]) -> str:

@@ -36,7 +36,7 @@ class Config(NamedTuple):
 def read_config(root: Path, names: Set[str]) -> Config | None:
     """The YAML file of the data set; None where there is none with names of classes.
 
-    Law: data.yaml or dataset.yaml is it, whatever other YAML files there are; without them, the one that has `names`.
+    Guarantees: data.yaml or dataset.yaml is it, whatever other YAML files there are; without them, the one that has `names`.
 
     Raises:
         InputError: several could be it, or it is not YAML, or what it says is not allowed.
@@ -54,7 +54,7 @@ def read_config(root: Path, names: Set[str]) -> Config | None:
 def places(entry: str, base: str = "", *, is_image: bool = False) -> Iterator[str]:
     """What an entry may mean as a name below the root, likeliest first: "" is the root itself.
 
-    Law: leading ".." are dropped, and a path of another machine, or `base`, loses folders from its front, one by one; what an
+    Guarantees: leading ".." are dropped, and a path of another machine, or `base`, loses folders from its front, one by one; what an
     entry says below `base` stays whole.
 
     Args:

@@ -14,7 +14,7 @@ SMALLEST_SIDE = 1e-6  # of the image: an empty box has a finite logarithm, so th
 def encode(boxes: Tensor, priors: Tensor) -> Tensor:
     """Give the offsets that turn `priors` into `boxes`.
 
-    Law: decode(encode(boxes, priors), priors) == boxes, up to rounding, for sides up to 62 times the prior's.
+    Guarantees: decode(encode(boxes, priors), priors) == boxes, up to rounding, for sides up to 62 times the prior's.
     Source: Liu et al. 2016, arXiv 1512.02325, sec. 2.2 "Training objective", with the variances of the authors' code.
 
     Args:

@@ -15,7 +15,7 @@ def match_priors(gt_boxes: Tensor, gt_labels: Tensor, crowd_boxes: Tensor, prior
                  iou_threshold: float = 0.5) -> tuple[Tensor, Tensor]:
     """Give every prior of every image one ground-truth box and its label, or background, or "ignored".
 
-    Law: every ground-truth box owns at least one prior whatever the IoU; pairs are made greedily, highest IoU first.
+    Guarantees: every ground-truth box owns at least one prior whatever the IoU; pairs are made greedily, highest IoU first.
     Source: Liu et al. 2016, arXiv 1512.02325, sec. 2.2 "Matching strategy", and the authors' MatchBBox.
 
     Args:
@@ -74,11 +74,11 @@ def owners_on_processor(gt_boxes: Tensor, gt_labels: Tensor, priors: Tensor, iou
     areas = _area(*columns)
     for row, boxes, objects in zip(owner, gt_boxes.numpy(), (gt_labels > 0).sum(dim=1).tolist(), strict=True):
         if objects:
-            _own(row, boxes[:objects], columns, areas, iou_threshold)
+            match_one_image(row, boxes[:objects], columns, areas, iou_threshold)
     return torch.from_numpy(owner)
 
 
-def _own(owner: np.ndarray, boxes: np.ndarray, priors: np.ndarray, prior_areas: np.ndarray, iou_threshold: float) -> None:
+def match_one_image(owner: np.ndarray, boxes: np.ndarray, priors: np.ndarray, prior_areas: np.ndarray, iou_threshold: float) -> None:
     """Write the owners of one image's priors into (P,) `owner`."""
     (x1, y1, x2, y2), (left, top, right, bottom) = boxes.T[..., None], priors
     overlap = np.clip(right, x1, x2) - np.clip(left, x1, x2)  # (M, P)

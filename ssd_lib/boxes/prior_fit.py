@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ssd_lib.boxes.priors import PriorRow, centres_of, shapes_of, sizes_of, with_sizes
+from ssd_lib.boxes.priors import PriorLevel, centres_of, shapes_of, sizes_of, with_sizes
 
 GOOD_IOU = 0.5  # from here on a prior is matched to an object for its own sake, not only as the object's best
 SMALLEST, LARGEST = 0.01, 1.2  # sizes that are tried, as fractions of the image
 TRIES, ROUNDS = 15, 6  # sizes tried between two neighbours; times that all are gone through
 
 
-def best_ious(boxes: np.ndarray, rows: Sequence[PriorRow], maps: Sequence[tuple[int, int]], image_size: int) -> np.ndarray:
+def best_ious(boxes: np.ndarray, rows: Sequence[PriorLevel], maps: Sequence[tuple[int, int]], image_size: int) -> np.ndarray:
     """The IoU of every box with the prior that overlaps it most.
 
     Of the priors of one shape, that with the nearest centre overlaps most, so the others are not looked at.
@@ -27,11 +27,11 @@ def best_ious(boxes: np.ndarray, rows: Sequence[PriorRow], maps: Sequence[tuple[
     return np.max(per_map, axis=0)
 
 
-def fit_sizes(boxes: np.ndarray, rows: Sequence[PriorRow], maps: Sequence[tuple[int, int]],
+def fit_sizes(boxes: np.ndarray, rows: Sequence[PriorLevel], maps: Sequence[tuple[int, int]],
               image_size: int) -> tuple[float, ...]:
     """Sizes of priors under which more boxes overlap one by GOOD_IOU: coordinate ascent from the sizes of `rows`.
 
-    Laws: sizes rise from map to map. The share of boxes with GOOD_IOU is never below that of `rows`. The same boxes give the
+    Guarantees: sizes rise from map to map. The share of boxes with GOOD_IOU is never below that of `rows`. The same boxes give the
     same sizes.
 
     Args:
@@ -45,7 +45,7 @@ def fit_sizes(boxes: np.ndarray, rows: Sequence[PriorRow], maps: Sequence[tuple[
     return sizes if is_better else present
 
 
-def _ascend(sizes: Sequence[float], boxes: np.ndarray, rows: Sequence[PriorRow], maps: Sequence[tuple[int, int]],
+def _ascend(sizes: Sequence[float], boxes: np.ndarray, rows: Sequence[PriorLevel], maps: Sequence[tuple[int, int]],
             image_size: int) -> tuple[tuple[float, float], tuple[float, ...]]:
     """(score, sizes) when no size alone can be moved for the better."""
     sizes = list(sizes)
@@ -83,7 +83,7 @@ def _spread_like(boxes: np.ndarray, count: int) -> tuple[float, ...]:
     return tuple((np.maximum.accumulate(sizes) * 1.001 ** np.arange(count)).tolist())
 
 
-def _best_ious_of_map(boxes: np.ndarray, row: PriorRow, size: tuple[int, int], image_size: int) -> np.ndarray:
+def _best_ious_of_map(boxes: np.ndarray, row: PriorLevel, size: tuple[int, int], image_size: int) -> np.ndarray:
     sides = boxes[:, 2:] - boxes[:, :2]
     middles = (boxes[:, 2:] + boxes[:, :2]) / 2
     nearest = [_nearest(middles[:, axis], centres_of(row, cells, image_size)) for axis, cells in enumerate(size[::-1])]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class PriorRow:
+class PriorLevel:
     """The priors of one feature map.
 
     Attributes:
@@ -29,7 +29,7 @@ class PriorRow:
         return 2 + 2 * len(self.ratios)
 
 
-def make_priors(rows: Sequence[PriorRow], maps: Sequence[tuple[int, int]], image_size: int) -> Tensor:
+def make_priors(rows: Sequence[PriorLevel], maps: Sequence[tuple[int, int]], image_size: int) -> Tensor:
     """Lay out the priors in the order of the net's outputs: map, row, column, shape.
 
     Source: Liu et al. 2016, arXiv 1512.02325, sec. 2.2; order and clipping as in the authors' and upstream's code.
@@ -52,25 +52,25 @@ def make_priors(rows: Sequence[PriorRow], maps: Sequence[tuple[int, int]], image
     return torch.tensor(priors).clamp(0, 1)
 
 
-def with_sizes(rows: Sequence[PriorRow], sizes: Sequence[float]) -> tuple[PriorRow, ...]:
+def with_sizes(rows: Sequence[PriorLevel], sizes: Sequence[float]) -> tuple[PriorLevel, ...]:
     """The same rows with other sizes: row i has sizes i and i + 1, so there is one size more than there are rows."""
     pairs = zip(rows, sizes[:-1], sizes[1:], strict=True)
     return tuple(replace(row, min_size=small, max_size=large) for row, small, large in pairs)
 
 
-def sizes_of(rows: Sequence[PriorRow]) -> tuple[float, ...]:
+def sizes_of(rows: Sequence[PriorLevel]) -> tuple[float, ...]:
     """The sizes that `with_sizes` takes."""
     return (*(row.min_size for row in rows), rows[-1].max_size)
 
 
-def shapes_of(row: PriorRow) -> list[tuple[float, float]]:
+def shapes_of(row: PriorLevel) -> list[tuple[float, float]]:
     """(width, height) of the priors of a cell, as fractions of the image; they may be above 1."""
     small, large = row.min_size, sqrt(row.min_size * row.max_size)
     stretched = [(small * sqrt(r), small / sqrt(r)) for r in row.ratios]
     return [(small, small), (large, large)] + [shape for w, h in stretched for shape in ((w, h), (h, w))]
 
 
-def centres_of(row: PriorRow, cells: int, image_size: int) -> list[float]:
+def centres_of(row: PriorLevel, cells: int, image_size: int) -> list[float]:
     """Centres of a row or a column of cells, as fractions of the image."""
     step = 1 / cells if row.stride is None else row.stride / image_size
     return [(i + 0.5) * step for i in range(cells)]

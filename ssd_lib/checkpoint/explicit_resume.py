@@ -50,7 +50,7 @@ def weights_path(key: str, source: str) -> Path:
     return path
 
 
-def read_given(resume: str, params: Groups, digest: str, spec: Mapping[str, Any]) -> tuple[ComboCheckpoint, str]:
+def read_named_checkpoint(resume: str, params: Groups, digest: str, spec: Mapping[str, Any]) -> tuple[ComboCheckpoint, str]:
     """Read the checkpoint that `train.resume` names.
 
     Args:

@@ -88,7 +88,7 @@ def read_checkpoint(path: Path) -> ComboCheckpoint:
 def save_checkpoint(checkpoint: ComboCheckpoint, folder: Path, journal: Path, *, is_best: bool) -> None:
     """Write `folder`/last.pt; the one before becomes previous.pt; the same files appear in `journal` as hard links.
 
-    Laws: at every instant, whatever stops us, last.pt or previous.pt is whole, in the folder and in the journal; and best.pt is
+    Guarantees: at every instant, whatever stops us, last.pt or previous.pt is whole, in the folder and in the journal; and best.pt is
     of the epoch whose metric stands in last.pt, or of a better one.
 
     Raises:

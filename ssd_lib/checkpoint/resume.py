@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssd_lib.checkpoint.explicit_resume import given_path, read_given, weights_path
+from ssd_lib.checkpoint.explicit_resume import given_path, read_named_checkpoint, weights_path
 from ssd_lib.checkpoint.file import BEST, LAST, PREVIOUS, ComboCheckpoint, read_checkpoint
 from ssd_lib.data.pixel_cache_entries import cache_name
 from ssd_lib.errors import InputError
 from ssd_lib.files import in_project, link_or_copy, sha256
 
 # Keys of `train` that do not shape the weights of an epoch: changing them continues a run.
-SHAPELESS = {"epochs", "checkpoint_minutes", "ap_every_epochs", "select", "resume"}
+NOT_IN_FINGERPRINT = {"epochs", "checkpoint_minutes", "ap_every_epochs", "select", "resume"}
 # Keys of `train` that older checkpoints lack, with the value that does what those did: with it they do not count.
-ADDED = {"sync_batch_norm": False, "compile": False}
+DEFAULTS_OF_NEW_KEYS = {"sync_batch_norm": False, "compile": False}
 MODES = ("auto", "never")
 
 
@@ -32,7 +32,7 @@ def data_digest(folder: Path) -> str:
 
 
 def make_fingerprint(params: Mapping[str, Mapping[str, Any]], digest: str) -> str:
-    """Name a run by all that shapes its result: `model`, `train` without SHAPELESS and ADDED, and the data.
+    """Name a run by all that shapes its result: `model`, `train` without NOT_IN_FINGERPRINT and DEFAULTS_OF_NEW_KEYS, and the data.
 
     The groups `data` and `fix` count through the bytes of data/fixed that they lead to (and `data.balance` and `data.cache` by
     themselves), so that the same images from another mirror continue a run. Files that a run begins from count by their
@@ -84,7 +84,7 @@ def choose_start(params: Mapping[str, Mapping[str, Any]], fingerprint: str, dige
     if start is not None:
         lines.append(_continuing(start, epochs))
     elif resume not in MODES:
-        given, line = read_given(resume, params, digest, spec)
+        given, line = read_named_checkpoint(resume, params, digest, spec)
         lines.append(line)
     for path in found.keys() - mine.keys():
         _set_aside(path, found[path], fingerprint, journal)
@@ -100,14 +100,14 @@ def differences(before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mappi
     """The keys that shape the result and differ, as "train.lr: 0.03 -> 0.01"."""
     def flat(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         return {f"{name}.{key}": value for name, group in groups.items() for key, value in group.items()
-                if not (name == "train" and key in SHAPELESS)}
-    old, new = ({f"train.{key}": value for key, value in ADDED.items()} | flat(groups) for groups in (before, now))
+                if not (name == "train" and key in NOT_IN_FINGERPRINT)}
+    old, new = ({f"train.{key}": value for key, value in DEFAULTS_OF_NEW_KEYS.items()} | flat(groups) for groups in (before, now))
     return [f"{key}: {old.get(key)} -> {new.get(key)}" for key in sorted(old | new) if old.get(key) != new.get(key)]
 
 
 def _shaping(train: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in train.items()
-            if key not in SHAPELESS and not (key in ADDED and value == ADDED[key])}
+            if key not in NOT_IN_FINGERPRINT and not (key in DEFAULTS_OF_NEW_KEYS and value == DEFAULTS_OF_NEW_KEYS[key])}
 
 
 def _read_all(paths: Sequence[Path]) -> tuple[dict[Path, ComboCheckpoint | None], list[str]]:

@@ -78,7 +78,7 @@ def fit_weights(given: GivenWeights, net: SSD, spec: NetSpec, where: str) -> tup
     if given.spec is None:
         loaded = from_upstream(given.tensors, own, where)
     else:
-        loaded = _own(given.tensors, given.spec, spec, own, where)
+        loaded = match_one_image(given.tensors, given.spec, spec, own, where)
     if given.saw_unit_pixels:
         loaded = rescale_input(loaded, net, *UNIT_PIXELS)
     reason = _other_classes(given, loaded, own, net, spec)
@@ -118,7 +118,7 @@ def _from_combo(checkpoint: ComboCheckpoint, where: str) -> GivenWeights:
     return GivenWeights("this project", checkpoint.final_weights, NetSpec.from_plain(checkpoint.spec, where), about=about)
 
 
-def _own(tensors: dict[str, Tensor], given: NetSpec, spec: NetSpec, own: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+def match_one_image(tensors: dict[str, Tensor], given: NetSpec, spec: NetSpec, own: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
     faults = [f"model.{key} {getattr(given, key)} is not {getattr(spec, key)}" for key in ("net", "width_mult")
               if getattr(given, key) != getattr(spec, key)]
     wrong = tensors.keys() ^ own.keys() or {key for key in own if tensors[key].shape != own[key].shape

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from ssd_lib.data.crops import CROP_MIN_IOUS, Placement, centre_inside, min_iou_crop, move_boxes, place, zoom_out
+from ssd_lib.data.crops import CROP_MIN_IOUS, CropPlacement, centre_inside, min_iou_crop, move_boxes, place, zoom_out
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for news at import
 
@@ -53,7 +53,7 @@ def augment(transform: Transform, image: np.ndarray, boxes: np.ndarray, labels: 
             dice: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Transform one sample.
 
-    Law: the result depends on the arguments alone, whatever was transformed before and in whichever process.
+    Guarantees: the result depends on the arguments alone, whatever was transformed before and in whichever process.
 
     Args:
         transform: from `build_transform`.
@@ -84,7 +84,7 @@ def augment(transform: Transform, image: np.ndarray, boxes: np.ndarray, labels: 
     return picture, moved[kept].astype(np.float32), labels[kept].astype(np.int64)
 
 
-def _render(image: np.ndarray, placement: Placement, side: int) -> np.ndarray:
+def _render(image: np.ndarray, placement: CropPlacement, side: int) -> np.ndarray:
     """(side, side, 3): the part of the image, scaled to its place, and FILL around it."""
     (x1, y1, x2, y2), (left, top, right, bottom) = placement
     picture = cv2.resize(image[y1:y2, x1:x2], (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)

@@ -11,7 +11,7 @@ def show_factors(owners: np.ndarray, labels: np.ndarray, images: int, mode: Mode
                  threshold: float | Literal["auto"]) -> np.ndarray:
     """How often an epoch shows each image, on average.
 
-    Laws: "none" shows each once; "repeat" none less often than once, "downsample" none more often; an image is shown as its
+    Guarantees: "none" shows each once; "repeat" none less often than once, "downsample" none more often; an image is shown as its
     rarest class asks, one without objects once.
     Source: repeat-factor sampling of Gupta et al. 2019, arXiv 1908.03195 (LVIS), sec. 4.2: a class on the share f of the images
     is shown max(1, sqrt(t / f)) times as often. "downsample" is its mirror image without the root, since nothing is seen

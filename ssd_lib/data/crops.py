@@ -19,7 +19,7 @@ ZOOM_OUT_MAX = 4.0
 Rectangle = tuple[int, int, int, int]  # xyxy
 
 
-class Placement(NamedTuple):
+class CropPlacement(NamedTuple):
     """The part of the image that a view shows, in its pixels, and where in the sample it comes to lie, in the sample's."""
 
     source: Rectangle
@@ -62,7 +62,7 @@ def min_iou_crop(view: Rectangle, boxes: np.ndarray, min_iou: float, generator: 
     return view
 
 
-def place(view: Rectangle, size: tuple[int, int], side: int) -> Placement:
+def place(view: Rectangle, size: tuple[int, int], side: int) -> CropPlacement:
     """Where what a view shows of an image of `size` (height, width) comes to lie in a sample of `side` x `side` pixels."""
     (x1, y1, x2, y2), (height, width) = view, size
     source = max(x1, 0), max(y1, 0), min(x2, width), min(y2, height)
@@ -70,13 +70,13 @@ def place(view: Rectangle, size: tuple[int, int], side: int) -> Placement:
     left, top = (min(round((low - start) * scale), side - 1)  # a sliver of the image has a pixel
                  for low, start, scale in ((source[0], x1, across), (source[1], y1, down)))
     right, bottom = max(round((source[2] - x1) * across), left + 1), max(round((source[3] - y1) * down), top + 1)
-    return Placement(source, (left, top, right, bottom))
+    return CropPlacement(source, (left, top, right, bottom))
 
 
-def move_boxes(boxes: np.ndarray, placement: Placement, side: int) -> np.ndarray:
+def move_boxes(boxes: np.ndarray, placement: CropPlacement, side: int) -> np.ndarray:
     """(M, 4) boxes, xyxy in pixels of the image, as xyxy in [0, 1] of the sample, clipped to it.
 
-    Law: they follow the pixels exactly, though the placement is rounded to whole ones.
+    Guarantees: they follow the pixels exactly, though the placement is rounded to whole ones.
     """
     (x1, y1, x2, y2), (left, top, right, bottom) = placement
     across, down = (right - left) / (x2 - x1) / side, (bottom - top) / (y2 - y1) / side

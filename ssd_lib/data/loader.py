@@ -42,7 +42,7 @@ def steps_per_epoch(factors: np.ndarray, batch_size: int) -> int:
 def epoch_batches(factors: np.ndarray, batch_size: int, seed: int, epoch: int) -> np.ndarray:
     """The image indices of an epoch: (steps, batch_size) int64.
 
-    Law: image i is there floor or ceil of factors[i] times (of what the rounded sum leaves of it), over many epochs factors[i]
+    Guarantees: image i is there floor or ceil of factors[i] times (of what the rounded sum leaves of it), over many epochs factors[i]
     times on average; where all factors are 1, once. What fills the last batch comes on top.
     A batch is never short, since batch norm cannot train on a single image where a map has a single cell.
     """

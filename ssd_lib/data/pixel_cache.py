@@ -22,11 +22,20 @@ import numpy as np
 from tqdm import tqdm
 
 from ssd_lib.annotations.fixed_set import FixedSet, load_fixed
-from ssd_lib.data.pixel_cache_entries import FORMS, HEADER_BYTES, Form, Kind, cache_name, entry_bytes, entry_sizes, short_side
+from ssd_lib.data.pixel_cache_entries import (
+    CACHE_FORMATS,
+    HEADER_BYTES,
+    Form,
+    Kind,
+    cache_name,
+    entry_bytes,
+    entry_sizes,
+    short_side,
+)
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.files import in_project
-from ssd_lib.images import LIST_THEM
-from ssd_lib.manifest import HEAL, Manifest, load_manifest
+from ssd_lib.images import LIST_FILES_HINT
+from ssd_lib.manifest import REPAIR_HINT, Manifest, load_manifest
 from ssd_lib.params import load_params
 from ssd_lib.processes import available_cores
 
@@ -39,7 +48,7 @@ GB = 1e9
 def open_cache(kind: Kind, image_size: int, fixed: FixedSet, manifest: Manifest) -> Callable[[int], np.ndarray] | None:
     """The function from the index of an image to its pixels, of which every one is in the cache then; None for "none".
 
-    Law: an entry is under its name whole and on the disk, or not at all, whatever stops the filler and whenever; what is
+    Guarantees: an entry is under its name whole and on the disk, or not at all, whatever stops the filler and whenever; what is
     there is not made again. Its name is the SHA-256 of the image file, and it was made of a file with that hash.
 
     Args:
@@ -54,7 +63,7 @@ def open_cache(kind: Kind, image_size: int, fixed: FixedSet, manifest: Manifest)
     """
     if kind == "none":
         return None
-    folder, form, side = in_project(CACHE_FOLDER) / cache_name(kind, image_size), FORMS[kind], short_side(image_size)
+    folder, form, side = in_project(CACHE_FOLDER) / cache_name(kind, image_size), CACHE_FORMATS[kind], short_side(image_size)
     names = [fixed.file_name(index) for index in range(len(fixed))]
     digests = np.array([manifest.files[name][1] for name in names], dtype="S64")  # one block: forks of loaders share it
     there = _entries(folder)
@@ -71,7 +80,7 @@ def expected_bytes(form: Form, sizes: np.ndarray, file_bytes: np.ndarray, side: 
     """What entries will take on the disk.
 
     Args:
-        form: a value of `FORMS`.
+        form: a value of `CACHE_FORMATS`.
         sizes: (N, 2), (height, width) of the images.
         file_bytes: (N,) sizes of their files.
         side: from `short_side`.
@@ -150,12 +159,12 @@ def _make(folder: Path, form: Form, side: int, digest: str, path: Path) -> Path:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}. {LIST_THEM}.") from error
+        raise InputError(f"{path}: cannot be read: {error.strerror}. {LIST_FILES_HINT}.") from error
     if hashlib.sha256(data).hexdigest() != digest:
-        raise StateError(f"{path}: has other bytes than the manifest says. {HEAL}.")
+        raise StateError(f"{path}: has other bytes than the manifest says. {REPAIR_HINT}.")
     entry = entry_bytes(data, form, side)
     if entry is None:
-        raise InputError(f"{path}: not an image that OpenCV reads. {LIST_THEM}.")
+        raise InputError(f"{path}: not an image that OpenCV reads. {LIST_FILES_HINT}.")
     temporary = folder / f".{digest}.{os.getpid()}.tmp"
     try:
         with temporary.open("wb") as file:

@@ -48,7 +48,7 @@ def short_side(image_size: int) -> int:
 def entry_sizes(sizes: np.ndarray, side: int) -> np.ndarray:
     """The sizes that images have in the cache.
 
-    Law: the short side is `side`, and the long one at most half a pixel from the same scale; smaller images stay as they are.
+    Guarantees: the short side is `side`, and the long one at most half a pixel from the same scale; smaller images stay as they are.
 
     Args:
         sizes: (N, 2) integers.
@@ -108,7 +108,7 @@ def _unreadable(path: Path, why: object) -> InputError:
                       "anew and continues.")
 
 
-FORMS = {
+CACHE_FORMATS = {
     "jpeg": Form(_pack_jpeg, _read_jpeg, bytes_per_pixel=0.5, keeps_small_files=True),
     "raw": Form(_pack_raw, _read_raw, bytes_per_pixel=3, keeps_small_files=False),
 }

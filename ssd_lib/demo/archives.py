@@ -42,7 +42,7 @@ Picture = tuple[dict[str, Any], list[dict[str, Any]], bytes]  # what COCO says o
 def make_archives(folder: Path, train_images: int, val_images: int) -> None:
     """Write the demo as three archives, at COCO's official paths below `folder`.
 
-    Law: the same numbers give the same bytes, with the same libraries on the same machine; picture k of a split does
+    Guarantees: the same numbers give the same bytes, with the same libraries on the same machine; picture k of a split does
     not depend on how many there are. Boxes, areas and polygons are of the visible pixels, as COCO's are; an object of
     which less than 30 % is visible is in the picture but has no annotation.
 

@@ -23,7 +23,7 @@ from ssd_lib.nets.postprocess import Nms
 BATCH_SIZE = 8  # pictures or frames at once: what is in memory at most
 
 
-class Seen(NamedTuple):
+class FrameResult(NamedTuple):
     """A picture or a frame that was looked at.
 
     Attributes:
@@ -78,7 +78,7 @@ def run(inputs: list[str], model: Path, out: Path, threshold: float, top_k: int,
     return tally["bad"]
 
 
-def look(detector: Detector, drawn: Mapping[Source, Path], shown: bool) -> Generator[Seen, None, None]:
+def look(detector: Detector, drawn: Mapping[Source, Path], shown: bool) -> Generator[FrameResult, None, None]:
     """Look at all pictures, then at all videos; draw each, and say a line of it. What cannot be read is named and passed over.
 
     Args:
@@ -100,10 +100,10 @@ def look(detector: Detector, drawn: Mapping[Source, Path], shown: bool) -> Gener
             yield from _look_at_video(detector, source, drawn[source], shown)
         except InputError as error:
             _say(f"{error} Passed over.", sys.stderr)
-            yield Seen(name_of(source), None, None)
+            yield FrameResult(name_of(source), None, None)
 
 
-def results(seen: Seen, source_ids: tuple[int, ...]) -> list[dict[str, Any]]:
+def results(seen: FrameResult, source_ids: tuple[int, ...]) -> list[dict[str, Any]]:
     """COCO's results rows, with the file's name, and of a video the frame, in the place of an image id."""
     if seen.objects is None:
         return []
@@ -128,15 +128,15 @@ def _summary(tally: Counter[str], objects: int, elapsed_s: float, folder: Path) 
     return f"{counts}, {objects} objects, {rate:.1f} {' and '.join(kinds)}/s; drawn in {folder}{bad}"
 
 
-def _look_at_pictures(detector: Detector, paths: list[Path], drawn: Mapping[Source, Path], shown: bool) -> Iterator[Seen]:
+def _look_at_pictures(detector: Detector, paths: list[Path], drawn: Mapping[Source, Path], shown: bool) -> Iterator[FrameResult]:
     for batch in (paths[i:i + BATCH_SIZE] for i in range(0, len(paths), BATCH_SIZE)):
         pictures = dict(_readable(batch))
-        yield from (Seen(name_of(path), None, None) for path in batch if path not in pictures)
+        yield from (FrameResult(name_of(path), None, None) for path in batch if path not in pictures)
         for (path, pixels), found in zip(pictures.items(), detector(list(pictures.values())), strict=True):
             picture = _draw(pixels, found)
             write_picture(drawn[path], picture)
             _say(f"{path}: {_describe(Counter(found.class_names))}", sys.stdout)
-            yield Seen(name_of(path), None, found)
+            yield FrameResult(name_of(path), None, found)
             if shown and not show_picture(picture, wait_ms=0):
                 return
 
@@ -151,7 +151,7 @@ def _readable(paths: list[Path]) -> Iterator[tuple[Path, np.ndarray]]:
             _say(f"{path}: not a picture that can be read; passed over", sys.stderr)
 
 
-def _look_at_video(detector: Detector, source: Source, target: Path, shown: bool) -> Iterator[Seen]:
+def _look_at_video(detector: Detector, source: Source, target: Path, shown: bool) -> Iterator[FrameResult]:
     """Look at frame after frame, with no more than a batch of them in memory; of a camera, at each as it comes."""
     name, counts, index = name_of(source), Counter[str](), -1
     with open_video(source) as capture:
@@ -163,7 +163,7 @@ def _look_at_video(detector: Detector, source: Source, target: Path, shown: bool
                 picture = _draw(frame, found)
                 write(picture)
                 counts.update(found.class_names)
-                yield Seen(name, index, found)
+                yield FrameResult(name, index, found)
                 if shown and not show_picture(picture, wait_ms=1):
                     total = None
                     break
@@ -173,7 +173,7 @@ def _look_at_video(detector: Detector, source: Source, target: Path, shown: bool
     if is_cut_short(index + 1, total):
         _say(f"{name}: ends after {index + 1} of {total} frames, more cannot be decoded; what was found is kept",
              sys.stderr)
-        yield Seen(name, None, None)
+        yield FrameResult(name, None, None)
 
 
 def _describe(counts: Counter[str]) -> str:

@@ -73,7 +73,7 @@ def is_cut_short(frames: int, count: int | None) -> bool:
 def write_video(path: Path, fps: float, size: tuple[int, int]) -> Iterator[Callable[[np.ndarray], None]]:
     """Give a function that adds an RGB frame to an MPEG-4 file, which appears under `path` in the end.
 
-    Law: however the body ends, the file holds the frames that were added and plays; after a kill, `path` is as it was.
+    Guarantees: however the body ends, the file holds the frames that were added and plays; after a kill, `path` is as it was.
     A frame of another size, as some recordings have, is scaled. An odd side loses its last line to the encoder.
 
     Args:

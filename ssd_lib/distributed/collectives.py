@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 POLL_S = 0.05
-CALLED_OFF = "called off"
+ABORTED = "called off"
 _MEETINGS = count()
 
 
@@ -47,7 +47,7 @@ class Vote:
         return before.item() > 0
 
 
-def everybodys(value: Any) -> list[Any]:
+def all_gather_object(value: Any) -> list[Any]:
     """The plain values of all processes, by rank."""
     values = [value] * rank_and_size()[1]
     if dist.is_initialized():
@@ -55,7 +55,7 @@ def everybodys(value: Any) -> list[Any]:
     return values
 
 
-def first_ones(value: Any) -> Any:
+def broadcast_object(value: Any) -> Any:
     """The plain value of the first process."""
     values = [value]
     if dist.is_initialized():
@@ -63,7 +63,7 @@ def first_ones(value: Any) -> Any:
     return values[0]
 
 
-def share_buffers(net: nn.Module) -> None:
+def broadcast_buffers(net: nn.Module) -> None:
     """Give every process the buffers of the first one (batch norm's statistics, which each gathers for itself)."""
     if dist.is_initialized():
         for buffer in net.buffers():
@@ -80,20 +80,20 @@ def meet() -> None:
         return
     place, store = f"meeting {next(_MEETINGS)}", _store()
     store.add(place, 1)
-    while not (is_full := store.add(place, 0) == dist.get_world_size()) and not store.check([CALLED_OFF]):
+    while not (is_full := store.add(place, 0) == dist.get_world_size()) and not store.check([ABORTED]):
         time.sleep(POLL_S)
-    if store.compare_set(f"{place} was", "", "full" if is_full else CALLED_OFF) != b"full":  # the first one to see it says
-        raise GroupStopped(int(store.get(CALLED_OFF)))
+    if store.compare_set(f"{place} was", "", "full" if is_full else ABORTED) != b"full":  # the first one to see it says
+        raise GroupStopped(int(store.get(ABORTED)))
 
 
-def call_off(number: int, device: torch.device) -> None:
+def abort_all(number: int, device: torch.device) -> None:
     """Leave for a stop signal together with all others; those that wait in `meet` are called.
 
     Raises:
         RuntimeError: one of them has died. Then this is no stop: the agent ends the rest with a signal, to start all again.
     """
     if dist.is_initialized():
-        _store().set(CALLED_OFF, str(number))
+        _store().set(ABORTED, str(number))
         sum_over_processes(torch.zeros(1, device=device))
 
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch.distributed as dist
 
-from ssd_lib.distributed import run_store as desk_module
+from ssd_lib.distributed import run_store as run_store_module
 from ssd_lib.distributed.group import Group
 from ssd_lib.distributed.network import own_address, use_interface
-from ssd_lib.distributed.run_store import Ending, end, open_desk, read_ending, split_address
+from ssd_lib.distributed.run_store import RunOutcome, end, open_run_store, read_ending, split_address
 from ssd_lib.distributed.worker import work
 from ssd_lib.errors import StateError, Stopped
 
@@ -37,17 +37,17 @@ def launch(function: Callable[..., str], group: Group, *arguments: Any) -> str:
     """
     if group.processes * group.nodes == 1:
         return function(*arguments, 0)
-    desk = open_desk(group)
+    desk = open_run_store(group)
     with _stop_signals(desk):
         results = _run_agent(function, group, desk, arguments)
     first = results[min(results)]
-    if isinstance(first, Ending):
+    if isinstance(first, RunOutcome):
         raise first.as_error()
     return first
 
 
 def _run_agent(function: Callable[..., str], group: Group, desk: dist.TCPStore, arguments: tuple[Any, ...]
-               ) -> dict[int, str | Ending]:
+               ) -> dict[int, str | RunOutcome]:
     """What the processes of this machine return, by rank."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous import RendezvousError
@@ -58,7 +58,7 @@ def _run_agent(function: Callable[..., str], group: Group, desk: dist.TCPStore, 
     config = LaunchConfig(
         min_nodes=group.nodes, max_nodes=group.nodes, nproc_per_node=group.processes, run_id="train", rdzv_backend="c10d",
         rdzv_endpoint=f"{host}:{port}", local_addr=own_address(host), max_restarts=group.max_restarts,
-        rdzv_configs={"is_host": not group.joins, "join_timeout": desk_module.JOIN_S}, start_method=START_METHOD,
+        rdzv_configs={"is_host": not group.joins, "join_timeout": run_store_module.JOIN_TIMEOUT_S}, start_method=START_METHOD,
         **_agent_options(LaunchConfig))
     _prepare_environment(group, own_address(host))
     try:
@@ -84,7 +84,7 @@ def _lost(error: Exception, group: Group) -> StateError:
         return StateError(f"the first machine, at {group.address}, has gone ({type(error).__name__}). It has the checkpoints: "
                           "start training there again, then run the same command here.")
     return StateError(f"runtime.nodes is {group.nodes}, and not as many machines came to {group.address} in "
-                      f"{desk_module.JOIN_S:.0f} s ({type(error).__name__}). Run `python -m stages.train --join` on the "
+                      f"{run_store_module.JOIN_TIMEOUT_S:.0f} s ({type(error).__name__}). Run `python -m stages.train --join` on the "
                       "others, or set runtime.nodes to 1; the same command continues.")
 
 
@@ -114,7 +114,7 @@ def _stop_signals(desk: dist.TCPStore) -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal is_asked
         workers = multiprocessing.active_children()
-        end(desk, Ending("Stopped", AGAIN, number))
+        end(desk, RunOutcome("Stopped", AGAIN, number))
         if is_asked or not workers:
             raise Stopped(AGAIN, number)
         is_asked = True

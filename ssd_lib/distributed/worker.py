@@ -9,14 +9,14 @@ import torch
 import torch.distributed as dist
 
 from ssd_lib.distributed.group import Group
-from ssd_lib.distributed.run_store import TIMEOUT, Ending, end, read_ending
+from ssd_lib.distributed.run_store import TIMEOUT, RunOutcome, end, read_ending
 from ssd_lib.errors import InputError, StateError, Stopped
 from ssd_lib.processes import die_with_parent
 
 ROUNDS, FIRST = "rounds", "first"
 
 
-def work(function: Callable[..., str], group: Group, host: str, port: int, *arguments: Any) -> str | Ending:
+def work(function: Callable[..., str], group: Group, host: str, port: int, *arguments: Any) -> str | RunOutcome:
     """What the agent starts: join the group, call `function(*arguments, restart)`, leave.
 
     One that a signal stops returns, as all others do after the same step. One with a fault fails: the agent then ends the
@@ -34,11 +34,11 @@ def work(function: Callable[..., str], group: Group, host: str, port: int, *argu
         restart, _store = _join(group, desk)  # which others may still be reading
         return function(*arguments, restart)
     except Stopped as stop:
-        ending = Ending("Stopped", stop.message, stop.signal_number)
+        ending = RunOutcome("Stopped", stop.message, stop.signal_number)
         end(desk, ending)
         return ending
     except (InputError, StateError) as error:
-        end(desk, Ending(type(error).__name__, str(error)))
+        end(desk, RunOutcome(type(error).__name__, str(error)))
         raise
     finally:
         if dist.is_initialized():

@@ -16,7 +16,7 @@ from ssd_lib.download.archives import require_space, unpack
 from ssd_lib.download.http import fetch, offered_bytes
 from ssd_lib.download.part_file import part_path
 from ssd_lib.download.progress import transfer_bar
-from ssd_lib.download.retries import PATIENCE, Patience
+from ssd_lib.download.retries import RETRY_POLICY, RetryPolicy
 from ssd_lib.files import write_text
 from ssd_lib.manifest import Archive
 
@@ -53,10 +53,10 @@ class Record(BaseModel):
 
 
 def collect(root: Path, remotes: Sequence[Remote], base_url: str, threads: int,
-            patience: Patience = PATIENCE) -> dict[str, Record]:
+            patience: RetryPolicy = RETRY_POLICY) -> dict[str, Record]:
     """Have the members of all archives below `root`; one record for each archive, by its path.
 
-    Law: a record is written after all its files have reached the disk. An archive whose record and files are there
+    Guarantees: a record is written after all its files have reached the disk. An archive whose record and files are there
     costs no request; any other is fetched again, and its missing files are written.
 
     Args:
@@ -94,7 +94,7 @@ def intact_records(root: Path, remotes: Sequence[Remote]) -> dict[str, Record]:
 
 
 def _obtain_all(root: Path, remotes: Sequence[Remote], base_url: str, threads: int,
-                patience: Patience) -> dict[str, Record]:
+                patience: RetryPolicy) -> dict[str, Record]:
     stop = threading.Event()
     with ThreadPoolExecutor(threads) as pool:
         jobs = {pool.submit(_obtain, root, remote, base_url, stop, patience): remote.path for remote in remotes}
@@ -105,7 +105,7 @@ def _obtain_all(root: Path, remotes: Sequence[Remote], base_url: str, threads: i
             pool.shutdown(cancel_futures=True)
 
 
-def _obtain(root: Path, remote: Remote, base_url: str, stop: threading.Event, patience: Patience) -> Record:
+def _obtain(root: Path, remote: Remote, base_url: str, stop: threading.Event, patience: RetryPolicy) -> Record:
     """Fetch and unpack one archive, leave its record, and delete it."""
     archive = root / ARCHIVES / remote.path
     with transfer_bar(archive.name) as bar:

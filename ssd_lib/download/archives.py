@@ -32,7 +32,7 @@ Rows = dict[str, tuple[int, str]]
 def unpack(archive: Path, folder: Path, wanted: Sequence[str] | None, progress: tqdm, stop: threading.Event) -> Rows:
     """Write the wanted members of a zip archive below `folder`; their names, sizes in bytes and SHA-256.
 
-    Law: names and sizes of all members are checked before the first byte is written. A file appears whole or not at all, and
+    Guarantees: names and sizes of all members are checked before the first byte is written. A file appears whole or not at all, and
     only if its CRC is right. Files that are there already with the right size and CRC are read, not written, so that a
     second call goes on where a killed one was. On return everything has reached the disk.
 

@@ -35,7 +35,7 @@ TEST = (
 def coco2017(data: DataParams, runtime: RuntimeParams) -> Manifest:
     """Have COCO 2017, or a mirror of it, on the disk.
 
-    Law: from the official server every archive has its published size and MD5. A mirror has its own, which the manifest
+    Guarantees: from the official server every archive has its published size and MD5. A mirror has its own, which the manifest
     records, and its own folder: it never touches official data.
 
     Raises:

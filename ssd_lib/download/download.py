@@ -14,7 +14,7 @@ from ssd_lib.params import DataParams, RuntimeParams
 def download(data: DataParams, runtime: RuntimeParams) -> Manifest:
     """Have the data set on the disk, whole and verified; what it is made of.
 
-    Law: what is there is not fetched again, and no server is asked anything when nothing is missing. The same data give
+    Guarantees: what is there is not fetched again, and no server is asked anything when nothing is missing. The same data give
     the same manifest.
 
     Raises:

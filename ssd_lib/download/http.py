@@ -13,18 +13,18 @@ from pathlib import Path
 import requests
 from tqdm import tqdm
 
-from ssd_lib.download.line_filter import Sift, append_lines
+from ssd_lib.download.line_filter import LineFilter, append_lines
 from ssd_lib.download.part_file import Partial, append_bytes, begin_partial, forget_partial, part_path, read_partial
 from ssd_lib.download.retries import (
     AS_STORED,
-    PATIENCE,
+    RETRY_POLICY,
     BrokenError,
-    Patience,
+    RetryPolicy,
     check_response,
     content_length,
     network_faults,
-    obey,
-    persist,
+    raise_if_stopped,
+    with_retries,
 )
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.files import CHUNK_BYTES
@@ -42,15 +42,15 @@ class _Job:
     expect_bytes: int | None
     progress: tqdm
     stop: threading.Event
-    patience: Patience
+    patience: RetryPolicy
     append: Append = append_bytes  # what becomes of the bytes that arrive
 
 
 def fetch(url: str, target: Path, expect_bytes: int | None, expect_md5: str | None, progress: tqdm, *,
-          stop: threading.Event | None = None, patience: Patience = PATIENCE) -> Archive:
+          stop: threading.Event | None = None, patience: RetryPolicy = RETRY_POLICY) -> Archive:
     """Put the file at `url` under `target`; its size and MD5.
 
-    Law: `target` is there whole and verified, or not at all. Bytes that a broken transfer left are not asked for again,
+    Guarantees: `target` is there whole and verified, or not at all. Bytes that a broken transfer left are not asked for again,
     and bytes of two versions of a file are never mixed. A `target` that is there and right costs no request.
 
     Args:
@@ -81,11 +81,11 @@ def fetch(url: str, target: Path, expect_bytes: int | None, expect_md5: str | No
                      f"bytes with MD5 {expect_md5}. Something on the way changes it: try another network.")
 
 
-def fetch_lines(url: str, target: Path, sift: Sift, progress: tqdm, *, stop: threading.Event | None = None,
-                patience: Patience = PATIENCE) -> None:
+def fetch_lines(url: str, target: Path, sift: LineFilter, progress: tqdm, *, stop: threading.Event | None = None,
+                patience: RetryPolicy = RETRY_POLICY) -> None:
     """Put those lines of the text file at `url` under `target` that `sift` keeps.
 
-    Law: the file itself is never whole in memory or on the disk. `target` is there after the last line was sifted, or not at
+    Guarantees: the file itself is never whole in memory or on the disk. `target` is there after the last line was sifted, or not at
     all. A broken transfer goes on after the last lines that were sifted, at the latest NOTE_BYTES before the break. A `target`
     that is there costs no request.
 
@@ -102,7 +102,7 @@ def fetch_lines(url: str, target: Path, sift: Sift, progress: tqdm, *, stop: thr
     forget_partial(target)
 
 
-def offered_bytes(url: str, patience: Patience = PATIENCE) -> int | None:
+def offered_bytes(url: str, patience: RetryPolicy = RETRY_POLICY) -> int | None:
     """The size of the file at `url` as the server states it; None where it does not."""
     try:
         response = requests.head(url, headers=AS_STORED, allow_redirects=True, timeout=patience.timeout_s)
@@ -116,7 +116,7 @@ def _transfer(job: _Job) -> None:
     def say(text: str) -> None:
         job.progress.write(f"{job.target.name}: {text}", file=sys.stderr)
 
-    persist(partial(_attempt, job), job.url, say, job.stop, job.patience, lambda: read_partial(job.target).bytes)
+    with_retries(partial(_attempt, job), job.url, say, job.stop, job.patience, lambda: read_partial(job.target).bytes)
 
 
 def _attempt(job: _Job) -> None:
@@ -170,7 +170,7 @@ def _chunks(job: _Job, response: requests.Response) -> Iterator[bytes]:
     for chunk in response.iter_content(RECEIVE_BYTES):
         yield chunk
         job.progress.update(len(chunk))
-        obey(job.stop, job.url)
+        raise_if_stopped(job.stop, job.url)
 
 
 def _measure(path: Path, stop: threading.Event) -> Archive:
@@ -179,5 +179,5 @@ def _measure(path: Path, stop: threading.Event) -> Archive:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
             size += len(chunk)
-            obey(stop, str(path))
+            raise_if_stopped(stop, str(path))
     return Archive(bytes=size, md5=digest.hexdigest())

@@ -15,7 +15,15 @@ import requests
 
 from ssd_lib.download.archives import require_space
 from ssd_lib.download.progress import transfer_bar
-from ssd_lib.download.retries import AS_STORED, BrokenError, Patience, check_response, content_length, network_faults, persist
+from ssd_lib.download.retries import (
+    AS_STORED,
+    BrokenError,
+    RetryPolicy,
+    check_response,
+    content_length,
+    network_faults,
+    with_retries,
+)
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.files import write_json, write_text
 
@@ -29,10 +37,10 @@ GRACE_S = 0.5  # how long threads may finish after Ctrl-C; one that hangs in a s
 Row = tuple[int, str]  # size in bytes, SHA-256
 
 
-def collect_photos(folder: Path, base_url: str, names: Sequence[str], threads: int, patience: Patience) -> dict[str, Row]:
+def collect_photos(folder: Path, base_url: str, names: Sequence[str], threads: int, patience: RetryPolicy) -> dict[str, Row]:
     """Have the photos on the disk; size and SHA-256 of each that the server has, by its name.
 
-    Law: a photo is there whole or not at all, and is fetched once. When all are there, the server is asked nothing, and no
+    Guarantees: a photo is there whole or not at all, and is fetched once. When all are there, the server is asked nothing, and no
     photo is read that was recorded with its size. Those that the server does not have are written down in FOLDER-missing.txt
     and not asked for again until that is deleted.
 
@@ -41,7 +49,7 @@ def collect_photos(folder: Path, base_url: str, names: Sequence[str], threads: i
         base_url: what their names are below.
         names: of the photos, each once.
         threads: how many are fetched at the same time.
-        patience: see `persist`.
+        patience: see `with_retries`.
 
     Raises:
         InputError: too many are missing, or the server sends web pages.
@@ -67,10 +75,10 @@ def collect_photos(folder: Path, base_url: str, names: Sequence[str], threads: i
 
 
 def fetch_photos(folder: Path, base_url: str, names: Sequence[str], threads: int, say: Callable[[str], None],
-                 patience: Patience) -> Generator[tuple[str, Row | None], None, None]:
+                 patience: RetryPolicy) -> Generator[tuple[str, Row | None], None, None]:
     """Each photo as soon as it lies in `folder`: its name, and its size and SHA-256; None where the server has none.
 
-    Law: once the iterator is closed, no thread begins another photo, and it is closed within GRACE_S.
+    Guarantees: once the iterator is closed, no thread begins another photo, and it is closed within GRACE_S.
 
     Raises:
         InputError, StateError: of the first photo that fails.
@@ -113,8 +121,8 @@ def _next(todo: SimpleQueue[str]) -> str | None:
 
 
 def _fetch_photo(session: requests.Session, url: str, path: Path, say: Callable[[str], None], stop: threading.Event,
-                 patience: Patience) -> Row | None:
-    content = persist(lambda: _ask(session, url, patience), url, say, stop, patience)
+                 patience: RetryPolicy) -> Row | None:
+    content = with_retries(lambda: _ask(session, url, patience), url, say, stop, patience)
     if content is None:
         return None
     temporary = path.with_name(f".{path.name}.tmp")
@@ -130,7 +138,7 @@ def _fetch_photo(session: requests.Session, url: str, path: Path, say: Callable[
     return len(content), hashlib.sha256(content).hexdigest()
 
 
-def _ask(session: requests.Session, url: str, patience: Patience) -> bytes | None:
+def _ask(session: requests.Session, url: str, patience: RetryPolicy) -> bytes | None:
     """The bytes of a photo; None where the server has none, or what it has is no JPEG."""
     with network_faults(url):
         response = session.get(url, headers=AS_STORED, timeout=patience.timeout_s)
@@ -142,7 +150,7 @@ def _ask(session: requests.Session, url: str, patience: Patience) -> bytes | Non
     return response.content if response.content.startswith(JPEG) else None
 
 
-def _fetch_all(folder: Path, base_url: str, names: Sequence[str], threads: int, patience: Patience) -> dict[str, Row | None]:
+def _fetch_all(folder: Path, base_url: str, names: Sequence[str], threads: int, patience: RetryPolicy) -> dict[str, Row | None]:
     """Fetch the photos under one bar; None stands for a missing one."""
     found: dict[str, Row | None] = {}
     with transfer_bar(folder.name, " images", len(names)) as bar, closing(

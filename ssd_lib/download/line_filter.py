@@ -13,13 +13,13 @@ from ssd_lib.errors import InputError
 NOTE_BYTES = 16 << 20  # a kill -9 costs at most so much of the file to be looked through again
 LONGEST_LINE_BYTES = 1 << 20
 
-Sift = Callable[[bytes, int], bytes]  # whole lines, and where in the file they begin -> what is kept of them
+LineFilter = Callable[[bytes, int], bytes]  # whole lines, and where in the file they begin -> what is kept of them
 
 
-def append_lines(sift: Sift, target: Path, there: Partial, chunks: Iterable[bytes]) -> Partial:
+def append_lines(sift: LineFilter, target: Path, there: Partial, chunks: Iterable[bytes]) -> Partial:
     """Append what `sift` keeps of the lines in `chunks` to the part of `target`; how far it is then.
 
-    Law: the note never counts lines whose kept bytes are not on the disk, and bytes that it does not count are dropped. A line
+    Guarantees: the note never counts lines whose kept bytes are not on the disk, and bytes that it does not count are dropped. A line
     is sifted when its end has arrived; the last one of the file needs no newline.
 
     Args:
@@ -49,7 +49,7 @@ def append_lines(sift: Sift, target: Path, there: Partial, chunks: Iterable[byte
     return there
 
 
-def _take(sift: Sift, lines: bytes, part: IO[bytes], there: Partial) -> Partial:
+def _take(sift: LineFilter, lines: bytes, part: IO[bytes], there: Partial) -> Partial:
     if not lines:
         return there
     kept = part.write(sift(lines, there.bytes))

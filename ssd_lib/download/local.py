@@ -34,7 +34,7 @@ class Opened(NamedTuple):
 def local(data: DataParams, runtime: RuntimeParams) -> Manifest:
     """List the data sets in the folders and zip files `data.paths`; the folder around all of them is the root of the manifest.
 
-    Law: the files stay where they are. The same files give the same manifest. Which file is what is never guessed:
+    Guarantees: the files stay where they are. The same files give the same manifest. Which file is what is never guessed:
     where two would fit, both are named. Each split is that of the first path, then that of the second, and so on.
 
     Args:

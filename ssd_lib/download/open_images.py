@@ -12,9 +12,9 @@ from tqdm import tqdm
 from ssd_lib.download.coco2017 import root_name
 from ssd_lib.download.http import fetch, fetch_lines
 from ssd_lib.download.image_files import collect_photos
-from ssd_lib.download.line_filter import Sift
+from ssd_lib.download.line_filter import LineFilter
 from ssd_lib.download.open_images_csv import (
-    LIST_THEM,
+    LIST_FILES_HINT,
     Row,
     choose_classes,
     choose_images,
@@ -24,7 +24,7 @@ from ssd_lib.download.open_images_csv import (
     read_rows,
 )
 from ssd_lib.download.progress import transfer_bar
-from ssd_lib.download.retries import PATIENCE, Patience
+from ssd_lib.download.retries import RETRY_POLICY, RetryPolicy
 from ssd_lib.errors import InputError
 from ssd_lib.files import sha256
 from ssd_lib.manifest import Manifest, Part, raw_folder
@@ -46,13 +46,13 @@ class Place:
     root: Path
     annotations_url: str
     images_url: str
-    patience: Patience
+    patience: RetryPolicy
 
 
-def open_images(data: DataParams, runtime: RuntimeParams, patience: Patience = PATIENCE) -> Manifest:
+def open_images(data: DataParams, runtime: RuntimeParams, patience: RetryPolicy = RETRY_POLICY) -> Manifest:
     """Have the images of the chosen classes on the disk, with the rows of their boxes.
 
-    Law: which images are taken depends on the classes, the limits and the server's files alone. What is there is not fetched
+    Guarantees: which images are taken depends on the classes, the limits and the server's files alone. What is there is not fetched
     again: other limits fetch the images that are new, other classes stream the annotations once more. When nothing is missing
     no server is asked anything.
 
@@ -64,7 +64,7 @@ def open_images(data: DataParams, runtime: RuntimeParams, patience: Patience = P
     classes = choose_classes(class_names(place), data.classes)
     if not classes:
         raise InputError("params.yaml: data.classes is empty; source: open_images downloads the classes that are named, e.g. "
-                         f"[Cat, Dog]. {LIST_THEM}.")
+                         f"[Cat, Dog]. {LIST_FILES_HINT}.")
     rows = {split: class_rows(place, split, classes) for split in SPLITS}
     files = {CLASSES: _row(place.root / CLASSES)}
     splits: dict[str, tuple[Part, ...]] = {}
@@ -75,7 +75,7 @@ def open_images(data: DataParams, runtime: RuntimeParams, patience: Patience = P
     return Manifest(source="open_images", root=place.root.name, splits=splits, classes=tuple(classes.values()), files=files)
 
 
-def place_of(data: DataParams, patience: Patience) -> Place:
+def place_of(data: DataParams, patience: RetryPolicy) -> Place:
     """The official servers, or a mirror and its own folder."""
     if data.base_url == "auto":
         return Place(raw_folder() / "open_images", ANNOTATIONS_URL, IMAGES_URL, patience)
@@ -108,7 +108,7 @@ def annotations_url(place: Place, split: str) -> str:
     return f"{place.annotations_url}/{SPLITS[split][1]}"
 
 
-def stream_rows(place: Place, split: str, target: Path, sift: Sift) -> None:
+def stream_rows(place: Place, split: str, target: Path, sift: LineFilter) -> None:
     """Put what `sift` keeps of the annotations of a split under `target`, unless it is there."""
     url = annotations_url(place, split)
     with transfer_bar(url.rpartition("/")[2]) as bar:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ssd_lib.download.line_filter import Sift
+from ssd_lib.download.line_filter import LineFilter
 from ssd_lib.errors import InputError
 from ssd_lib.files import atomic_write
 
@@ -20,7 +20,7 @@ LABEL, GROUP_OF, DEPICTION = (HEADER.split(b",").index(name) for name in (b"Labe
 FEWEST_COMMAS = HEADER.count(b",")
 READ_BYTES = 1 << 20
 IMAGE_ID = re.compile(rb"[\w-]+")  # it becomes the name of a file
-LIST_THEM = "`python -m stages.download --stats-only` with data.classes: [] lists them"
+LIST_FILES_HINT = "`python -m stages.download --stats-only` with data.classes: [] lists them"
 
 
 class Row(NamedTuple):
@@ -32,7 +32,7 @@ class Row(NamedTuple):
     is_depiction: bool
 
 
-def keep_labels(labels: Collection[str], where: str) -> Sift:
+def keep_labels(labels: Collection[str], where: str) -> LineFilter:
     """What keeps the header and the rows of some labels, byte for byte.
 
     What it raises: an InputError, which begins with `where`, for what is no annotation file of Open Images, or is damaged.
@@ -100,7 +100,7 @@ def choose_classes(names: dict[str, str], wanted: Iterable[str]) -> dict[str, st
         found = {label: known for label, known in names.items() if known == name}
         if not found:
             raise InputError(f"params.yaml: data.classes names {name!r}, which is none of the {len(names)} classes of Open "
-                             f"Images{_nearest(name, names.values())} Names are exact; {LIST_THEM}.")
+                             f"Images{_nearest(name, names.values())} Names are exact; {LIST_FILES_HINT}.")
         chosen |= found
     return chosen
 
@@ -108,7 +108,7 @@ def choose_classes(names: dict[str, str], wanted: Iterable[str]) -> dict[str, st
 def choose_images(rows: Iterable[Row], max_images: int, max_boxes_per_class: int) -> list[str]:
     """The images to learn from.
 
-    Law: images are walked through in an order that only their names decide and that mixes them well (by their SHA-1). One is
+    Guarantees: images are walked through in an order that only their names decide and that mixes them well (by their SHA-1). One is
     taken while at least one of its classes has fewer boxes than the limit. So a higher limit takes the same images and more.
 
     Args:

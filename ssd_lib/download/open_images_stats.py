@@ -19,7 +19,7 @@ from ssd_lib.download.open_images import (
     stream_rows,
 )
 from ssd_lib.download.open_images_csv import Row, choose_classes, parse_rows, read_rows
-from ssd_lib.download.retries import PATIENCE, Patience
+from ssd_lib.download.retries import RETRY_POLICY, RetryPolicy
 from ssd_lib.errors import InputError
 from ssd_lib.params import DataParams
 
@@ -46,7 +46,7 @@ class _Tally:
     images: "array[int]" = field(default_factory=lambda: array("q"))  # a hash of each: 2 million names would take 200 MB
 
 
-def statistics(data: DataParams, patience: Patience = PATIENCE) -> str:
+def statistics(data: DataParams, patience: RetryPolicy = RETRY_POLICY) -> str:
     """A table of the chosen classes, or of all where none is, for each split; and what the limits would take.
 
     No image is fetched. The rows of chosen classes are kept: the download need not stream the annotations again.

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long a server is waited for: `attempts` in a row that bring nothing new are the end."""
 
     attempts: int = 8
@@ -30,7 +30,7 @@ class Patience:
     timeout_s: float = 20.0  # without a single byte
 
 
-PATIENCE = Patience()
+RETRY_POLICY = RetryPolicy()
 
 
 class BrokenError(Exception):
@@ -41,7 +41,7 @@ class BrokenError(Exception):
         self.asked_s = asked_s
 
 
-def persist(attempt: Callable[[], T], url: str, say: Callable[[str], None], stop: threading.Event, patience: Patience,
+def with_retries(attempt: Callable[[], T], url: str, say: Callable[[str], None], stop: threading.Event, patience: RetryPolicy,
             reached: Callable[[], int] = lambda: 0) -> T:
     """What the first attempt gives that does not break.
 
@@ -70,10 +70,10 @@ def persist(attempt: Callable[[], T], url: str, say: Callable[[str], None], stop
             wait_s = max(_backoff_s(failures, patience), error.asked_s)
             say(f"{error}; attempt {failures + 1} of {patience.attempts} in {wait_s:.0f} s")
             stop.wait(wait_s)
-            obey(stop, url)
+            raise_if_stopped(stop, url)
 
 
-def obey(stop: threading.Event, where: str) -> None:
+def raise_if_stopped(stop: threading.Event, where: str) -> None:
     """Go on unless `stop` is set.
 
     Raises:
@@ -130,7 +130,7 @@ def content_length(response: requests.Response) -> int | None:
     return int(length) if length.isdigit() else None
 
 
-def _backoff_s(failures: int, patience: Patience) -> float:
+def _backoff_s(failures: int, patience: RetryPolicy) -> float:
     """A random share of a time that doubles, so that many clients do not come back all at once."""
     return min(patience.first_wait_s * 2 ** (failures - 1), LONGEST_WAIT_S) * random.uniform(0.5, 1.0)
 

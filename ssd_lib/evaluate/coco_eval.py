@@ -75,7 +75,7 @@ def measure(net: SSD, dataset: DetectionDataset, gt_path: Path, params: EvalPara
 def fastest_tools() -> CocoTools:
     """faster-coco-eval where it is installed, as requirements-fast.txt does, else pycocotools.
 
-    Law: both give the same numbers, to 1e-9 (tests/evaluate/test_fast_tools.py), so that a run may change between them.
+    Guarantees: both give the same numbers, to 1e-9 (tests/evaluate/test_fast_tools.py), so that a run may change between them.
     """
     try:
         fast = import_module("faster_coco_eval")

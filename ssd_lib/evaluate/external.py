@@ -83,7 +83,7 @@ def open_foreign_set(annotations: Path, images: Path, class_names: tuple[str, ..
 def predict_foreign(net: SSD, data: ForeignSet, params: EvalParams, device: torch.device, workers: int) -> Predictions:
     """Detect on every image of a foreign data set, and keep what is of its classes, under its labels.
 
-    Law: detections of other classes take no place among the `max_detections` of an image.
+    Guarantees: detections of other classes take no place among the `max_detections` of an image.
 
     Args:
         net: on `device`.

@@ -35,7 +35,7 @@ def voc_metrics(fixed: FixedSet, predictions: Predictions) -> dict[str, float | 
 def voc_ap(fixed: FixedSet, predictions: Predictions) -> VocAP:
     """Measure each class by both procedures.
 
-    Law: a class's detections are taken from the highest score down, equal scores in their order; each belongs to the box of its
+    Guarantees: a class's detections are taken from the highest score down, equal scores in their order; each belongs to the box of its
     image and class that it overlaps most. Below `MIN_IOU` it is false; the first that finds an object is true, every other
     false; one that finds a difficult object (`is_crowd`) counts as nothing, and so does the object.
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class LeanReLU6(nn.ReLU6):
-    """ReLU6 in place. Law: the same values and gradients as nn.ReLU6, bit for bit."""
+    """ReLU6 in place. Guarantees: the same values and gradients as nn.ReLU6, bit for bit."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Clamp any tensor to [0, 6]."""

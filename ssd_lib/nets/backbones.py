@@ -12,7 +12,7 @@ from torchvision.models import MobileNetV3, ResNet, mobilenet_v2, squeezenet1_1
 from torchvision.models.vgg import cfgs, make_layers
 
 
-class Chain(nn.Module):
+class TwoMapBackbone(nn.Module):
     """Layers in a row that give a map before layer `cut` and a map at their end; the first alone where nothing is left.
 
     Args:
@@ -35,7 +35,7 @@ class Chain(nn.Module):
         return maps if self.cut == len(self.features) else [*maps, self.features[self.cut:](fine)]
 
 
-class Expanding(nn.Module):
+class InvertedResidualBackbone(nn.Module):
     """Inverted residuals in a row that give two maps: the expansion of one that strides, before it does, and their end.
 
     Args:
@@ -57,17 +57,17 @@ class Expanding(nn.Module):
         return [fine, self.features[self.place + 1:](layers[1:](fine))]
 
 
-def mobilenet_v2_features(width_mult: float) -> Expanding:
+def mobilenet_v2_features(width_mult: float) -> InvertedResidualBackbone:
     """MobileNetV2. Sandler et al. 2018, arXiv 1801.04381."""
-    return Expanding(mobilenet_v2(width_mult=width_mult).features, 14, "conv")
+    return InvertedResidualBackbone(mobilenet_v2(width_mult=width_mult).features, 14, "conv")
 
 
-def torchvision_mobilenet_v3(make: Callable[[], MobileNetV3], place: int) -> Expanding:
+def torchvision_mobilenet_v3(make: Callable[[], MobileNetV3], place: int) -> InvertedResidualBackbone:
     """torchvision's MobileNetV3, whose blocks differ from upstream's. Howard et al. 2019, arXiv 1905.02244, sec. 6.3."""
-    return Expanding(make().features, place, "block")
+    return InvertedResidualBackbone(make().features, place, "block")
 
 
-def vgg16_atrous() -> Chain:
+def vgg16_atrous() -> TwoMapBackbone:
     """VGG16 with fc6 and fc7 as convolutions; maps of stride 8 (conv4_3, normalised) and 16. Liu et al. 2016, sec. 3."""
     layers = list(make_layers(cfgs["D"]))[:30]
     layers[16].ceil_mode = True
@@ -76,10 +76,10 @@ def vgg16_atrous() -> Chain:
     for layer in layers:
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-    return Chain(layers, 23, (512, 1024), nn.BatchNorm2d(512))
+    return TwoMapBackbone(layers, 23, (512, 1024), nn.BatchNorm2d(512))
 
 
-def mobilenet_v1() -> Chain:
+def mobilenet_v1() -> TwoMapBackbone:
     """MobileNetV1, maps of stride 16 and 32. Howard et al. 2017, arXiv 1704.04861, table 1."""
     layers: list[nn.Module] = [_conv_norm(3, 32, 3, 2)]
     channels = 32
@@ -87,18 +87,18 @@ def mobilenet_v1() -> Chain:
         depthwise, pointwise = _conv_norm(channels, channels, 3, stride, groups=channels), _conv_norm(channels, out, 1, 1)
         layers.append(nn.Sequential(*depthwise, *pointwise))
         channels = out
-    return Chain(layers, 12, (512, 1024))
+    return TwoMapBackbone(layers, 12, (512, 1024))
 
 
-def squeezenet() -> Chain:
+def squeezenet() -> TwoMapBackbone:
     """SqueezeNet 1.1 up to its last but one module, of stride 16: the last one makes room for the next map (`heads.py`)."""
     layers = list(squeezenet1_1().features)[:12]
     for place in (2, 5, 8):
         layers[place].ceil_mode = False  # as upstream
-    return Chain(layers, 12, (512,))
+    return TwoMapBackbone(layers, 12, (512,))
 
 
-def resnet(make: Callable[[], ResNet]) -> Chain:
+def resnet(make: Callable[[], ResNet]) -> TwoMapBackbone:
     """A ResNet up to its third stage, which does not stride here: one map of stride 8.
 
     Source: NVIDIA's SSD300 v1.1, which is Liu et al. 2016 with ResNet-50 for VGG16.
@@ -108,7 +108,7 @@ def resnet(make: Callable[[], ResNet]) -> Chain:
     for layer in (first.conv1, first.conv2, first.downsample[0]):
         layer.stride = (1, 1)
     layers = [whole.conv1, whole.bn1, whole.relu, whole.maxpool, whole.layer1, whole.layer2, whole.layer3]
-    return Chain(layers, len(layers), (whole.layer4[0].conv1.in_channels,))
+    return TwoMapBackbone(layers, len(layers), (whole.layer4[0].conv1.in_channels,))
 
 
 class SqueezeExcite(nn.Module):
@@ -155,7 +155,7 @@ SMALL = ((3, 16, 16, R, True, 2), (3, 72, 24, R, False, 2), (3, 88, 24, R, False
          (5, 288, 96, H, True, 2), (5, 576, 96, H, True, 1), (5, 576, 96, H, True, 1))
 
 
-def mobilenet_v3(rows: Sequence[tuple[int, int, int, type[nn.Module], bool, int]], cut: int) -> Chain:
+def mobilenet_v3(rows: Sequence[tuple[int, int, int, type[nn.Module], bool, int]], cut: int) -> TwoMapBackbone:
     """MobileNetV3, maps of stride 16 and 32.
 
     Args:
@@ -168,7 +168,7 @@ def mobilenet_v3(rows: Sequence[tuple[int, int, int, type[nn.Module], bool, int]
         layers.append(MobileNetV3Block(kernel, channels, wide, out, activation, weighs, stride))
         channels = out
     last = channels * 6
-    return Chain([*layers, *_conv_norm(channels, last, 1, 1, activation=nn.Hardswish)], 3 + cut, (rows[cut - 1][2], last))
+    return TwoMapBackbone([*layers, *_conv_norm(channels, last, 1, 1, activation=nn.Hardswish)], 3 + cut, (rows[cut - 1][2], last))
 
 
 def _conv_norm(channels: int, out: int, kernel: int, stride: int, groups: int = 1,

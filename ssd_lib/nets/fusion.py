@@ -12,7 +12,7 @@ from ssd_lib.nets.ssd import SSD
 def fuse_batch_norms(net: SSD) -> SSD:
     """A copy of a net, in evaluation mode, whose batch norms are part of its convolutions.
 
-    Law: its outputs are those of `net` up to rounding (some 1e-6 of a logit).
+    Guarantees: its outputs are those of `net` up to rounding (some 1e-6 of a logit).
     """
     fused = copy.deepcopy(net).eval()
     for module in list(fused.modules()):

@@ -11,7 +11,7 @@ from ssd_lib.nets.ssd import SSD
 def rescale_input(weights: Mapping[str, Tensor], net: SSD, mean: Sequence[float], std: Sequence[float]) -> dict[str, Tensor]:
     """The weights, changed so that the first convolution computes from `net`'s pixels what it computed from its own.
 
-    Law: convolving (x - net.mean) / net.std with the result gives what the weights gave for (x - mean) / std, but for the cells
+    Guarantees: convolving (x - net.mean) / net.std with the result gives what the weights gave for (x - mean) / std, but for the cells
     at the image's edge: zeros around it are another colour.
 
     Args:

@@ -56,7 +56,7 @@ def detect(net: SSD, images: Tensor, params: EvalParams, nms: Nms = "hard") -> l
 
 @torch.inference_mode()
 def score_priors(net: SSD, images: Tensor, floor: float) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-    """Give `promising` priors their scores and boxes. The net runs in evaluation mode and is left in the mode that it was in.
+    """Give `decode_candidates` priors their scores and boxes. The net runs in evaluation mode and is left in the mode that it was in.
 
     Args:
         net: on the device of `images`.
@@ -68,13 +68,13 @@ def score_priors(net: SSD, images: Tensor, floor: float) -> tuple[Sequence[Tenso
     """
     with _evaluating(net):
         logits, offsets = net(images)
-    return promising(logits, offsets, net.priors, floor)
+    return decode_candidates(logits, offsets, net.priors, floor)
 
 
-def promising(logits: Tensor, offsets: Tensor, priors: Tensor, floor: float) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+def decode_candidates(logits: Tensor, offsets: Tensor, priors: Tensor, floor: float) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
     """Scores and boxes of those priors that may have a score of `floor` or more: a few, of a trained net.
 
-    Law: every prior that has such a score is among them, in its place in the order, with the scores of a softmax over all.
+    Guarantees: every prior that has such a score is among them, in its place in the order, with the scores of a softmax over all.
 
     Args:
         logits: (B, P, K + 1), class 0 the background.

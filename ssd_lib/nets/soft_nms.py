@@ -12,7 +12,7 @@ def soft_nms(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float, li
     """Pick the boxes of one image and give each the score that is left of it.
 
     The best box is picked, every other one of its class is multiplied by exp(-IoU^2 / `SIGMA`), and so on.
-    Laws: no score grows; a box that overlaps none of its class keeps its score; picked scores never rise. Classes do not
+    Guarantees: no score grows; a box that overlaps none of its class keeps its score; picked scores never rise. Classes do not
     touch each other, so picking over all of them at once gives what one class at a time would.
     Source: Bodla et al. 2017, arXiv 1704.04503, sec. 3, the Gaussian penalty.
 

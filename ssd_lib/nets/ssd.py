@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import box_convert
 
-from ssd_lib.boxes.priors import PriorRow, make_priors
+from ssd_lib.boxes.priors import PriorLevel, make_priors
 from ssd_lib.errors import InputError
 from ssd_lib.nets.activation import use_lean_activations
 
@@ -33,7 +33,7 @@ class SSD(nn.Module):
     std: Tensor
 
     def __init__(self, backbone: nn.Module, extras: nn.ModuleList, class_heads: nn.ModuleList, box_heads: nn.ModuleList,
-                 classes: int, rows: Sequence[PriorRow], image_size: int, mean: Sequence[float], std: Sequence[float]) -> None:
+                 classes: int, rows: Sequence[PriorLevel], image_size: int, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.backbone, self.extras = backbone, extras
         self.class_heads, self.box_heads = class_heads, box_heads

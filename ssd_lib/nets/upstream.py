@@ -40,7 +40,7 @@ NAMES: tuple[tuple[str, str], ...] = (  # ours -> theirs; all rows are applied, 
 def upstream_name(name: str) -> str:
     """What upstream calls a weight of one of the seven nets.
 
-    Law: names that differ in a net differ there, too.
+    Guarantees: names that differ in a net differ there, too.
     """
     return reduce(lambda text, row: re.sub(row[0], row[1], text), NAMES, name)
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torchvision.models import mobilenet_v3_large, mobilenet_v3_small, resnet34, resnet50
 
-from ssd_lib.boxes.priors import PriorRow, with_sizes
+from ssd_lib.boxes.priors import PriorLevel, with_sizes
 from ssd_lib.nets.backbones import (
     LARGE,
     SMALL,
@@ -60,7 +60,7 @@ class NetRow:
     extras: Callable[[int, Any], nn.ModuleList]
     extra_rows: tuple[tuple[Any, ...], ...]
     heads: Callable[[Sequence[int], Sequence[int]], nn.ModuleList]
-    priors: tuple[PriorRow, ...]
+    priors: tuple[PriorLevel, ...]
     mean: Colour = (127.0, 127.0, 127.0)
     std: Colour = (128.0, 128.0, 128.0)
     imagenet: str | None = None
@@ -69,10 +69,10 @@ class NetRow:
     is_upstreams: bool = True
 
 
-def _priors(strides: Sequence[int | None], pixels: Sequence[int], ratios: Sequence[tuple[float, ...]]) -> tuple[PriorRow, ...]:
+def _priors(strides: Sequence[int | None], pixels: Sequence[int], ratios: Sequence[tuple[float, ...]]) -> tuple[PriorLevel, ...]:
     """A row for each map; sizes are given in pixels of 300, and used as fractions."""
     sizes = [pixel / 300 for pixel in pixels]
-    return tuple(PriorRow(*row) for row in zip(strides, sizes[:-1], sizes[1:], ratios, strict=True))
+    return tuple(PriorLevel(*row) for row in zip(strides, sizes[:-1], sizes[1:], ratios, strict=True))
 
 
 SSD_STRIDES, SSD_RATIOS = (8, 16, 32, 64, None, None), ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,))

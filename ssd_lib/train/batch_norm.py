@@ -11,7 +11,7 @@ from ssd_lib.distributed.collectives import sum_over_processes
 def with_shared_statistics(net: nn.Module) -> nn.Module:
     """`net`, which is changed, with batch norms that take their statistics over all processes while they train.
 
-    Laws: the parameters and buffers are the same tensors under the same names; in evaluation mode nothing is different.
+    Guarantees: the parameters and buffers are the same tensors under the same names; in evaluation mode nothing is different.
 
     Args:
         net: on a CUDA device, where torch's own SyncBatchNorm serves, or on the CPU, which that one refuses.

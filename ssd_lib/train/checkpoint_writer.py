@@ -16,8 +16,8 @@ from ssd_lib.errors import InputError, StateError
 from ssd_lib.files import write_json
 from ssd_lib.nets.model_file import MODEL_PATH, save_model
 from ssd_lib.train.curves import draw_history
-from ssd_lib.train.logger import StepJournal, write_history
-from ssd_lib.train.run_spec import Job
+from ssd_lib.train.logger import TrainLogger, write_history
+from ssd_lib.train.run_spec import RunSpec
 from ssd_lib.train.state import TrainState, snapshot
 
 HISTORY_PATH = Path("reports/history.csv")
@@ -27,16 +27,16 @@ SUMMARY_KEYS = ("epoch", "train_loss", "val_loss", "images_per_s")  # what `dvc 
 
 
 @dataclass
-class Saver:
+class CheckpointWriter:
     """Writes the checkpoints of a run, and remembers when it last did.
 
     Training waits while the state is copied, and not while the copy goes to the disk, in a thread. One is written at a time;
     that it could not be written is raised at the next call.
     """
 
-    job: Job
+    job: RunSpec
     state: TrainState
-    journal: StepJournal
+    journal: TrainLogger
     saved_at: float = field(default_factory=time.monotonic)
     saved: tuple[int, int] | None = None
     disk: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "checkpoint"))
@@ -100,7 +100,7 @@ class Saver:
             self.disk.shutdown()
 
 
-def finish(job: Job, state: TrainState) -> str:
+def finish(job: RunSpec, state: TrainState) -> str:
     """Write the model and the reports of a complete run."""
     weights = state.final_net.state_dict()
     if job.params.train.select == "best" and (CHECKPOINTS / BEST).exists():

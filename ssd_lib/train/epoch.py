@@ -31,7 +31,7 @@ def train_epoch(state: TrainState, replica: nn.Module, batches: Iterable[Batch],
                 precision: torch.dtype) -> Iterator[StepResult]:
     """Train from `state.step` to the end of the epoch, and pause after every step, where the state is whole.
 
-    Law: the state after a step depends on the state before it, the batch and the position alone.
+    Guarantees: the state after a step depends on the state before it, the batch and the position alone.
 
     Args:
         state: is changed in place.

@@ -26,22 +26,30 @@ from ssd_lib.data.dataset import Batch, DetectionDataset
 from ssd_lib.data.loader import batches_from, evaluation_batches, load_batches, on_device, worker_count
 from ssd_lib.data.pixel_cache import open_cache
 from ssd_lib.device import choose_algorithms, pick_device
-from ssd_lib.distributed.collectives import GroupStopped, Vote, call_off, everybodys, meet, rank_and_size, share_buffers
+from ssd_lib.distributed.collectives import (
+    GroupStopped,
+    Vote,
+    abort_all,
+    all_gather_object,
+    broadcast_buffers,
+    meet,
+    rank_and_size,
+)
 from ssd_lib.distributed.group import Group, make_group
 from ssd_lib.distributed.launch import launch
 from ssd_lib.errors import StateError, Stopped
-from ssd_lib.manifest import FIXED_FOLDER, HEAL, Manifest
+from ssd_lib.manifest import FIXED_FOLDER, REPAIR_HINT, Manifest
 from ssd_lib.nets.model_file import MODEL_PATH
 from ssd_lib.params import Params
 from ssd_lib.precision import pick_precision
 from ssd_lib.processes import die_with_parent, keep_freed_memory
-from ssd_lib.train.checkpoint_writer import Saver, finish
+from ssd_lib.train.checkpoint_writer import CheckpointWriter, finish
 from ssd_lib.train.epoch import train_epoch, validation_losses
 from ssd_lib.train.initial import balance_of, initial_weights, make_spec, report_priors
-from ssd_lib.train.logger import StepJournal
+from ssd_lib.train.logger import TrainLogger
 from ssd_lib.train.optimizer import learning_rate
-from ssd_lib.train.run_spec import Draw, Job, Measure, begin
-from ssd_lib.train.signals import StopRequested, StopWish
+from ssd_lib.train.run_spec import Draw, Measure, RunSpec, begin
+from ssd_lib.train.signals import StopRequested, StopSignal
 from ssd_lib.train.state import TrainState, new_state
 
 WRITER_LOCK = "writer.lock"  # held by the process that writes; with several processes that is not the one that started
@@ -53,7 +61,7 @@ def fit(params: Params, manifest: Manifest, measure: Measure, draw: Draw, joins:
 
     Args:
         params, manifest: of this machine.
-        measure, draw: see Job.
+        measure, draw: see RunSpec.
         joins: work on the run that another machine has begun, and write nothing.
 
     Returns:
@@ -81,7 +89,7 @@ def fit(params: Params, manifest: Manifest, measure: Measure, draw: Draw, joins:
         return launch(_train_process, Group() if is_complete else group, job)
 
 
-def _make_job(params: Params, manifest: Manifest, measure: Measure, draw: Draw) -> Job:
+def _make_job(params: Params, manifest: Manifest, measure: Measure, draw: Draw) -> RunSpec:
     """The work, and nothing yet about where it begins."""
     train_set, val_set = load_fixed("train"), load_fixed("val")
     for split in (train_set, val_set):
@@ -89,7 +97,7 @@ def _make_job(params: Params, manifest: Manifest, measure: Measure, draw: Draw) 
     plain = params.model_dump(mode="json", include={"data", "fix", "model", "train"})
     digest = data_digest(FIXED_FOLDER)
     seed, size = params.train.seed, params.model.image_size
-    return Job(
+    return RunSpec(
         params, plain, make_spec(params.model, train_set),
         DetectionDataset(train_set, manifest.path, build_transform(params.train.augmentation, size), seed,
                          open_cache(params.data.cache, size, train_set, manifest)),
@@ -98,7 +106,7 @@ def _make_job(params: Params, manifest: Manifest, measure: Measure, draw: Draw) 
         digest, make_fingerprint(plain, digest), None, None, measure, draw)
 
 
-def _with_start(job: Job) -> Job:
+def _with_start(job: RunSpec) -> RunSpec:
     """The job with the checkpoint or the weights that it begins from; says what that is. The caller holds the locks."""
     model, resume, runtime = job.params.model, job.params.train.resume, job.params.runtime
     start, lines = job.find_start()
@@ -110,7 +118,7 @@ def _with_start(job: Job) -> Job:
     return replace(job, start=start, weights=weights)
 
 
-def _train_process(job: Job, restart: int) -> str:
+def _train_process(job: RunSpec, restart: int) -> str:
     """Train in one of the processes; raises Stopped once all is saved that a stop signal must not cost."""
     keep_freed_memory()
     rank, size = rank_and_size()
@@ -122,10 +130,10 @@ def _train_process(job: Job, restart: int) -> str:
     begin(state, job, restart)
     position = state.epoch * job.steps + state.step
     board = runs_folder() / "tb" / f"{job.spec.net}-{job.fingerprint[:8]}"
-    journal = StepJournal(job.train_set.fixed.file_name, job.params.train.batch_size, position,
+    journal = TrainLogger(job.train_set.fixed.file_name, job.params.train.batch_size, position,
                           job.params.train.epochs * job.steps, board, show=rank == 0)
-    saver = Saver(job, state, journal)
-    wish = StopWish(alone=size == 1)
+    saver = CheckpointWriter(job, state, journal)
+    wish = StopSignal(alone=size == 1)
     alone = only_writer(CHECKPOINTS.parent, WRITER_LOCK) if rank == 0 else nullcontext()
     with alone, wish.listen(), closing(journal), saver.rescue():
         try:
@@ -143,15 +151,15 @@ def _train_process(job: Job, restart: int) -> str:
     return finish(job, state) if rank == 0 else ""
 
 
-def _stopped(job: Job, state: TrainState, number: int, device: torch.device) -> Stopped:
+def _stopped(job: RunSpec, state: TrainState, number: int, device: torch.device) -> Stopped:
     """What ends this process, once the others leave, too."""
-    call_off(number, device)
+    abort_all(number, device)
     epochs, where = job.params.train.epochs, " of the first machine" if job.params.runtime.nodes > 1 else ""
     return Stopped(f"stopped by {signal.Signals(number).name} at epoch {min(state.epoch + 1, epochs)}/{epochs}, step "
                    f"{state.step}/{job.steps}; saved in {CHECKPOINTS}{where}. The same command continues from there.", number)
 
 
-def _train_epochs(job: Job, state: TrainState, journal: StepJournal, saver: Saver, wish: StopWish,
+def _train_epochs(job: RunSpec, state: TrainState, journal: TrainLogger, saver: CheckpointWriter, wish: StopSignal,
                   device: torch.device, precision: torch.dtype) -> None:
     """The epochs from the state's position to the last."""
     train, (rank, size), vote = job.params.train, rank_and_size(), Vote(device)
@@ -188,14 +196,14 @@ def _close_epoch(state: TrainState, row: dict[str, Any], by_ap: bool) -> bool:
     return is_best
 
 
-def _validate(job: Job, state: TrainState, journal: StepJournal, workers: int, device: torch.device,
+def _validate(job: RunSpec, state: TrainState, journal: TrainLogger, workers: int, device: torch.device,
               precision: torch.dtype) -> tuple[dict[str, Any], np.ndarray | None]:
     """The row of the epoch that is trained, and a picture; changes nothing."""
     train, (rank, size) = job.params.train, rank_and_size()
     classification, box, steps = state.totals.tolist()
     pace = {"images_per_s": journal.images_per_s, "data_share": journal.data_share, "seconds": journal.seconds}
-    share_buffers(state.net)
-    share_buffers(state.final_net)
+    broadcast_buffers(state.net)
+    broadcast_buffers(state.final_net)
     keys = evaluation_batches(len(job.val_set), train.batch_size, rank, size)
     with closing(load_batches(job.val_set, keys, workers)) as batches:
         val_classification, val_box = validation_losses(state.final_net, batches, device, precision)
@@ -229,15 +237,15 @@ def _check_images(fixed: FixedSet, manifest: Manifest) -> None:
     bad = [name for name in names if not is_good(name)]
     if bad:
         raise StateError(f"{manifest.path(bad[0])}: missing or of another size than in the manifest, and {len(bad) - 1} more "
-                         f"of {len(names)}. {HEAL}.")
+                         f"of {len(names)}. {REPAIR_HINT}.")
 
 
-def _stop_if_asked(wish: StopWish, vote: Vote) -> None:
+def _stop_if_asked(wish: StopSignal, vote: Vote) -> None:
     """Raise GroupStopped in all processes after the same step, if one was asked to stop; StopRequested in one alone."""
     if rank_and_size()[1] == 1:
         wish.check()
     elif vote.any(wish.signal_number is not None):
-        raise GroupStopped(max(number or 0 for number in everybodys(wish.signal_number)))
+        raise GroupStopped(max(number or 0 for number in all_gather_object(wish.signal_number)))
 
 
 def _own_device() -> str:

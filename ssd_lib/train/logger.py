@@ -20,7 +20,7 @@ from ssd_lib.train.epoch import StepResult
 READ_EVERY_STEPS = 10  # losses stay on the device in between: reading them makes the host wait
 
 
-class StepJournal:
+class TrainLogger:
     """Follows the steps of a run. Losses are read, checked and shown every few steps.
 
     Args:

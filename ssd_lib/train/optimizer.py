@@ -35,7 +35,7 @@ def make_optimizer(net: SSD, params: TrainParams) -> Optimizer:
 def learning_rate(step: int, total_steps: int, warmup_steps: float, params: TrainParams) -> float:
     """The rate of one step.
 
-    Law: it depends on the arguments alone. A run that is extended follows, from there on, the schedule of the longer run.
+    Guarantees: it depends on the arguments alone. A run that is extended follows, from there on, the schedule of the longer run.
 
     Args:
         step: steps done before this one, over all epochs.

@@ -12,7 +12,7 @@ from ssd_lib.checkpoint.file import CHECKPOINTS, ComboCheckpoint
 from ssd_lib.checkpoint.resume import choose_start, differences, runs_folder
 from ssd_lib.data.dataset import DetectionDataset
 from ssd_lib.data.loader import steps_per_epoch
-from ssd_lib.distributed.collectives import everybodys, first_ones, rank_and_size
+from ssd_lib.distributed.collectives import all_gather_object, broadcast_object, rank_and_size
 from ssd_lib.errors import InputError
 from ssd_lib.nets.model_file import NetSpec
 from ssd_lib.params import Params
@@ -23,7 +23,7 @@ Draw = Callable[..., np.ndarray]  # (net, data set, indices=, device=) -> (H, W,
 
 
 @dataclass(frozen=True)
-class Job:
+class RunSpec:
     """All that a training process is given.
 
     Attributes:
@@ -71,7 +71,7 @@ class Job:
             InputError: in all processes, if one machine has other parameters or data.
         """
         mine = {"plain": self.plain, "digest": self.digest, "run": [self.fingerprint, self.params.train.epochs]}
-        first, *others = everybodys(mine)
+        first, *others = all_gather_object(mine)
         for other in others:
             if other["run"] != first["run"]:
                 keys = differences(first["plain"], other["plain"])
@@ -82,7 +82,7 @@ class Job:
                                  "first machine to the others.")
 
 
-def begin(state: TrainState, job: Job, restart: int) -> None:
+def begin(state: TrainState, job: RunSpec, restart: int) -> None:
     """Put the state where the run is: the first process knows, and tells the others.
 
     Args:
@@ -102,6 +102,6 @@ def begin(state: TrainState, job: Job, restart: int) -> None:
             if (start.params["train"]["ap_every_epochs"] > 0) != (job.params.train.ap_every_epochs > 0):
                 state.best = None  # an AP is not to be compared with a loss
     if size > 1:
-        shared = first_ones(snapshot(state, job.spec, job.fingerprint, job.digest, job.plain) if rank == 0 else None)
+        shared = broadcast_object(snapshot(state, job.spec, job.fingerprint, job.digest, job.plain) if rank == 0 else None)
         if rank > 0:
             restore(state, shared)

@@ -14,7 +14,7 @@ class StopRequested(Exception):  # noqa: N818 - being stopped is no error
     """Raised where stopping is safe."""
 
 
-class StopWish:
+class StopSignal:
     """Remembers the first stop signal since `listen`; a second Ctrl-C stops at once, as Ctrl-C does.
 
     Args:
@@ -30,7 +30,7 @@ class StopWish:
         self._at_once = False
 
     @contextmanager
-    def listen(self) -> Iterator["StopWish"]:
+    def listen(self) -> Iterator["StopSignal"]:
         """Handle the stop signals in here."""
         before = {number: signal.signal(number, self._handle) for number in STOP_SIGNALS
                   if not (number == SIGHUP and signal.getsignal(number) is signal.SIG_IGN)}  # nohup asked not to hear of it

@@ -68,7 +68,7 @@ def check_photos(photos: list[Photo], workers: int) -> Iterator[Fault]:
 def check_photo(photo: Photo) -> list[Fault]:
     """The faults of one image file: at most one that spoils it, and `changed`, `wrong_format` or `turned` beside it.
 
-    Law: a file without a fault is decoded by Pillow (which minds missing bytes) and by OpenCV (which training reads with)
+    Guarantees: a file without a fault is decoded by Pillow (which minds missing bytes) and by OpenCV (which training reads with)
     to the same size, and that is the annotated size. Of an animation both decode the first picture alone.
     """
     if Path(photo.name).anchor or ".." in Path(photo.name).parts:

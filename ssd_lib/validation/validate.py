@@ -11,17 +11,17 @@ import numpy as np
 from ssd_lib.annotations.faults import KINDS, Fault, count_bad, summarise
 from ssd_lib.annotations.read import join_parts, read_splits
 from ssd_lib.annotations.repair import merge_categories
-from ssd_lib.annotations.table import Annotations, Reading
+from ssd_lib.annotations.table import Annotations, ParsedPart
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.files import sha256, write_json
 from ssd_lib.images import IMAGE_SUFFIXES
-from ssd_lib.manifest import HEAL, Manifest
+from ssd_lib.manifest import REPAIR_HINT, Manifest
 from ssd_lib.params import DataParams, RuntimeParams
 from ssd_lib.processes import available_cores
 from ssd_lib.validation.annotations import check_annotations, check_between, check_names
 from ssd_lib.validation.duplicates import check_copies
 from ssd_lib.validation.images import Photo, check_photos
-from ssd_lib.validation.report.report import write_doctor
+from ssd_lib.validation.report.report import write_report
 from ssd_lib.validation.report.summary import without_objects
 
 REPORT_PATH = Path("reports/validation.json")
@@ -57,7 +57,7 @@ def validate(manifest: Manifest, data: DataParams, runtime: RuntimeParams, path:
         faults += check_between(splits["train"], splits["val"])
     report = _report(splits, faults)
     write_json(path, report, indent=1)
-    write_doctor(path.parent, manifest, splits, faults, report, data)
+    write_report(path.parent, manifest, splits, faults, report, data)
     _refuse_no_objects(report, path)
     _refuse_too_many(report, data.max_bad_fraction, path)
     return report
@@ -77,7 +77,7 @@ def load_report(path: Path = REPORT_PATH) -> dict[str, Any]:
                          "makes it.") from error
 
 
-def _label_faults(parts: Sequence[Reading], split: str) -> Iterator[Fault]:
+def _label_faults(parts: Sequence[ParsedPart], split: str) -> Iterator[Fault]:
     """What is wrong with the annotations of a split, in the numbers and words of the files that they came in."""
     first = 0
     for reading in parts:
@@ -94,7 +94,7 @@ def _changed_labels(manifest: Manifest) -> Iterator[Fault]:
                 known, path = manifest.files.get(name), manifest.path(name)
                 if known and path.is_file() and (path.stat().st_size, sha256(path)) != known:
                     yield Fault("changed_labels", (split, image or name), f"{split}: '{name}' has other bytes than the "
-                                f"manifest says. {HEAL}.", image)
+                                f"manifest says. {REPAIR_HINT}.", image)
 
 
 def _photos(manifest: Manifest, splits: dict[str, Annotations]) -> list[Photo]:
@@ -109,7 +109,7 @@ def _photos(manifest: Manifest, splits: dict[str, Annotations]) -> list[Photo]:
     return rows
 
 
-def _orphans(manifest: Manifest, readings: dict[str, tuple[Reading, ...]]) -> list[Fault]:
+def _orphans(manifest: Manifest, readings: dict[str, tuple[ParsedPart, ...]]) -> list[Fault]:
     parts = [reading for readings_of_split in readings.values() for reading in readings_of_split]
     named = {name for part in parts for name in (*part.annotations.images.file_names, *part.unasked)}
     return [Fault("orphan", (split, name), f"{name}: no annotation file lists it")
@@ -162,7 +162,7 @@ def _refuse_too_many(report: dict[str, Any], allowed: float, path: Path) -> None
             found = [fault for fault in report["faults"] if fault["bad"] and KINDS[fault["kind"]].of == of]
             first = "\n  ".join(f"{fault['kind']} ({fault['count']}): {fault['first'][0]}" for fault in found)
             raise InputError(f"{path}: {bad} of {total} {of} are bad ({bad / total:.1%}); data.max_bad_fraction allows "
-                             f"{allowed:.1%}. Look at {path.with_suffix('.html')}, mend the files ({HEAL}), or raise "
+                             f"{allowed:.1%}. Look at {path.with_suffix('.html')}, mend the files ({REPAIR_HINT}), or raise "
                              f"data.max_bad_fraction to go on without them. By kind, with the first of each:\n  {first}")
 
 

@@ -15,7 +15,7 @@ from ssd_lib.annotations import coco_files as coco
 from ssd_lib.annotations import open_images_files as open_images
 from ssd_lib.annotations import voc_files as voc
 from ssd_lib.annotations import yolo_files as yolo
-from ssd_lib.annotations.dataset_listing import Found
+from ssd_lib.annotations.dataset_listing import DatasetListing
 
 DATA = data_params()
 PAIRS = ("train/a.jpg", "train/a.txt", "val/b.jpg", "val/b.txt")
@@ -34,11 +34,11 @@ class Case(NamedTuple):
     file: str
     content: bytes
     others: tuple[str, ...]
-    find: Callable[[Path, frozenset[str], Any], Found]
+    find: Callable[[Path, frozenset[str], Any], DatasetListing]
 
 
-def name_classes(root: Path, names: frozenset[str], data: Any) -> Found:
-    return voc.name_classes(root, names, "", Found({}))
+def name_classes(root: Path, names: frozenset[str], data: Any) -> DatasetListing:
+    return voc.name_classes(root, names, "", DatasetListing({}))
 
 
 CASES = [
@@ -64,7 +64,7 @@ def test_no_damage_makes_the_search_itself_fail(tmp_path_factory: pytest.TempPat
     root = plant(tmp_path_factory.mktemp("damage"), *set(case.others).difference(TEXTS), texts=TEXTS)
     names = frozenset((case.file, *case.others))
 
-    def search(data: bytes, where: str) -> Found:
+    def search(data: bytes, where: str) -> DatasetListing:
         plant(root, texts={case.file: data})
         return case.find(root, names, DATA)
 

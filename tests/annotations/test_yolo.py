@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.damage import damaged, fault_of
 from support.label_sets import add_photo, add_text, manifest_of, named_boxes
 
-from ssd_lib.annotations.table import Category, Reading
+from ssd_lib.annotations.table import Category, ParsedPart
 from ssd_lib.annotations.yolo import YoloRow, parse_yolo, read_yolo
 from ssd_lib.errors import InputError
 from ssd_lib.manifest import Part
@@ -23,7 +23,7 @@ def parse(text: str | bytes) -> list[YoloRow]:
     return parse_yolo(text if isinstance(text, bytes) else text.encode(), "a.txt")
 
 
-def read(root: Path, **labels: str | None) -> Reading:
+def read(root: Path, **labels: str | None) -> ParsedPart:
     """Read images of 100 x 50 pixels with these labels; None is no label file."""
     pairs = {}
     for name, text in labels.items():

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from torchvision.ops import box_convert, box_iou
 
 from ssd_lib.boxes.prior_fit import GOOD_IOU, best_ious, fit_sizes
-from ssd_lib.boxes.priors import PriorRow, make_priors, sizes_of, with_sizes
+from ssd_lib.boxes.priors import PriorLevel, make_priors, sizes_of, with_sizes
 
-ROWS = (PriorRow(16, 0.2, 0.35, (2, 3)), PriorRow(None, 0.35, 0.6, (2,)), PriorRow(None, 0.6, 1.1, (2, 3)))
+ROWS = (PriorLevel(16, 0.2, 0.35, (2, 3)), PriorLevel(None, 0.35, 0.6, (2,)), PriorLevel(None, 0.6, 1.1, (2, 3)))
 MAPS = ((10, 10), (5, 5), (2, 2))
 SIZE = 160
 
@@ -58,7 +58,7 @@ def test_boxes_that_no_prior_can_fit_leave_the_sizes_as_they_are(box: list[float
 
 
 def test_priors_beyond_the_image_are_looked_for_on_its_edge() -> None:
-    rows, maps, size = (PriorRow(16, 0.2, 0.35, (2,)),), ((5, 5),), 65  # the last centre lies at 72 of 65 pixels
+    rows, maps, size = (PriorLevel(16, 0.2, 0.35, (2,)),), ((5, 5),), 65  # the last centre lies at 72 of 65 pixels
     boxes = _boxes(3, 50)
     priors = box_convert(make_priors(rows, maps, size).double(), "cxcywh", "xyxy")
     wanted = box_iou(torch.from_numpy(boxes), priors).amax(dim=1).numpy()

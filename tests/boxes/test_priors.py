@@ -5,7 +5,7 @@ from math import sqrt
 import pytest
 import torch
 
-from ssd_lib.boxes.priors import PriorRow, make_priors
+from ssd_lib.boxes.priors import PriorLevel, make_priors
 from ssd_lib.nets.zoo import NETS
 
 MOBILE_MAPS = [(19, 19), (10, 10), (5, 5), (3, 3), (2, 2), (1, 1)]
@@ -30,7 +30,7 @@ def test_first_cell_has_the_paper_s_shapes() -> None:
 
 
 def test_columns_run_before_rows() -> None:
-    priors = make_priors([PriorRow(None, 0.5, 0.5, ())], [(2, 3)], 300)
+    priors = make_priors([PriorLevel(None, 0.5, 0.5, ())], [(2, 3)], 300)
     torch.testing.assert_close(priors[::2, 0], torch.tensor([1, 3, 5, 1, 3, 5]) / 6)
     torch.testing.assert_close(priors[::2, 1], torch.tensor([1, 1, 1, 3, 3, 3]) / 4)
 

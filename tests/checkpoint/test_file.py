@@ -1,4 +1,4 @@
-"""Law: at every instant, whatever stops the writer, the latest checkpoint or the one before is whole, in both places."""
+"""Guarantees: at every instant, whatever stops the writer, the latest checkpoint or the one before is whole, in both places."""
 
 import errno
 import os

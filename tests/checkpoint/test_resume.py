@@ -16,7 +16,7 @@ from ssd_lib.checkpoint.file import BEST, LAST, PREVIOUS, read_checkpoint
 from ssd_lib.checkpoint.resume import differences, make_fingerprint
 from ssd_lib.nets.upstream import to_upstream
 from ssd_lib.nets.zoo import build_net
-from ssd_lib.train.signals import StopRequested, StopWish
+from ssd_lib.train.signals import StopRequested, StopSignal
 
 CHECKPOINTS = Path("models/checkpoints")
 
@@ -266,7 +266,7 @@ def test_the_best_epoch_becomes_the_model_on_request(workspace: Path, never_stop
 def test_nohup_is_heeded_and_a_lost_terminal_does_no_harm() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with StopWish().listen() as wish:
+        with StopSignal().listen() as wish:
             signal.raise_signal(signal.SIGHUP)
             assert wish.signal_number is None
     finally:
@@ -274,12 +274,12 @@ def test_nohup_is_heeded_and_a_lost_terminal_does_no_harm() -> None:
 
 
 def test_a_signal_in_validation_ends_it_at_once() -> None:
-    def validate(wish: StopWish, went_on: list[bool]) -> None:
+    def validate(wish: StopSignal, went_on: list[bool]) -> None:
         with wish.at_once():
             signal.raise_signal(signal.SIGTERM)
             went_on.append(True)
     went_on: list[bool] = []
-    with StopWish().listen() as wish, pytest.raises(StopRequested):
+    with StopSignal().listen() as wish, pytest.raises(StopRequested):
         validate(wish, went_on)
     assert wish.signal_number == signal.SIGTERM
     assert not went_on

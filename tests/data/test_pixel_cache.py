@@ -19,7 +19,7 @@ from ssd_lib.annotations.fixed_set import FixedSet, load_fixed
 from ssd_lib.data import pixel_cache as cache
 from ssd_lib.data.augment import build_transform
 from ssd_lib.data.dataset import DetectionDataset
-from ssd_lib.data.pixel_cache_entries import FORMS, Kind, cache_name, entry_bytes, short_side
+from ssd_lib.data.pixel_cache_entries import CACHE_FORMATS, Kind, cache_name, entry_bytes, short_side
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.files import sha256
 from ssd_lib.manifest import Manifest, Part
@@ -52,15 +52,15 @@ def _entries() -> list[Path]:
     return sorted(Path("data/cache").glob("*/[!.]*"))
 
 
-@pytest.mark.parametrize("kind", FORMS)
+@pytest.mark.parametrize("kind", CACHE_FORMATS)
 def test_every_image_comes_out_of_its_entry(project: Path, kind: Kind) -> None:
     pixels_of = _open(kind, project)
     assert pixels_of is not None
     for index in range(6):
-        entry = entry_bytes((project / f"{index}.png").read_bytes(), FORMS[kind], short_side(SIZE))
+        entry = entry_bytes((project / f"{index}.png").read_bytes(), CACHE_FORMATS[kind], short_side(SIZE))
         assert entry is not None
         (project / "expected").write_bytes(entry)
-        assert np.array_equal(pixels_of(index), FORMS[kind].read(project / "expected"))
+        assert np.array_equal(pixels_of(index), CACHE_FORMATS[kind].read(project / "expected"))
 
 
 def test_a_sample_is_made_of_the_pixels_that_the_function_gives(project: Path) -> None:
@@ -87,7 +87,7 @@ def test_samples_from_the_cache_have_the_boxes_of_those_from_the_originals(proje
             assert np.array_equal(cached.labels, original.labels)
 
 
-@pytest.mark.parametrize("kind", FORMS)
+@pytest.mark.parametrize("kind", CACHE_FORMATS)
 def test_what_is_there_is_not_made_again_and_the_originals_are_not_read(project: Path, kind: Kind) -> None:
     manifest = _manifest(project)
     cache.open_cache(kind, SIZE, _fixed(), manifest)
@@ -178,7 +178,7 @@ def test_the_expected_size_of_raw_entries_is_exact(project: Path) -> None:
     fixed, manifest = _fixed(), _manifest(project)
     file_bytes = np.array([manifest.files[fixed.file_name(index)][0] for index in range(6)])
     _open("raw", project)
-    expected = cache.expected_bytes(FORMS["raw"], fixed.sizes, file_bytes, short_side(SIZE))
+    expected = cache.expected_bytes(CACHE_FORMATS["raw"], fixed.sizes, file_bytes, short_side(SIZE))
     assert expected == sum(path.stat().st_size for path in _entries())
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssd_lib.data.pixel_cache_entries import FORMS, cache_name, entry_bytes, entry_sizes, short_side
+from ssd_lib.data.pixel_cache_entries import CACHE_FORMATS, cache_name, entry_bytes, entry_sizes, short_side
 from ssd_lib.errors import InputError
 from ssd_lib.images import decode_image
 
@@ -24,10 +24,10 @@ def _png(pixels: np.ndarray) -> bytes:
 
 def _entry(kind: str, side: int, folder: Path, pixels: np.ndarray = SMOOTH) -> np.ndarray:
     """Pixels on their way through an entry."""
-    content = entry_bytes(_png(pixels), FORMS[kind], side)
+    content = entry_bytes(_png(pixels), CACHE_FORMATS[kind], side)
     assert content is not None
     (folder / "entry").write_bytes(content)
-    return FORMS[kind].read(folder / "entry")
+    return CACHE_FORMATS[kind].read(folder / "entry")
 
 
 @given(lengths, lengths, st.integers(1, 2000))
@@ -59,7 +59,7 @@ def test_jpeg_pixels_are_nearly_those_of_the_scaled_image(tmp_path: Path) -> Non
     assert 0 < np.abs(_entry("jpeg", 40, tmp_path) - scaled).mean() < 3
 
 
-@pytest.mark.parametrize("kind", FORMS)
+@pytest.mark.parametrize("kind", CACHE_FORMATS)
 @pytest.mark.parametrize("side", [60, 61, 1000])
 def test_a_small_image_stays_as_it_is(tmp_path: Path, kind: str, side: int) -> None:
     assert np.array_equal(_entry(kind, side, tmp_path), SMOOTH)
@@ -67,25 +67,25 @@ def test_a_small_image_stays_as_it_is(tmp_path: Path, kind: str, side: int) -> N
 
 def test_a_small_jpeg_is_not_encoded_again() -> None:
     data = cv2.imencode(".jpg", SMOOTH)[1].tobytes()
-    assert entry_bytes(data, FORMS["jpeg"], 60) == data
+    assert entry_bytes(data, CACHE_FORMATS["jpeg"], 60) == data
 
 
-@pytest.mark.parametrize("kind", FORMS)
+@pytest.mark.parametrize("kind", CACHE_FORMATS)
 @pytest.mark.parametrize("content", [b"", b"\1\0\0", b"no entry of any kind at all"], ids=["empty", "cut", "other"])
 def test_what_is_no_entry_is_told_with_what_to_do(tmp_path: Path, kind: str, content: bytes) -> None:
     (tmp_path / "entry").write_bytes(content)
     with pytest.raises(InputError, match=r"entry: not an entry of the pixel cache: .* Delete it"):
-        FORMS[kind].read(tmp_path / "entry")
+        CACHE_FORMATS[kind].read(tmp_path / "entry")
 
 
-@pytest.mark.parametrize("kind", FORMS)
+@pytest.mark.parametrize("kind", CACHE_FORMATS)
 def test_a_missing_entry_is_told(tmp_path: Path, kind: str) -> None:
     with pytest.raises(InputError, match="No such file"):
-        FORMS[kind].read(tmp_path / "entry")
+        CACHE_FORMATS[kind].read(tmp_path / "entry")
 
 
 def test_what_is_no_image_has_no_entry() -> None:
-    assert entry_bytes(b"not an image", FORMS["raw"], 40) is None
+    assert entry_bytes(b"not an image", CACHE_FORMATS["raw"], 40) is None
 
 
 def test_raw_and_jpeg_entries_of_photographs_differ_by_what_jpeg_costs(tmp_path: Path, shared_data: Path) -> None:

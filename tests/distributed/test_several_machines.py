@@ -64,9 +64,9 @@ def _machines(folder: Path, address: str, **train_keys: Any) -> tuple[Path, Path
 
 
 def _start(folder: Path, options: Sequence[str] = (), namespace: str = "", kill_at: str | None = None,
-           join_s: float = desk.JOIN_S) -> BaseProcess:
+           join_s: float = desk.JOIN_TIMEOUT_S) -> BaseProcess:
     def run() -> None:
-        desk.JOIN_S = join_s
+        desk.JOIN_TIMEOUT_S = join_s
         if namespace:
             file = os.open(f"/run/netns/{namespace}", os.O_RDONLY)
             assert ctypes.CDLL(None, use_errno=True).setns(file, NEW_NETWORK) == 0

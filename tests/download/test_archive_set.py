@@ -11,10 +11,10 @@ import pytest
 from support.servers import Fault, serve
 
 from ssd_lib.download.archive_set import Remote, collect, intact_records
-from ssd_lib.download.retries import Patience
+from ssd_lib.download.retries import RetryPolicy
 from ssd_lib.errors import InputError, StateError
 
-HASTY = Patience(attempts=2, first_wait_s=0.01, timeout_s=1.0)
+HASTY = RetryPolicy(attempts=2, first_wait_s=0.01, timeout_s=1.0)
 A, B = Remote("zips/a.zip", ("a",)), Remote("zips/b.zip", ("b",), growth=2.0)
 Usage = namedtuple("Usage", "total used free")
 
@@ -131,7 +131,7 @@ def test_what_is_there_needs_no_space(tmp_path: Path, monkeypatch: pytest.Monkey
     size = len(ZIPS["/zips/b.zip"])
     with serve(ZIPS, faults=[Fault(cut_after=200_000)]) as server:
         with pytest.raises(StateError, match="given up after 1 attempts"):
-            collect(tmp_path, [B], server.url, 1, Patience(attempts=1))
+            collect(tmp_path, [B], server.url, 1, RetryPolicy(attempts=1))
         there = (tmp_path / "archives/zips/b.zip.part").stat().st_size
         assert there > 0
         monkeypatch.setattr("shutil.disk_usage", lambda path: Usage(0, 0, 3 * size - there - 1))

@@ -15,7 +15,7 @@ from support.servers import Fault, Server, serve
 from tqdm import tqdm
 
 from ssd_lib.download.http import RECEIVE_BYTES, fetch, fetch_lines, offered_bytes
-from ssd_lib.download.retries import Patience
+from ssd_lib.download.retries import RetryPolicy
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.manifest import Archive
 
@@ -25,13 +25,13 @@ MD5 = hashlib.md5(CONTENT).hexdigest()
 OTHER = random.Random(2).randbytes(300_000)
 CUT = 3 * RECEIVE_BYTES + 100  # of a chunk that breaks off nothing is kept
 KEPT = 3 * RECEIVE_BYTES
-HASTY = Patience(attempts=3, first_wait_s=0.01, timeout_s=0.3)
+HASTY = RetryPolicy(attempts=3, first_wait_s=0.01, timeout_s=0.3)
 LINES = [b"%06d,%s\n" % (number, bytes(64)) for number in range(4000)]  # 288,000 bytes
 EVEN = b"".join(LINES[::2])
 
 
 def get(server: Server, target: Path, expect_bytes: int | None = None, expect_md5: str | None = None,
-        patience: Patience = HASTY, stop: threading.Event | None = None) -> Archive:
+        patience: RetryPolicy = HASTY, stop: threading.Event | None = None) -> Archive:
     url, bar = f"{server.url}/a.zip", tqdm(disable=True)
     return fetch(url, target, expect_bytes, expect_md5, bar, stop=stop, patience=patience)
 
@@ -40,7 +40,7 @@ def even_lines(lines: bytes, start: int) -> bytes:
     return b"".join(line for line in lines.splitlines(keepends=True) if int(line[:6]) % 2 == 0)
 
 
-def get_lines(server: Server, target: Path, patience: Patience = HASTY) -> bytes:
+def get_lines(server: Server, target: Path, patience: RetryPolicy = HASTY) -> bytes:
     fetch_lines(f"{server.url}/a.csv", target, even_lines, tqdm(disable=True), patience=patience)
     return target.read_bytes()
 
@@ -117,7 +117,7 @@ def test_a_killed_download_continues_where_it_was(target: Path) -> None:
 def test_a_part_that_is_complete_costs_no_request(target: Path) -> None:
     with serve({"/a.zip": CONTENT}, faults=[Fault(cut_after=100_000)]) as server:
         with pytest.raises(StateError):
-            get(server, target, patience=Patience(attempts=1))
+            get(server, target, patience=RetryPolicy(attempts=1))
         target.with_name("a.zip.part").write_bytes(CONTENT)  # as a kill between the last byte and the check leaves it
         get(server, target, len(CONTENT), MD5)
         assert len(server.gets) == 1
@@ -149,7 +149,7 @@ def test_a_server_that_states_no_length_is_believed(target: Path) -> None:
 def test_two_versions_of_a_file_are_never_mixed(target: Path, knows_if_range: bool) -> None:
     with serve({"/a.zip": OTHER}, faults=[Fault(cut_after=CUT)], knows_if_range=knows_if_range) as server:
         with pytest.raises(StateError, match=f"{KEPT} bytes are kept"):
-            get(server, target, patience=Patience(attempts=1))
+            get(server, target, patience=RetryPolicy(attempts=1))
         server.files["/a.zip"] = CONTENT
         get(server, target)
     assert target.read_bytes() == CONTENT
@@ -158,7 +158,7 @@ def test_two_versions_of_a_file_are_never_mixed(target: Path, knows_if_range: bo
 def test_a_file_that_became_shorter_starts_again(target: Path) -> None:
     with serve({"/a.zip": OTHER}, faults=[Fault(cut_after=CUT)], knows_if_range=False) as server:
         with pytest.raises(StateError):
-            get(server, target, patience=Patience(attempts=1))
+            get(server, target, patience=RetryPolicy(attempts=1))
         server.files["/a.zip"] = CONTENT[:1000]  # the server answers 416
         get(server, target)
     assert target.read_bytes() == CONTENT[:1000]
@@ -347,7 +347,7 @@ def test_lines_survive_every_fault(target: Path, faults: list[Fault], manners: d
 def test_lines_after_a_kill_go_on_where_the_note_says(target: Path) -> None:
     with serve({"/a.csv": GOOD}, faults=[Fault(cut_after=CUT)]) as server:
         with pytest.raises(StateError):
-            get_lines(server, target, Patience(attempts=1))
+            get_lines(server, target, RetryPolicy(attempts=1))
         with target.with_name("a.zip.part").open("ab") as part:
             part.write(b"what a killed process wrote after its last note\n" * 9000)
         assert get_lines(server, target) == EVEN

@@ -12,10 +12,10 @@ import pytest
 from support.servers import Fault, Server, serve
 
 from ssd_lib.download.image_files import JPEG, PHOTO_BYTES, Row, collect_photos, fetch_photos
-from ssd_lib.download.retries import Patience
+from ssd_lib.download.retries import RetryPolicy
 from ssd_lib.errors import InputError, StateError
 
-HASTY = Patience(attempts=3, first_wait_s=0.01, timeout_s=0.3)
+HASTY = RetryPolicy(attempts=3, first_wait_s=0.01, timeout_s=0.3)
 PHOTOS = {f"{number:016x}.jpg": JPEG + random.Random(number).randbytes(2000 + number) for number in range(60)}
 NAMES = list(PHOTOS)
 FIRST = f"/train/{NAMES[0]}"
@@ -26,7 +26,7 @@ def on_server(photos: dict[str, bytes] = PHOTOS) -> dict[str, bytes]:
     return {f"/train/{name}": content for name, content in photos.items()}
 
 
-def get(server: Server, folder: Path, names: list[str] = NAMES, patience: Patience = HASTY) -> dict[str, Row]:
+def get(server: Server, folder: Path, names: list[str] = NAMES, patience: RetryPolicy = HASTY) -> dict[str, Row]:
     return collect_photos(folder, f"{server.url}/train", names, 8, patience)
 
 
@@ -183,7 +183,7 @@ def test_the_end_does_not_wait_for_a_silent_server(folder: Path) -> None:
     """Ctrl-C closes the iterator."""
     silent = {f"/train/{name}": [Fault(stall_after=10)] for name in NAMES[1:]}
     with serve(on_server(), path_faults=silent) as server:
-        photos = fetch_photos(folder, f"{server.url}/train", NAMES, 8, lambda text: None, Patience(timeout_s=60))
+        photos = fetch_photos(folder, f"{server.url}/train", NAMES, 8, lambda text: None, RetryPolicy(timeout_s=60))
         assert next(photos)[0] == NAMES[0]
         start_s = time.monotonic()
         photos.close()

@@ -9,7 +9,7 @@ from torchvision.ops import box_iou
 
 from ssd_lib.boxes.coder import decode
 from ssd_lib.errors import StateError
-from ssd_lib.nets.postprocess import Detections, Nms, detect, promising, select_detections
+from ssd_lib.nets.postprocess import Detections, Nms, decode_candidates, detect, select_detections
 from ssd_lib.nets.zoo import build_net
 from ssd_lib.params import EvalParams
 
@@ -96,7 +96,7 @@ def test_promising_priors_are_all_that_have_a_score_from_the_floor_up(floor: flo
     logits = (3 * torch.randn(4, 500, 6, generator=dice) + torch.tensor([6.0, 0, 0, 0, 0, 0])).to(precision)
     offsets, priors = torch.randn(4, 500, 4, generator=dice).to(precision), torch.rand(500, 4, generator=dice)
     scores, boxes = logits.float().softmax(dim=2)[..., 1:], decode(offsets.float(), priors).clamp(0, 1)
-    found = promising(logits, offsets, priors, floor)
+    found = decode_candidates(logits, offsets, priors, floor)
     for found_scores, found_boxes, all_scores, all_boxes in zip(*found, scores, boxes, strict=True):
         wanted, there = (all_scores >= floor).any(dim=1), (found_scores >= floor).any(dim=1)
         assert torch.equal(found_scores[there], all_scores[wanted])

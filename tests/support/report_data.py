@@ -21,7 +21,7 @@ NASTY = "train/<b>bold<b> & \"a\" | `b` 図.png"  # what HTML and Markdown might
 
 @dataclass(frozen=True)
 class Patient:
-    """What write_doctor is given."""
+    """What write_report is given."""
 
     manifest: Manifest
     splits: dict[str, Annotations]

@@ -14,7 +14,7 @@ from ssd_lib.checkpoint.file import LAST, read_checkpoint
 from ssd_lib.nets.model_file import NetSpec
 from ssd_lib.params import load_params
 from ssd_lib.train import checkpoint_writer as saving
-from ssd_lib.train.checkpoint_writer import Saver
+from ssd_lib.train.checkpoint_writer import CheckpointWriter
 from ssd_lib.train.state import new_state
 
 CHECKPOINTS = Path("models/checkpoints")
@@ -72,7 +72,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(workspace: Path, monkeyp
     params = load_params("train", path=workspace / "params.yaml")
     state = new_state(spec, params.train, torch.device("cpu"), torch.float32)
     job = SimpleNamespace(spec=spec, params=params, plain={}, fingerprint="f", digest="d", journal=workspace / "journal")
-    saver = Saver(cast(Any, job), state, cast(Any, SimpleNamespace(read=lambda: None)))
+    saver = CheckpointWriter(cast(Any, job), state, cast(Any, SimpleNamespace(read=lambda: None)))
     weight = next(state.net.parameters())
     saved = weight.detach().clone()
     saver.save()

@@ -10,14 +10,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from ssd_lib.errors import StateError
 from ssd_lib.train.curves import draw_history
 from ssd_lib.train.epoch import StepResult
-from ssd_lib.train.logger import StepJournal, epoch_line, write_history
+from ssd_lib.train.logger import TrainLogger, epoch_line, write_history
 
 ROW = {"epoch": 12, "train_loss": 3.412, "train_loss_classification": 2.201, "train_loss_box": 1.211, "val_loss": 3.9,
        "AP": 0.187, "AP50": 0.35, "learning_rate": 0.01, "images_per_s": 412.0, "data_share": 0.06, "seconds": 187.2}
 
 
-def _journal(folder: Path) -> StepJournal:
-    return StepJournal(lambda i: f"train/{i}.jpg", batch_size=2, position=0, total_steps=40, folder=folder, show=True)
+def _journal(folder: Path) -> TrainLogger:
+    return TrainLogger(lambda i: f"train/{i}.jpg", batch_size=2, position=0, total_steps=40, folder=folder, show=True)
 
 
 def _result(classification: float, box: float = 1.0) -> StepResult:

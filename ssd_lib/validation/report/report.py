@@ -27,7 +27,7 @@ NAME = "validation"
 BALANCES: tuple[Mode, ...] = ("downsample", "repeat")  # beside "none", which shows each image once
 
 
-def write_doctor(folder: Path, manifest: Manifest, splits: Mapping[str, Annotations], faults: Sequence[Fault],
+def write_report(folder: Path, manifest: Manifest, splits: Mapping[str, Annotations], faults: Sequence[Fault],
                  report: Mapping[str, Any], data: DataParams) -> None:
     """Write validation.md and validation.html; the same input gives the same bytes.
 

@@ -50,7 +50,7 @@ class Sizes:
 def trainable(annotations: Annotations, left_out: Collection[str]) -> Annotations:
     """The part of a split that training will learn from: what `repair.fix` leaves of it, without crowds.
 
-    Law: the ids of the images are 0..N-1 in their order, so that the image of a box needs no search.
+    Guarantees: the ids of the images are 0..N-1 in their order, so that the image of a box needs no search.
 
     Args:
         annotations: as they were read.

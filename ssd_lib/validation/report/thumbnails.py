@@ -46,7 +46,7 @@ def can_be_drawn(mark: Mark) -> bool:
 def read_picture(path: Path, marks: tuple[Mark, ...]) -> Picture:
     """An image file made small, with the first marks; a grey one that says why, where it cannot be shown.
 
-    Law: nothing that lies under the name of an image makes it wait, fail or fill the memory.
+    Guarantees: nothing that lies under the name of an image makes it wait, fail or fill the memory.
     """
     try:
         data = read_file(path)

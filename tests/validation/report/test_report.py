@@ -14,7 +14,7 @@ from support.report_data import NASTY, Patient, examine
 from ssd_lib.annotations.faults import Fault
 from ssd_lib.annotations.table import Annotations, Box, Category, Image, from_rows
 from ssd_lib.errors import StateError
-from ssd_lib.validation.report.report import write_doctor
+from ssd_lib.validation.report.report import write_report
 
 LARGEST_BYTES = 3_000_000
 SECTIONS = ["Faults", "Copies and leaks", "Classes", "Objects on an image", "Sizes of objects", "Shapes of objects",
@@ -22,7 +22,7 @@ SECTIONS = ["Faults", "Copies and leaks", "Classes", "Objects on an image", "Siz
 
 
 def write(folder: Path, patient: Patient) -> tuple[str, str]:
-    write_doctor(folder, patient.manifest, patient.splits, patient.faults, patient.report, data_params())
+    write_report(folder, patient.manifest, patient.splits, patient.faults, patient.report, data_params())
     return tuple((folder / f"validation.{kind}").read_text(encoding="utf-8") for kind in ("md", "html"))  # type: ignore
 
 
