@@ -4,9 +4,16 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from support.project import ROOT
 
 pytest_plugins = [f"support.{name}" for name in ("raw_folder", "coco_photos", "trained_project", "train_workspace")]
+
+# `HYPOTHESIS_PROFILE=thorough pytest` draws more examples, and new ones each time.
+settings.register_profile("default", max_examples=25, derandomize=True, deadline=None,
+                          suppress_health_check=[HealthCheck.function_scoped_fixture])
+settings.register_profile("thorough", settings.get_profile("default"), max_examples=300, derandomize=False)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.damage import damaged, fault_of
 from support.rows import Rows, flat, rows_of
@@ -175,7 +175,6 @@ def outcome(parser: Callable[[], Annotations]) -> str:
         return str(error)
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.builds(lambda images, boxes, categories: tree(
     images=[{**tree()["images"][0], **row} for row in images], annotations=[box_row(**row) for row in boxes],
     categories=[{**tree()["categories"][0], **row} for row in categories]), RECORDS, RECORDS, RECORDS))
@@ -184,7 +183,6 @@ def test_the_fast_way_and_the_careful_one_agree(content: dict[str, Any]) -> None
     assert outcome(lambda: parse_annotations(text.encode(), "a")) == outcome(lambda: parse_rows(text, "a", True))
 
 
-@settings(max_examples=500, deadline=None)
 @given(damaged(json.dumps(tree(info={"source": "test"})).encode()) | st.binary(max_size=60), st.booleans())
 def test_no_bytes_make_the_parser_itself_fail(data: bytes, boxes: bool) -> None:
     assert not fault_of(lambda data, where: parse_annotations(data, where, boxes=boxes), data)

@@ -5,7 +5,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.folders import plant, run
 
@@ -180,7 +180,6 @@ def test_a_file_with_nan_or_in_another_encoding_still_tells_its_images(tmp_path:
     assert run(tmp_path).splits["train"][0].images == "train2017"
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=60) | st.recursive(
     st.none() | st.integers() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
         st.sampled_from(["images", "file_name", "x"]), inner, max_size=3), max_leaves=8).map(json.dumps).map(str.encode))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.damage import damaged, fault_of
 from support.folders import plant
@@ -68,7 +68,6 @@ def test_no_damage_makes_the_search_itself_fail(tmp_path_factory: pytest.TempPat
         plant(root, texts={case.file: data})
         return case.find(root, names, DATA)
 
-    @settings(max_examples=150, deadline=None)
     @given(damaged(case.content) | st.binary(max_size=40))
     def read(data: bytes) -> None:
         assert not fault_of(search, data, str(root))

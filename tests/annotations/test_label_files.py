@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ssd_lib.annotations.label_files import MAX_BYTES, ROW, parse_number, read_labels, rows_in_pixels
@@ -24,7 +24,6 @@ def test_what_is_a_number_to_few_tools_is_none(text: str) -> None:
     assert parse_number(text) is None
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.lists(st.integers(0, 640), min_size=2, max_size=2, unique=True), st.integers(6, 9))
 def test_whole_pixels_come_back_from_shares_of_enough_decimals(edges: list[int], decimals: int) -> None:
     left, right = sorted(edges)

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.damage import damaged, fault_of
 from support.label_sets import add_photo, add_text, manifest_of, named_boxes
@@ -107,7 +107,6 @@ def test_a_broken_line_is_named_with_what_it_has(text: str | bytes, error: str) 
         parse(text)
 
 
-@settings(max_examples=300, deadline=None)
 @given(damaged(SOUND) | st.binary(max_size=60).map(HEADER.encode().__add__) | st.binary(max_size=60))
 def test_no_bytes_make_the_parser_itself_fail(data: bytes) -> None:
     assert not fault_of(lambda data, where: list(parse_open_images(io.BytesIO(data), where)), data)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.folders import class_names, plant, run
 
@@ -141,7 +141,6 @@ def test_a_folder_without_images_is_none(tmp_path: Path) -> None:
         run(tmp_path)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=40) | st.text('/m01,"\n\r\0', max_size=40).map(str.encode))
 def test_any_bytes_are_read_or_refused(tmp_path: Path, content: bytes) -> None:
     put(tmp_path, *TABLES, classes=content)

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.rows import Rows, flat, rows_of
 
@@ -40,14 +40,12 @@ def fixed_boxes(*boxes: Box) -> tuple[Box, ...]:
     return mended(SMALL._replace(boxes=boxes), (), 1.0).boxes
 
 
-@settings(max_examples=150, deadline=None)
 @given(ANNOTATIONS, st.sets(st.sampled_from("abcd"), max_size=2), SIDES)
 def test_fixing_twice_is_fixing_once_to_the_byte(rows: Rows, unreadable: set[str], side: float) -> None:
     once = fix(flat(rows), unreadable, side)
     assert b"".join(format_annotations(fix(once, unreadable, side))) == b"".join(format_annotations(once))
 
 
-@settings(max_examples=150, deadline=None)
 @given(ANNOTATIONS, SIDES)
 def test_fixed_boxes_lie_in_their_image_exactly(rows: Rows, side: float) -> None:
     fixed = mended(rows, (), side)
@@ -62,7 +60,6 @@ def test_fixed_boxes_lie_in_their_image_exactly(rows: Rows, side: float) -> None
         assert 0 <= box.area <= box.width * box.height
 
 
-@settings(max_examples=150, deadline=None)
 @given(ANNOTATIONS)
 def test_fixed_annotations_have_no_faults_and_labels_from_one(rows: Rows) -> None:
     fixed = fix(flat(rows), (), 1e-300)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.damage import damaged, fault_of
 from support.label_sets import add_photo, add_text, manifest_of, named_boxes
@@ -152,7 +152,6 @@ def test_deep_nesting_is_no_matter() -> None:
         parse(a_file("<object>" * 10_000 + "</object>" * 10_000))
 
 
-@settings(max_examples=300, deadline=None)
 @given(damaged(SOUND) | damaged(b'<?xml version="1.0" encoding="utf-8"?>' + SOUND) | st.binary(max_size=60))
 def test_no_bytes_make_the_parser_itself_fail(data: bytes) -> None:
     assert not fault_of(parse_voc, data)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.folders import class_names, pairs, plant, run
 
@@ -240,7 +240,6 @@ def test_a_fault_in_the_class_names_is_told(tmp_path: Path, text: str | bytes, f
         run(tmp_path)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=40) | st.text("ab./\\:-01 \n\r\t", max_size=40).map(str.encode))
 def test_any_list_and_any_class_file_is_read_or_refused(tmp_path: Path, content: bytes) -> None:
     plant(put(tmp_path, "ab", train=content, val="b"), texts={"labels.txt": content})

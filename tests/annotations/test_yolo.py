@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.damage import damaged, fault_of
 from support.label_sets import add_photo, add_text, manifest_of, named_boxes
@@ -90,7 +90,6 @@ def test_a_broken_line_is_named_with_what_it_has(text: str | bytes, error: str) 
         parse(text)
 
 
-@settings(max_examples=300, deadline=None)
 @given(damaged(SOUND) | st.binary(max_size=60))
 def test_no_bytes_make_the_parser_itself_fail(data: bytes) -> None:
     assert not fault_of(parse_yolo, data)

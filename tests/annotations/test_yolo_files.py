@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.folders import class_names, pairs, plant, run
 
@@ -263,7 +263,6 @@ def test_two_places_for_a_split_are_both_named(tmp_path: Path) -> None:
         run(tmp_path)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=40) | st.text("names: [cat,dog]{}!&*\n-'\"#|>0", max_size=60).map(str.encode))
 def test_any_bytes_are_read_or_refused(tmp_path: Path, content: bytes) -> None:
     put(tmp_path, content)

@@ -1,7 +1,7 @@
 """Matching: every object owns a prior, whatever stands in its way."""
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -74,7 +74,6 @@ def scenes(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
     return torch.tensor([box() for _ in range(objects)]), torch.tensor([box() for _ in range(objects + 3)])
 
 
-@settings(max_examples=200, deadline=None)
 @given(scenes())
 def test_every_object_owns_a_prior(scene: tuple[Tensor, Tensor]) -> None:
     boxes, priors = scene
@@ -83,7 +82,6 @@ def test_every_object_owns_a_prior(scene: tuple[Tensor, Tensor]) -> None:
     assert set(labels.tolist()) <= set(found[0].tolist())
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.integers(1, 9), st.integers(0, 4), st.integers(0, 2**32))
 def test_a_processor_matches_as_a_gpu_does(objects: int, spare: int, seed: int) -> None:
     """Random boxes, where no two pairs are equally good unless they do not touch; crowded, so that objects compete. The last

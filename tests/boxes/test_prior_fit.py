@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.ops import box_convert, box_iou
 
@@ -29,7 +29,6 @@ def test_the_nearest_priors_are_the_best_of_all(seed: int) -> None:
     assert best_ious(boxes, ROWS, MAPS, SIZE) == pytest.approx(wanted, abs=1e-6)
 
 
-@settings(max_examples=10, deadline=None)
 @given(st.integers(0, 10**6), st.floats(0.05, 0.9))
 def test_fitted_sizes_rise_and_cover_no_fewer_boxes(seed: int, longest: float) -> None:
     boxes = _boxes(seed, 40, longest)

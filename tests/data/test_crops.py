@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ssd_lib.data.crops import CROP_MIN_IOUS, ZOOM_OUT_MAX, centre_inside, min_iou_crop, move_boxes, place, zoom_out
@@ -41,7 +41,6 @@ def test_zooming_out_keeps_the_image_in_view() -> None:
         assert y2 - y1 <= ZOOM_OUT_MAX * 100
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 30), st.data())
 def test_what_is_visible_has_pixels_and_boxes_follow_it(width: int, height: int, side: int, data: st.DataObject) -> None:
     """Views as they are drawn: they see at least a pixel of the image."""

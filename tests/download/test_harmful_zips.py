@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.damage import damaged, fault_of
 from support.folders import run
@@ -145,7 +145,6 @@ def test_no_damage_makes_the_unpacking_itself_fail(tmp_path: Path) -> None:
         shutil.rmtree(tmp_path / "out", ignore_errors=True)
         return set(unpack(tmp_path / "set.zip", tmp_path / "out", None, tqdm(disable=True), threading.Event()))
 
-    @settings(max_examples=200, deadline=None)
     @given(damaged(sound) | st.binary(max_size=60))
     def read(data: bytes) -> None:
         assert not fault_of(unpacked, data, str(tmp_path / "set.zip"))

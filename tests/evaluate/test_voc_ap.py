@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ssd_lib.annotations.fixed_set import FixedSet
@@ -158,7 +158,6 @@ objects = st.lists(st.builds(Object, an_image, pixels, a_label, st.booleans()), 
 founds = st.lists(st.builds(Found, st.sampled_from((0.2, 0.5, 0.8)), an_image, pixels, a_label), max_size=12)
 
 
-@settings(max_examples=200, deadline=None)
 @given(objects, founds)
 def test_the_numbers_are_those_of_the_published_procedure_word_by_word(gt: list[Object], found: list[Found]) -> None:
     got = voc_ap(truth(*gt, classes=2), detections(*found))
@@ -167,20 +166,17 @@ def test_the_numbers_are_those_of_the_published_procedure_word_by_word(gt: list[
         assert [ap[label - 1] for ap in got] == pytest.approx(expected, nan_ok=True)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.builds(Object, an_image, pixels, st.just(1), st.just(False)), min_size=1, max_size=8, unique=True))
 def test_perfect_detections_have_ap_1(gt: list[Object]) -> None:
     assert both(truth(*gt), detections(*(Found(0.5, row.image, row.box) for row in gt))) == (1, 1)
 
 
-@settings(max_examples=60, deadline=None)
 @given(objects, founds)
 def test_aps_are_fractions(gt: list[Object], found: list[Found]) -> None:
     for ap in np.concatenate(voc_ap(truth(*gt, classes=2), detections(*found))):
         assert math.isnan(ap) or 0 <= ap <= 1
 
 
-@settings(max_examples=60, deadline=None)
 @given(objects, founds, pixels)
 def test_a_detection_below_all_others_that_finds_nothing_changes_nothing(gt: list[Object], found: list[Found],
                                                                          box: Pixels) -> None:
@@ -189,7 +185,6 @@ def test_a_detection_below_all_others_that_finds_nothing_changes_nothing(gt: lis
     assert all(np.array_equal(one, other, equal_nan=True) for one, other in zip(before, after, strict=True))
 
 
-@settings(max_examples=60, deadline=None)
 @given(objects, founds)
 def test_a_false_detection_above_all_others_never_raises_ap(gt: list[Object], found: list[Found]) -> None:
     before, after = (voc_ap(truth(*gt, classes=2), detections(*rows)) for rows in (found, [Found(1, 0, NOWHERE), *found]))

@@ -2,7 +2,7 @@ from math import exp
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.ops import box_iou
@@ -62,7 +62,6 @@ def images(draw: st.DrawFn) -> tuple[Tensor, Tensor, EvalParams]:
                                      max_detections=of_all, pictures=0)
 
 
-@settings(max_examples=200, deadline=None)
 @given(images())
 def test_detections_are_those_of_one_class_at_a_time(image: tuple[Tensor, Tensor, EvalParams]) -> None:
     scores, boxes, params = image
@@ -70,7 +69,6 @@ def test_detections_are_those_of_one_class_at_a_time(image: tuple[Tensor, Tensor
     assert_equal(found, one_class_at_a_time(scores, boxes, params))
 
 
-@settings(max_examples=100, deadline=None)
 @given(images())
 def test_soft_nms_of_a_few_candidates_is_that_of_all(image: tuple[Tensor, Tensor, EvalParams]) -> None:
     scores, boxes, params = image

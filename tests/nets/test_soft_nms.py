@@ -2,7 +2,7 @@ from math import exp
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -53,7 +53,6 @@ def test_no_boxes_give_none() -> None:
     assert (picked.shape, picked.dtype, scores.shape) == ((0,), torch.int64, (0,))
 
 
-@settings(max_examples=40, deadline=None)
 @given(boxes_of_classes())
 def test_scores_never_grow_and_come_in_order(found: tuple[Tensor, Tensor, Tensor]) -> None:
     boxes, scores, labels = found
@@ -63,7 +62,6 @@ def test_scores_never_grow_and_come_in_order(found: tuple[Tensor, Tensor, Tensor
     assert (left.diff() <= 0).all()
 
 
-@settings(max_examples=40, deadline=None)
 @given(boxes_of_classes())
 def test_boxes_that_overlap_nothing_keep_their_scores(found: tuple[Tensor, Tensor, Tensor]) -> None:
     _, scores, labels = found
@@ -73,7 +71,6 @@ def test_boxes_that_overlap_nothing_keep_their_scores(found: tuple[Tensor, Tenso
     assert torch.equal(left, scores[picked])
 
 
-@settings(max_examples=40, deadline=None)
 @given(boxes_of_classes())
 def test_all_classes_at_once_give_what_one_at_a_time_gives(found: tuple[Tensor, Tensor, Tensor]) -> None:
     boxes, scores, labels = found
