@@ -110,7 +110,7 @@ def worker_megabytes() -> float:
     def read_all() -> None:
         before = _private_megabytes()
         for index in range(len(fixed)):
-            rows = slice(fixed.first[index], fixed.first[index + 1])
+            rows = slice(fixed.box_offsets[index], fixed.box_offsets[index + 1])
             fixed.file_name(index), fixed.boxes[rows], fixed.labels[rows]
         sender.send(_private_megabytes() - before)
 

@@ -42,7 +42,7 @@ class PlainDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         image = cv2.cvtColor(cv2.imread(str(self.path_of(self.fixed.file_name(index)))), cv2.COLOR_BGR2RGB)
-        rows = slice(self.fixed.first[index], self.fixed.first[index + 1])
+        rows = slice(self.fixed.box_offsets[index], self.fixed.box_offsets[index + 1])
         transform = A.Compose([
             A.ColorJitter(brightness=(0.875, 1.125), contrast=(0.5, 1.5), saturation=(0.5, 1.5), hue=(-0.05, 0.05), p=0.5),
             A.RandomSizedBBoxSafeCrop(self.side, self.side, p=0.5),

@@ -68,7 +68,7 @@ def torchvision_samples(photos: Photos, preset: str) -> Way:
 
     def run() -> int:
         for index in range(len(fixed)):
-            rows, path = slice(fixed.first[index], fixed.first[index + 1]), photos.path_of(fixed.file_name(index))
+            rows, path = slice(fixed.box_offsets[index], fixed.box_offsets[index + 1]), photos.path_of(fixed.file_name(index))
             reference.torchvision_sample(path, fixed.boxes[rows], fixed.labels[rows], SIDE, preset)
         return len(fixed)
     return run

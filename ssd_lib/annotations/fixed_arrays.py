@@ -25,7 +25,7 @@ def flatten(fixed: Annotations) -> dict[str, np.ndarray]:
         "name_bytes": np.frombuffer(b"".join(names), dtype=np.uint8),
         "name_offsets": np.cumsum([0, *map(len, names)], dtype=np.int64),
         "sizes": fixed.images.sizes[:, ::-1].astype(np.int32),
-        "first": np.searchsorted(owners[order], np.arange(len(fixed.images) + 1)),
+        "box_offsets": np.searchsorted(owners[order], np.arange(len(fixed.images) + 1)),
         "boxes": np.concatenate([boxes.xywh[:, :2], boxes.xywh[:, :2] + boxes.xywh[:, 2:]], axis=1).astype(np.float32),
         "labels": boxes.category_ids,
         "is_crowd": boxes.is_crowd,

@@ -23,7 +23,7 @@ class FixedSet:
         name_bytes: (L,) uint8, the names of the images in the manifest, one behind the other, UTF-8.
         name_offsets: (N + 1,) int64: the name of image i is bytes name_offsets[i] to name_offsets[i + 1].
         sizes: (N, 2) int32, (height, width) in pixels.
-        first: (N + 1,) int64: the boxes of image i are the rows first[i] to first[i + 1].
+        box_offsets: (N + 1,) int64: the boxes of image i are the rows box_offsets[i] to box_offsets[i + 1].
         boxes: (T, 4) float32, xyxy in pixels.
         labels: (T,) int64 in 1..K.
         is_crowd: (T,) bool.
@@ -35,7 +35,7 @@ class FixedSet:
     name_bytes: np.ndarray
     name_offsets: np.ndarray
     sizes: np.ndarray
-    first: np.ndarray
+    box_offsets: np.ndarray
     boxes: np.ndarray
     labels: np.ndarray
     is_crowd: np.ndarray
@@ -45,7 +45,7 @@ class FixedSet:
 
     def owners(self) -> np.ndarray:
         """(T,) int64: the image of each box."""
-        return np.repeat(np.arange(len(self)), np.diff(self.first))
+        return np.repeat(np.arange(len(self)), np.diff(self.box_offsets))
 
     def file_name(self, index: int) -> str:
         """The name of image `index` in the manifest."""

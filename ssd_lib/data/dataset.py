@@ -69,7 +69,7 @@ class DetectionDataset(Dataset[Sample]):
 
     def __getitem__(self, key: Key) -> Sample:
         index = key[1]
-        fixed, rows = self.fixed, slice(self.fixed.first[index], self.fixed.first[index + 1])
+        fixed, rows = self.fixed, slice(self.fixed.box_offsets[index], self.fixed.box_offsets[index + 1])
         image = self.pixels_of(index)
         height, width = fixed.sizes[index]
         boxes = fixed.boxes[rows] / np.array([width, height, width, height], dtype=np.float32)

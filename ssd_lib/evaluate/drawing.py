@@ -105,7 +105,7 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
 def _pair(net: SSD, dataset: DetectionDataset, index: int, params: EvalParams,
           device: torch.device) -> list[np.ndarray]:
     """The picture of one image with its ground truth, and the same with detections."""
-    fixed, rows = dataset.fixed, slice(dataset.fixed.first[index], dataset.fixed.first[index + 1])
+    fixed, rows = dataset.fixed, slice(dataset.fixed.box_offsets[index], dataset.fixed.box_offsets[index + 1])
     picture = read_image(dataset.path_of(fixed.file_name(index)))
     scale = TILE_PX / max(picture.shape[:2])
     height, width = (max(1, round(side * scale)) for side in picture.shape[:2])

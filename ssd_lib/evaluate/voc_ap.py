@@ -59,7 +59,7 @@ def _found_boxes(fixed: FixedSet, predictions: Predictions) -> np.ndarray:
     All pairs of a detection and a box of its image and class are laid out in one row, detection after detection.
     """
     classes = len(fixed.class_names) + 1
-    group_of_box = np.repeat(np.arange(len(fixed)), np.diff(fixed.first)) * classes + fixed.labels
+    group_of_box = np.repeat(np.arange(len(fixed)), np.diff(fixed.box_offsets)) * classes + fixed.labels
     by_group = np.argsort(group_of_box, kind="stable")
     group = predictions.images * classes + predictions.labels
     begin, end = (np.searchsorted(group_of_box[by_group], group, side) for side in ("left", "right"))

@@ -87,7 +87,7 @@ def report_priors(net: SSD, fixed: FixedSet, is_fitted: bool, path: Path = PRIOR
 
 def _unit_boxes(fixed: FixedSet) -> np.ndarray:
     """(N, 4) float64, xyxy in [0, 1]: all objects, without crowds."""
-    counts = np.diff(fixed.first)
+    counts = np.diff(fixed.box_offsets)
     sizes = np.repeat(fixed.sizes, counts, axis=0)[:, [1, 0, 1, 0]]
     return (fixed.boxes.astype(np.float64) / sizes)[~fixed.is_crowd]
 

@@ -40,7 +40,7 @@ def find_copies(manifest: Manifest, splits: Mapping[str, Annotations]) -> list[C
 def check_copies(manifest: Manifest, splits: Mapping[str, Annotations]) -> Iterator[Fault]:
     """A fault for each of `find_copies`: `leak` from train into val, `same_content` within a split."""
     for copy in find_copies(manifest, splits):
-        kind = "same_content" if copy.split == copy.first_split else "leak"
+        kind = "duplicate_content" if copy.split == copy.first_split else "train_val_leak"
         where = "" if copy.split == copy.first_split else f" of {copy.first_split}"
         what = f"also an image{where}" if copy.name == copy.first_name else f"the same bytes as '{copy.first_name}'{where}"
         yield Fault(kind, (copy.split, copy.name), f"{copy.split}: '{copy.name}' is {what}", copy.name)

@@ -134,7 +134,8 @@ def _check_pixels(photo: Photo, data: bytes) -> Iterator[tuple[str, str]]:
     if Path(photo.name).suffix.lower() not in SUFFIXES_OF_FORMAT[kind]:
         yield "wrong_format", f"content is {kind}"
     if turn != 1:
-        yield "turned", (f"its EXIF orientation is {turn}, so viewers turn it; training sees the pixels {_pixels_seen(kind)}, "
+        yield "exif_rotated", (f"its EXIF orientation is {turn}, so viewers turn it; training sees the pixels "
+                               f"{_pixels_seen(kind)}, "
                          f"{size[0]}x{size[1]}: look whether its boxes fit")
 
 

@@ -96,7 +96,7 @@ def test_a_missing_split_names_the_stage_that_makes_it(tmp_path: Path) -> None:
 
 def test_annotations_are_flat_and_in_the_order_of_the_images(small_set: Path, path_of: Callable[[str], Path]) -> None:
     fixed = load_fixed("train", small_set / "fixed")
-    assert fixed.first.tolist() == [0, 0, 1, 3, 6, 10, 15]
+    assert fixed.box_offsets.tolist() == [0, 0, 1, 3, 6, 10, 15]
     assert fixed.class_names == ("cat", "dog")
     assert fixed.source_ids == (17, 18)
     assert [path_of(fixed.file_name(i)).is_file() for i in range(len(fixed))] == [True] * 6

@@ -17,7 +17,7 @@ from ssd_lib.evaluate.coco_eval import Predictions
 def ground_truth_as_predictions(fixed: FixedSet) -> Predictions:
     """A perfect detector's predictions, crowds left out."""
     real = ~fixed.is_crowd
-    images = np.repeat(np.arange(len(fixed)), np.diff(fixed.first))[real]
+    images = np.repeat(np.arange(len(fixed)), np.diff(fixed.box_offsets))[real]
     xywh = np.concatenate([fixed.boxes[:, :2], fixed.boxes[:, 2:] - fixed.boxes[:, :2]], axis=1)[real]
     scores = np.linspace(0.9, 0.5, real.sum()).round(6)
     return Predictions(images, fixed.labels[real], scores, xywh.astype(float).round(3))

@@ -19,20 +19,20 @@ def a_manifest(**contents: str) -> Manifest:
 def test_the_same_bytes_under_two_names_of_a_split_are_one_fault() -> None:
     splits = {"train": a_split("a", "b", "c")}
     assert list(check_copies(a_manifest(a="x", b="y", c="x"), splits)) == [
-        Fault("same_content", ("train", "c"), "train: 'c' is the same bytes as 'a'", "c")]
+        Fault("duplicate_content", ("train", "c"), "train: 'c' is the same bytes as 'a'", "c")]
 
 
 def test_an_image_of_val_that_training_knows_is_a_leak_under_any_name() -> None:
     splits = {"train": a_split("a", "b"), "val": a_split("v", "b", "w")}
     assert list(check_copies(a_manifest(a="x", b="y", v="x", w="z"), splits)) == [
-        Fault("leak", ("val", "v"), "val: 'v' is the same bytes as 'a' of train", "v"),
-        Fault("leak", ("val", "b"), "val: 'b' is also an image of train", "b")]
+        Fault("train_val_leak", ("val", "v"), "val: 'v' is the same bytes as 'a' of train", "v"),
+        Fault("train_val_leak", ("val", "b"), "val: 'b' is also an image of train", "b")]
 
 
 def test_a_copy_within_val_of_a_leak_is_both() -> None:
     splits = {"train": a_split("a"), "val": a_split("v", "w")}
     found = [fault[:2] for fault in check_copies(a_manifest(a="x", v="x", w="x"), splits)]
-    assert found == [("leak", ("val", "v")), ("leak", ("val", "w")), ("same_content", ("val", "w"))]
+    assert found == [("train_val_leak", ("val", "v")), ("train_val_leak", ("val", "w")), ("duplicate_content", ("val", "w"))]
 
 
 def test_empty_and_unknown_files_are_no_copies_and_a_name_that_is_listed_twice_is_one_image() -> None:
@@ -46,4 +46,4 @@ def test_train_may_share_images_with_test() -> None:
 
 def test_order_of_the_splits_does_not_matter() -> None:
     splits = {"val": a_split("v"), "train": a_split("a")}
-    assert [fault.kind for fault in check_copies(a_manifest(a="x", v="x"), splits)] == ["leak"]
+    assert [fault.kind for fault in check_copies(a_manifest(a="x", v="x"), splits)] == ["train_val_leak"]

@@ -148,7 +148,7 @@ def turned_by_exif(pixels: np.ndarray, kind: str, turn: int = 6) -> bytes:
 def test_a_picture_that_exif_turns_is_seen_as_stored_with_a_hint(tmp_path: Path, quarters: np.ndarray, kind: str) -> None:
     checked = photo(tmp_path, turned_by_exif(quarters, kind), f"a.{kind.lower()}")
     fault, = check_photo(checked)
-    assert (fault.kind, fault.image) == ("turned", checked.name)
+    assert (fault.kind, fault.image) == ("exif_rotated", checked.name)
     assert "its EXIF orientation is 6, so viewers turn it; training sees the pixels as stored, 60x40" in fault.text
     assert np.abs(middles(decode_image(checked.path.read_bytes())) - middles(quarters)).max() <= LOSSY
 
@@ -161,7 +161,7 @@ def test_a_turned_picture_that_was_annotated_as_shown_has_another_size(tmp_path:
 
 @pytest.mark.parametrize("turn", range(2, 9))
 def test_a_square_picture_has_the_hint_for_every_turn_and_mirror(tmp_path: Path, quarters: np.ndarray, turn: int) -> None:
-    assert kinds(photo(tmp_path, turned_by_exif(quarters[:, :40].copy(), "JPEG", turn), size=(40, 40))) == ["turned"]
+    assert kinds(photo(tmp_path, turned_by_exif(quarters[:, :40].copy(), "JPEG", turn), size=(40, 40))) == ["exif_rotated"]
 
 
 @pytest.mark.parametrize("turn", [0, 1, 9])
@@ -172,7 +172,7 @@ def test_an_orientation_that_viewers_do_not_heed_is_no_hint(tmp_path: Path, quar
 def test_a_tiff_is_read_as_turned_and_the_hint_says_so(tmp_path: Path, quarters: np.ndarray) -> None:
     checked = photo(tmp_path, turned_by_exif(quarters, "TIFF", 3), "a.tif")
     fault, = check_photo(checked)
-    assert (fault.kind, "training sees the pixels as turned, being a TIFF" in fault.text) == ("turned", True)
+    assert (fault.kind, "training sees the pixels as turned, being a TIFF" in fault.text) == ("exif_rotated", True)
     assert (decode_image(checked.path.read_bytes()) == quarters[::-1, ::-1]).all()
 
 

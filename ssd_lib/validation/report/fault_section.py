@@ -13,7 +13,7 @@ from ssd_lib.validation.report.thumbnails import Place, can_be_drawn, find_marks
 TILES = 8  # pictures of each kind of fault
 ALL_TILES = 64  # of all kinds: the page is to be sent by mail
 PAIRS = 6  # of copies in a split, and of leaks
-PAIRED = {"same_content", "leak"}  # kinds that are shown as pairs
+PAIRED = {"duplicate_content", "train_val_leak"}  # kinds that are shown as pairs
 
 
 def faults_section(manifest: Manifest, splits: Mapping[str, Annotations], faults: Sequence[Fault]) -> Section:

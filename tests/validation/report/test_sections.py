@@ -72,8 +72,9 @@ def test_the_verdict_is_one_sentence(changes: dict[str, int], sentence: str) -> 
 def test_kinds_of_faults_come_with_their_cure_the_bad_ones_first(ill: Patient) -> None:
     table = only(faults_section(ill.manifest, ill.splits, ill.faults), Table)
     assert [row[:3] for row in table.rows] == [
-        ("missing", "1", "bad"), ("not_an_image", "1", "bad"), ("non_finite", "1", "bad"), ("same_content", "1", "warning"),
-        ("leak", "1", "warning"), ("partly_outside", "1", "warning"), ("untrained_category", "1", "warning")]
+        ("missing", "1", "bad"), ("not_an_image", "1", "bad"), ("non_finite", "1", "bad"),
+        ("duplicate_content", "1", "warning"),
+        ("train_val_leak", "1", "warning"), ("partly_outside", "1", "warning"), ("untrained_category", "1", "warning")]
     assert table.rows[2][3] == "removes the box"
 
 
@@ -97,7 +98,7 @@ def test_the_offending_box_is_drawn_and_one_without_a_place_is_not(ill: Patient)
 
 
 def test_an_image_at_fault_is_shown_with_all_its_boxes(healthy: Patient) -> None:
-    fault = Fault("turned", ("train", "train/3.png"), "train/3.png: its EXIF orientation is 6", "train/3.png")
+    fault = Fault("exif_rotated", ("train", "train/3.png"), "train/3.png: its EXIF orientation is 6", "train/3.png")
     tile, = only(faults_section(healthy.manifest, healthy.splits, [fault]), Sheet).tiles
     mark, = tile.pictures[0].marks
     assert (mark.xywh, mark.name, mark.is_faulty) == ((5, 6, 20, 10), "cat", False)
