@@ -141,8 +141,9 @@ def _start_worker(worker: int) -> None:
     """A loader process leaves Ctrl-C and, for a while, SIGTERM to the trainer, which stops it; it never outlives it."""
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "SIGHUP"):
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for name in ("SIGHUP", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     if hasattr(signal, "alarm"):
         signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_S))
     die_with_parent(signal.SIGKILL if os.name == "posix" else signal.SIGTERM)

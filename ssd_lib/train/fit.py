@@ -178,7 +178,7 @@ def _train_epochs(job: RunSpec, state: TrainState, journal: TrainLogger, saver: 
                 _stop_if_asked(wish, vote)
             journal.read()
             saver.wait()  # validation forks loader processes, and a fork must not meet a thread that writes
-            with wish.at_once():
+            with wish.raise_now():
                 row, picture = _validate(job, state, journal, workers, device, precision)
                 meet()
             saver.save(_close_epoch(state, row, by_ap=train.ap_every_epochs > 0))

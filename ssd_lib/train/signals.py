@@ -1,4 +1,4 @@
-"""Being asked to stop: a signal becomes a wish, granted between two steps, where the state is whole."""
+"""Stop signals: one is noted when it arrives and raised between two steps, where the training state is consistent."""
 
 import os
 import signal
@@ -6,19 +6,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-SIGHUP = getattr(signal, "SIGHUP", None)  # Windows has none
-STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+SIGHUP = getattr(signal, "SIGHUP", None)  # Windows does not have it
+# SIGUSR1: Slurm sends it before the time limit of a job, with `sbatch --signal=USR1@120`.
+STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
 
 
-class StopRequested(Exception):  # noqa: N818 - being stopped is no error
-    """Raised where stopping is safe."""
+class StopRequested(Exception):  # noqa: N818 - a stop is not an error
+    """Raised where it is safe to stop."""
 
 
 class StopSignal:
-    """Remembers the first stop signal since `listen`; a second Ctrl-C stops at once, as Ctrl-C does.
+    """Note the first stop signal since `listen`; a second Ctrl-C raises KeyboardInterrupt at once.
 
     Args:
-        alone: whether this is the only process. In a group the one that started it speaks, and passes Ctrl-C on once more.
+        alone: whether this is the only training process. With several, the process that started them prints the message and passes
+            signals on, so that one Ctrl-C may arrive here twice.
 
     Attributes:
         signal_number: the signal, or None.
@@ -27,13 +29,13 @@ class StopSignal:
     def __init__(self, alone: bool = True) -> None:
         self.signal_number: int | None = None
         self._alone = alone
-        self._at_once = False
+        self._raises_now = False
 
     @contextmanager
     def listen(self) -> Iterator["StopSignal"]:
-        """Handle the stop signals in here."""
+        """Handle the stop signals inside this context."""
         before = {number: signal.signal(number, self._handle) for number in STOP_SIGNALS
-                  if not (number == SIGHUP and signal.getsignal(number) is signal.SIG_IGN)}  # nohup asked not to hear of it
+                  if not (number == SIGHUP and signal.getsignal(number) is signal.SIG_IGN)}  # nohup sets SIG_IGN
         try:
             yield self
         finally:
@@ -41,17 +43,17 @@ class StopSignal:
                 signal.signal(number, handler)
 
     @contextmanager
-    def at_once(self) -> Iterator[None]:
-        """In here nothing changes the state, so that a signal raises StopRequested wherever it comes."""
-        self._at_once = True
+    def raise_now(self) -> Iterator[None]:
+        """Let a signal raise StopRequested wherever it arrives: for code that does not change the training state."""
+        self._raises_now = True
         try:
             self.check()
             yield
         finally:
-            self._at_once = False
+            self._raises_now = False
 
     def check(self) -> None:
-        """Raise StopRequested if a signal has come."""
+        """Raise StopRequested if a signal has arrived."""
         if self.signal_number is not None:
             raise StopRequested
 
@@ -61,8 +63,8 @@ class StopSignal:
         if self.signal_number is None:
             self.signal_number = number
             if self._alone:
-                with suppress(OSError):  # the terminal may be gone; print() could also meet itself half way
+                with suppress(OSError):  # the terminal may be closed; print() is not safe in a signal handler
                     os.write(2, f"\n{signal.Signals(number).name}: saving a checkpoint after this step...\n".encode())
-        if self._at_once:
-            self._at_once = False
+        if self._raises_now:
+            self._raises_now = False
             raise StopRequested

@@ -16,7 +16,6 @@ from ssd_lib.checkpoint.file import BEST, LAST, PREVIOUS, read_checkpoint
 from ssd_lib.checkpoint.resume import differences, make_fingerprint
 from ssd_lib.nets.upstream import to_upstream
 from ssd_lib.nets.zoo import build_net
-from ssd_lib.train.signals import StopRequested, StopSignal
 
 CHECKPOINTS = Path("models/checkpoints")
 
@@ -261,28 +260,6 @@ def test_the_best_epoch_becomes_the_model_on_request(workspace: Path, never_stop
     best = read_checkpoint(workspace / CHECKPOINTS / BEST).average
     model = torch.load(workspace / "models" / "ssd.pt", weights_only=True)["weights"]
     assert all(torch.equal(model[key], best[f"module.{key}"]) for key in model)
-
-
-def test_nohup_is_heeded_and_a_lost_terminal_does_no_harm() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with StopSignal().listen() as wish:
-            signal.raise_signal(signal.SIGHUP)
-            assert wish.signal_number is None
-    finally:
-        signal.signal(signal.SIGHUP, before)
-
-
-def test_a_signal_in_validation_ends_it_at_once() -> None:
-    def validate(wish: StopSignal, went_on: list[bool]) -> None:
-        with wish.at_once():
-            signal.raise_signal(signal.SIGTERM)
-            went_on.append(True)
-    went_on: list[bool] = []
-    with StopSignal().listen() as wish, pytest.raises(StopRequested):
-        validate(wish, went_on)
-    assert wish.signal_number == signal.SIGTERM
-    assert not went_on
 
 
 def test_a_checkpoint_of_another_net_is_refused_by_name(workspace: Path, never_stopped: Path) -> None:

@@ -125,7 +125,7 @@ def in_stage(folder: Path, stage: Callable[[], str], kill_at: str | None = None,
         setattr(sys, name, open(number, "w", buffering=1, closefd=False))  # noqa: SIM115
     agent.START_METHOD = start_method
     os.environ.update({"KILL_AT": kill_at or "", "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(sys.path)})
-    set_forkserver_preload(["forked_worker"])
+    set_forkserver_preload(["support.forked_worker"])
     sys.argv = ["a stage", *options]
     if kill_at is not None:
         arm(kill_at)
