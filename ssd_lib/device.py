@@ -6,6 +6,7 @@ import re
 import torch
 
 from ssd_lib.errors import InputError, StateError
+from ssd_lib.params import DEVICE_PATTERN
 
 
 def pick_device(name: str) -> torch.device:
@@ -18,7 +19,7 @@ def pick_device(name: str) -> torch.device:
         InputError: it is no name of a device.
         StateError: a CUDA device is asked for that is not there.
     """
-    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", name):
+    if not re.fullmatch(DEVICE_PATTERN, name):
         raise InputError(f"device is '{name}'; it must be auto, cpu, cuda or cuda:1. Correct runtime.device, or --device.")
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":

@@ -16,6 +16,7 @@ PARAMS_PATH = Path("params.yaml")
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Auto = Literal["auto"]
+DEVICE_PATTERN = "auto|cpu|cuda(:[0-9]+)?"
 Format = Literal["coco", "voc", "yolo", "open_images"]
 
 
@@ -142,7 +143,7 @@ class ExportParams(_Group):
 class RuntimeParams(_Group):
     """What does not change the result."""
 
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+    device: Annotated[str, Field(pattern=f"^({DEVICE_PATTERN})$")]
     workers: Auto | Annotated[int, Field(ge=0)]
     processes: Auto | Count
     max_restarts: Annotated[int, Field(ge=0)]

@@ -10,6 +10,7 @@ from typing import Any
 
 from ssd_lib.annotations.coco import write_annotations
 from ssd_lib.annotations.fixed_arrays import write_flat
+from ssd_lib.annotations.fixed_set import BACKGROUND_NAME
 from ssd_lib.annotations.read import join_parts, read_splits
 from ssd_lib.annotations.repair import fix, merge_categories
 from ssd_lib.annotations.table import Annotations, Category
@@ -81,7 +82,7 @@ def _refuse_nothing(split: str, fixed: Annotations, before: Annotations) -> None
 
 def _write_labels(folder: Path, categories: tuple[Category, ...]) -> None:
     """Line n of labels.txt, counted from 0, names label n; id_map.json leads to the original ids and back."""
-    write_text(folder / "labels.txt", "".join(f"{name}\n" for name in ("BACKGROUND", *(c.name for c in categories))))
+    write_text(folder / "labels.txt", "".join(f"{name}\n" for name in (BACKGROUND_NAME, *(c.name for c in categories))))
     write_json(folder / "id_map.json", {
         "to_source": {str(category.id): category.source_id for category in categories},
         "from_source": {str(category.source_id): category.id for category in categories}}, indent=1)

@@ -11,6 +11,8 @@ import numpy as np
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.manifest import FIXED_FOLDER
 
+BACKGROUND_NAME = "BACKGROUND"  # of label 0, in labels.txt and in the metadata of models
+
 
 @dataclass(frozen=True)
 class FixedSet:

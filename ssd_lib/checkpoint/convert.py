@@ -4,10 +4,11 @@ from pathlib import Path
 
 import torch
 
+from ssd_lib.annotations.fixed_set import BACKGROUND_NAME
 from ssd_lib.checkpoint.weights import GivenWeights, classes_of, fit_weights, read_weights
 from ssd_lib.errors import InputError
 from ssd_lib.files import atomic_write
-from ssd_lib.nets.model_file import BACKGROUND_NAME, Model, NetSpec, build_model, refuse_missing, save_model
+from ssd_lib.nets.model_file import Model, NetSpec, build_model, refuse_missing, save_model
 from ssd_lib.nets.upstream import from_upstream, to_upstream
 from ssd_lib.nets.zoo import NETS
 

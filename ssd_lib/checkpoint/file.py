@@ -13,7 +13,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from ssd_lib.errors import InputError
+from ssd_lib.errors import InputError, first_line
 from ssd_lib.files import atomic_write, link_or_copy
 
 CHECKPOINT_FORMAT = "ssd-combo-1"
@@ -81,7 +81,7 @@ def read_checkpoint(path: Path) -> ComboCheckpoint:
             raise ValueError(f"its format is not {CHECKPOINT_FORMAT!r}")
         return ComboCheckpoint(**content)
     except Exception as error:
-        reason = "missing" if isinstance(error, FileNotFoundError) else (str(error).splitlines() or [type(error).__name__])[0]
+        reason = "missing" if isinstance(error, FileNotFoundError) else first_line(error)
         raise InputError(f"{path}: not a combo checkpoint of this project: {reason}.") from error
 
 

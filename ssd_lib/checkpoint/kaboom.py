@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssd_lib.errors import InputError
+from ssd_lib.errors import InputError, first_line
 
 
 @dataclass(frozen=True)
@@ -51,5 +51,4 @@ def read_kaboom(path: Path) -> KaboomCheckpoint:
             raise ValueError("its weights are no tensors")
         return KaboomCheckpoint(int(content["epoch"]) + 1, weights)
     except Exception as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise InputError(f"{path}: not a combo checkpoint of kaboom-labs ({type(error).__name__}: {reason}).") from error
+        raise InputError(f"{path}: not a combo checkpoint of kaboom-labs ({type(error).__name__}: {first_line(error)}).") from error

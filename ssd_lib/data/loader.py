@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from ssd_lib.data.dataset import Batch, DetectionDataset, Key, collate
-from ssd_lib.errors import InputError, StateError
+from ssd_lib.errors import InputError, StateError, first_line
 from ssd_lib.processes import available_cores, die_with_parent
 
 MAX_AUTO_WORKERS = 8
@@ -113,8 +113,7 @@ def load_batches(dataset: DetectionDataset, keys: Any, workers: int, pin_memory:
     except (RuntimeError, OSError, EOFError) as error:  # the last two: it was killed while it handed over a batch
         if isinstance(error, RuntimeError) and not any(sign in str(error) for sign in SIGNS_OF_DEATH):
             raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise StateError(f"a loader process was killed ({reason}); most often memory ran out. "
+        raise StateError(f"a loader process was killed ({first_line(error)}); most often memory ran out. "
                          "Set runtime.workers lower, then run the same command again.") from error
     finally:
         if workers:

@@ -24,7 +24,7 @@ from ssd_lib.images import read_image
 from ssd_lib.nets.fusion import fuse_batch_norms
 from ssd_lib.nets.model_file import MODEL_PATH, NetSpec
 from ssd_lib.nets.postprocess import Detections, Nms, score_priors, select_detections
-from ssd_lib.params import EvalParams
+from ssd_lib.params import DEVICE_PATTERN, EvalParams
 
 Picture = np.ndarray | str | Path
 ScorePriors = Callable[[Tensor], tuple[Iterable[Tensor], Iterable[Tensor]]]  # (B, 3, S, S) uint8 -> scores, boxes
@@ -140,7 +140,7 @@ def _load(path: Path, name: str, threshold: float) -> tuple[ScorePriors, NetSpec
 
 def _check(device: str, threshold: float, top_k: int, nms: str, batch_size: int) -> None:
     for name, value, holds, allowed in (
-        ("device", device, isinstance(device, str) and re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", device),
+        ("device", device, isinstance(device, str) and re.fullmatch(DEVICE_PATTERN, device),
          "'auto', 'cpu', 'cuda' or 'cuda:1'"),
         ("threshold", threshold, isinstance(threshold, int | float) and 0 <= threshold <= 1, "from 0 to 1"),
         ("top_k", top_k, isinstance(top_k, int) and top_k >= 1, "a whole number, 1 or more"),

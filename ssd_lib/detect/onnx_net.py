@@ -9,7 +9,7 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from ssd_lib.errors import InputError, StateError
+from ssd_lib.errors import InputError, StateError, first_line
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
@@ -65,7 +65,7 @@ def load_onnx(path: Path, device: str) -> OnnxNet:
         session = onnxruntime.InferenceSession(path, providers=_providers(device))
         net = _described(session)
     except Exception as error:
-        raise InputError(f"{path}: not an exported detector of this project, as it is needed here ({_first_line(error)}). "
+        raise InputError(f"{path}: not an exported detector of this project, as it is needed here ({first_line(error)}). "
                          "`dvc repro export` makes one.") from error
     if device.startswith("cuda") and CUDA not in session.get_providers():
         raise StateError(f"device: '{device}' is not there for {path}, this ONNX Runtime computes on "
@@ -102,7 +102,3 @@ def _described(session: onnxruntime.InferenceSession) -> OnnxNet:
     if len(source_ids) != len(names):
         raise ValueError(f"it has {len(source_ids)} source ids for {len(names)} classes")
     return OnnxNet(session, size, tuple(names), tuple(source_ids))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch.distributed as dist
 
 from ssd_lib.distributed.group import Group
-from ssd_lib.errors import InputError, StateError, Stopped
+from ssd_lib.errors import InputError, StateError, Stopped, first_line
 
 JOIN_TIMEOUT_S = 900  # machines wait so long for each other
 TRY_S = 2  # one attempt to reach the first machine: a signal is heard between two
@@ -43,7 +43,7 @@ def open_run_store(group: Group) -> dist.TCPStore:
         try:
             return dist.TCPStore(host, port, is_master=True, wait_for_workers=False, multi_tenant=True, timeout=TIMEOUT)
         except (RuntimeError, OSError) as error:
-            raise StateError(f"runtime.rendezvous: cannot listen at {group.address}: {_first_line(error)}. It must be an "
+            raise StateError(f"runtime.rendezvous: cannot listen at {group.address}: {first_line(error)}. It must be an "
                              "address and a free port of the machine that runs DVC.") from error
     print(f"waiting for the first machine at {group.address}, {JOIN_TIMEOUT_S // 60} minutes at most", flush=True)
     deadline = time.monotonic() + JOIN_TIMEOUT_S
@@ -52,7 +52,7 @@ def open_run_store(group: Group) -> dist.TCPStore:
             socket.create_connection((host, port), TRY_S).close()
             return dist.TCPStore(host, port, is_master=False, timeout=TIMEOUT)
         except (RuntimeError, OSError) as error:
-            reason = _first_line(error)
+            reason = first_line(error)
             time.sleep(TRY_S)
     raise StateError(f"runtime.rendezvous: nothing answers at {group.address} for {JOIN_TIMEOUT_S:.0f} s ({reason}). Start "
                      "`dvc repro` on the first machine, see that its port is open, then run the same command again.")
@@ -76,7 +76,3 @@ def split_address(address: str) -> tuple[str, int]:
     """HOST and PORT."""
     host, _, port = address.rpartition(":")
     return host, int(port)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

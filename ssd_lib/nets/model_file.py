@@ -17,7 +17,6 @@ from ssd_lib.nets.zoo import NETS, build_net
 
 MODEL_PATH = Path("models/ssd.pt")
 MODEL_FORMAT = "ssd-model-1"
-BACKGROUND_NAME = "BACKGROUND"  # of label 0, where labels are written down
 
 
 @dataclass(frozen=True)

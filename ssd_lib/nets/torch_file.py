@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssd_lib.errors import InputError
+from ssd_lib.errors import InputError, first_line
 from ssd_lib.files import why_unreadable
 
 
@@ -58,4 +58,4 @@ def _what_it_is(path: Path, error: Exception) -> str:
         return "it is cut short or damaged. Fetch it again, and compare its size"
     if "Unsupported" in str(error) or "weights_only" in str(error):
         return "it holds objects of a program beside its weights, which are not executed. Save the state dict alone"
-    return f"it is cut short, damaged or something else ({type(error).__name__}: {(str(error).splitlines() or [''])[0]:.100})"
+    return f"it is cut short, damaged or something else ({type(error).__name__}: {first_line(error):.100})"

@@ -37,7 +37,7 @@ from ssd_lib.distributed.collectives import (
 )
 from ssd_lib.distributed.group import Group, make_group
 from ssd_lib.distributed.launch import launch
-from ssd_lib.errors import StateError, Stopped
+from ssd_lib.errors import StateError, Stopped, first_line
 from ssd_lib.manifest import FIXED_FOLDER, REPAIR_HINT, Manifest
 from ssd_lib.nets.model_file import MODEL_PATH
 from ssd_lib.params import Params
@@ -141,7 +141,7 @@ def _train_process(job: RunSpec, restart: int) -> str:
             saver.wait()
             wish.check()
         except BackendCompilerFailed as error:
-            raise StateError(f"train.compile: the net cannot be compiled here ({str(error).splitlines()[0]}). It takes a C++ "
+            raise StateError(f"train.compile: the net cannot be compiled here ({first_line(error)}). It takes a C++ "
                              "compiler, and Triton for a GPU; set train.compile: false.") from error
         except (StopRequested, GroupStopped) as stop:
             saver.save()
