@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from ssd_lib.annotations.fixed_set import FixedSet
-from ssd_lib.evaluate.external import open_foreign_set
+from ssd_lib.evaluate.external import open_external
 from ssd_lib.files import sha256
 from ssd_lib.manifest import Manifest, Part
 
@@ -48,5 +48,5 @@ def photographs(mirror: Path | None) -> Iterator[Photos]:
         names = tuple(category["name"] for category in json.loads(instances.read_bytes())["categories"])
         files = {path.name: (path.stat().st_size, sha256(path)) for path in images.iterdir()}
         manifest = Manifest(source="local", root=str(images), splits={"train": (Part(),)}, files=files)
-        yield Photos(open_foreign_set(instances, images, names).fixed, images.joinpath, manifest)
+        yield Photos(open_external(instances, images, names).fixed, images.joinpath, manifest)
 

@@ -26,7 +26,7 @@ def open_model(path: Path, device: torch.device | str = "cpu") -> Model:
     given = read_weights(path)
     if given.spec is None:
         raise InputError(f"{path}: weights of {given.kind}, which do not name their net and their classes. Convert them first: "
-                         f"python -m ssd_lib.checkpoint convert {path} ssd.pt --net mb1-ssd --labels labels.txt")
+                         f"ssd checkpoint convert {path} ssd.pt --net mb1-ssd --labels labels.txt")
     return build_model(path, vars(given.spec), given.tensors, dict(given.about or {}), device)
 
 

@@ -3,11 +3,9 @@
 data/cache/ of the main repository holds an entry for each content that a training image has had: all data sets and runs share
 them, and nothing in it is ever out of date. Validation and evaluation read the originals.
 
-`python -m ssd_lib.data.pixel_cache` says what is there; with --prune it removes what the present params.yaml and
-data/fixed do not need.
+`ssd cache` shows what is there; `ssd cache --prune` removes what the current params.yaml and data/fixed do not need.
 """
 
-import argparse
 import hashlib
 import os
 import shutil
@@ -90,24 +88,23 @@ def expected_bytes(form: Form, sizes: np.ndarray, file_bytes: np.ndarray, side: 
     return int(np.where(is_file, file_bytes, scaled).sum())
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Say what is in the cache, remove what is not needed if asked to; 0, or 1 where what is needed cannot be known."""
-    parser = argparse.ArgumentParser(prog="python -m ssd_lib.data.pixel_cache", description="Say what is in the pixel cache.")
-    parser.add_argument("--prune", action="store_true",
-                        help="remove what the present params.yaml and data/fixed do not need, be it of use to other runs")
-    options = parser.parse_args(arguments)
-    top = in_project(CACHE_FOLDER)
-    try:
-        needed = _needed() if options.prune else {}
-    except (InputError, StateError) as error:
-        print(f"ERROR {error}", file=sys.stderr)
-        return 1
-    for folder in sorted(path for path in top.glob("*") if path.is_dir()):
-        if options.prune:
+def show_cache(prune: bool) -> list[str]:
+    """Describe the caches, a line each.
+
+    Args:
+        prune: first remove what the current params.yaml and data/fixed do not need, even if other runs use it.
+
+    Raises:
+        InputError, StateError: what is needed cannot be read.
+    """
+    needed = _needed() if prune else {}
+    lines = []
+    for folder in sorted(path for path in in_project(CACHE_FOLDER).glob("*") if path.is_dir()):
+        if prune:
             _prune(folder, needed.get(folder.name, set()))
         sizes = [path.stat().st_size for path in folder.glob("[!.]*")]
-        print(f"{folder}: {len(sizes)} images, {sum(sizes) / GB:.3f} GB")
-    return 0
+        lines.append(f"{folder}: {len(sizes)} images, {sum(sizes) / GB:.3f} GB")
+    return lines
 
 
 def _pixels(form: Form, folder: Path, digests: np.ndarray, index: int) -> np.ndarray:
@@ -132,7 +129,7 @@ def _check_space(folder: Path, form: Form, sizes: np.ndarray, file_bytes: np.nda
     free = shutil.disk_usage(folder).free
     if need > free:
         raise StateError(f"{folder}: {need / GB:.3f} GB are needed for {len(sizes)} images, {free / GB:.3f} GB are free on "
-                         "this disk; nothing was started. Free some space (`python -m ssd_lib.data.pixel_cache --prune`), or "
+                         "this disk; nothing was started. Free some space (`ssd cache --prune`), or "
                          "set data.cache: none, or jpeg, which takes a seventh of raw.")
     tqdm.write(f"{folder}: {len(sizes)} images will take some {need / GB:.3f} GB; {free / GB:.3f} GB are free", file=sys.stderr)
 
@@ -194,7 +191,3 @@ def _prune(folder: Path, needed: set[str]) -> None:
             path.unlink()
     if not needed:
         folder.rmdir()
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

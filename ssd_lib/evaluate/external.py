@@ -1,10 +1,11 @@
-"""A data set that no pipeline of ours has prepared, as a model sees it: images in a folder, annotations in COCO's form.
+"""Measure a model on a dataset that no pipeline of this project has prepared: images in a folder, annotations in COCO format.
 
-Classes are matched by name. What only one side knows takes part in nothing: neither the data set's objects nor the model's
-detections of such a class are counted.
+Classes are matched by name. Classes that only one side has do not count: neither their objects nor their detections.
 """
 
 import json
+import re
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,27 +17,35 @@ from ssd_lib.annotations.coco import format_annotations, read_annotations
 from ssd_lib.annotations.fixed_arrays import flatten
 from ssd_lib.annotations.fixed_set import FixedSet, from_columns
 from ssd_lib.annotations.repair import fix
-from ssd_lib.annotations.table import Annotations, clean_name
+from ssd_lib.annotations.table import clean_name
+from ssd_lib.checkpoint.convert import open_model
 from ssd_lib.data.augment import build_transform
 from ssd_lib.data.dataset import DetectionDataset
+from ssd_lib.data.loader import worker_count
+from ssd_lib.device import pick_device
 from ssd_lib.errors import InputError
-from ssd_lib.evaluate.coco_eval import Predictions, predict
+from ssd_lib.evaluate.coco_eval import Predictions, predict, results_json, run_coco
+from ssd_lib.evaluate.evaluate import all_metrics
+from ssd_lib.files import atomic_write, write_json
 from ssd_lib.nets.ssd import SSD
 from ssd_lib.params import EvalParams
 
+TABLE = ("AP", "AP50", "AP75", "APs", "APm", "APl", "VOC07", "VOC10")  # the metrics that are printed
+EARLIEST = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip file can hold; a fixed date makes equal results equal bytes
 
-class ForeignSet(NamedTuple):
-    """A data set, repaired, with the classes that both it and the model know, in the order of the data set's ids.
+
+class ExternalDataset(NamedTuple):
+    """A repaired dataset, reduced to the classes that it shares with the model, in the order of the dataset's ids.
 
     Attributes:
         fixed: its images and boxes.
         truth: the same as a COCO tree, for `run_coco`.
-        images: the folder that its file names are below.
-        has_boxes: False for a test set, of which images and categories alone are published.
-        label_of: (K + 1,) int64, the data set's label for each of the model's; 0 where it has none.
-        model_only: names of classes that the data set does not know.
-        data_only: names of classes that the model does not know.
-        faulty_boxes: how many boxes of known classes could not be repaired, and are left out.
+        images: the folder that its file names are relative to.
+        has_boxes: False for a test set, which publishes only images and categories.
+        label_of: (K + 1,) int64, the dataset's label for each label of the model; 0 where it has none.
+        model_only: names of classes that only the model knows.
+        data_only: names of classes that only the dataset knows.
+        faulty_boxes: number of boxes of shared classes that are left out because they cannot be repaired.
     """
 
     fixed: FixedSet
@@ -49,65 +58,158 @@ class ForeignSet(NamedTuple):
     faulty_boxes: int
 
 
-def open_foreign_set(annotations: Path, images: Path, class_names: tuple[str, ...]) -> ForeignSet:
-    """Read, repair and match to a model a data set in COCO's form; a raw official file will do.
+def evaluate_external(model: Path, annotations: Path, images: Path, out: Path, name: str | None, device: str, batch_size: int,
+                      score_threshold: float, nms_iou: float) -> None:
+    """Detect on all images of a dataset, write results.json and eval.json, and print a summary.
 
     Args:
-        annotations: a file like instances_val2017.json or image_info_test-dev2017.json.
-        images: the folder with its images.
-        class_names: of the model; label i is class_names[i - 1].
+        model: a model file or a combo checkpoint.
+        annotations, images: as for `open_external`.
+        out: folder for the files written.
+        name: algorithm name; if given, the zip file for COCO's evaluation server is written as well.
+        device: "auto" | "cpu" | "cuda" | "cuda:1".
+        batch_size: images per batch.
+        score_threshold, nms_iou: as in `EvalParams`.
 
     Raises:
-        InputError: the file is no such file, the two share no class, or images are missing.
+        StateError: a file or the device is missing.
+        InputError: the model, the dataset or the name is invalid.
+    """
+    submission = submission_name(annotations, name) if name else None
+    torch_device = pick_device(device)
+    opened = open_model(model, torch_device)
+    dataset = open_external(annotations, images, opened.spec.class_names)
+    print(_describe(dataset, annotations), flush=True)
+    params = EvalParams(batch_size=batch_size, score_threshold=score_threshold, nms_iou=nms_iou, top_k_per_class=200,
+                        max_detections=100, pictures=0)
+    predictions = predict_external(opened.net, dataset, params, torch_device, worker_count("auto"))
+    results = results_json(dataset.fixed, predictions)
+    write_json(out / "results.json", results)
+    print(f"{out / 'results.json'}: {len(results)} detections")
+    if submission:
+        print(f"{write_submission(out, submission, results)}: the same for COCO's evaluation server")
+    if dataset.has_boxes:
+        metrics = all_metrics(run_coco(dataset.truth, dataset.fixed, predictions), dataset.fixed, predictions)
+        write_json(out / "eval.json", {**metrics, "model_only": dataset.model_only, "data_only": dataset.data_only}, indent=1)
+        print(f"{out / 'eval.json'}: all metrics, among them\n{_table(metrics)}")
+
+
+def open_external(annotations: Path, images: Path, class_names: tuple[str, ...]) -> ExternalDataset:
+    """Read and repair a dataset in COCO format, such as a raw official file, and match its classes to a model's.
+
+    Args:
+        annotations: a file such as instances_val2017.json or image_info_test-dev2017.json.
+        images: the folder of its images.
+        class_names: those of the model; label i is class_names[i - 1].
+
+    Raises:
+        InputError: the file is not in COCO format, shares no class with the model, or images are missing.
     """
     raw = read_annotations(annotations, boxes=False)
-    known = [clean_name(name) for name in class_names]
-    shared = tuple(category for category in raw.categories if clean_name(category.name) in known)
-    mended = fix(replace(raw, categories=shared), unreadable=(), min_box_px=0)  # measured is all that has an area
-    labels = {category.name: category.id for category in mended.categories}
+    model_names = [clean_name(name) for name in class_names]
+    shared = tuple(category for category in raw.categories if clean_name(category.name) in model_names)
+    repaired = fix(replace(raw, categories=shared), unreadable=(), min_box_px=0)  # every box with an area counts
+    labels = {category.name: category.id for category in repaired.categories}
     if not labels:
-        raise InputError(f"{annotations}: shares no class with the model, which knows {', '.join(class_names)}; the file has "
-                         f"{', '.join(category.name for category in raw.categories) or 'none'}. Give the same things the "
-                         "same names: they are compared letter by letter.")
-    _refuse_missing(annotations, mended, images)
+        raise InputError(f"{annotations}: no class in common with the model, whose classes are {', '.join(class_names)}; the "
+                         f"file has {', '.join(category.name for category in raw.categories) or 'none'}. Give equal classes "
+                         "equal names: upper and lower case differ.")
+    _check_images(annotations, repaired.images.file_names, images)
     ids = {category.id for category in shared}
-    truth = json.loads(b"".join(format_annotations(mended)))
-    return ForeignSet(
-        from_columns(flatten(mended)), truth, images, has_boxes=len(raw.boxes) > 0,
-        label_of=np.array([0, *(labels.get(name, 0) for name in known)]),
-        model_only=tuple(name for name in known if name not in labels),
+    return ExternalDataset(
+        fixed=from_columns(flatten(repaired)),
+        truth=json.loads(b"".join(format_annotations(repaired))),
+        images=images,
+        has_boxes=len(raw.boxes) > 0,
+        label_of=np.array([0, *(labels.get(name, 0) for name in model_names)]),
+        model_only=tuple(name for name in model_names if name not in labels),
         data_only=tuple(clean_name(category.name) for category in raw.categories if category.id not in ids),
-        faulty_boxes=int(np.isin(raw.boxes.category_ids, list(ids)).sum()) - len(mended.boxes))
+        faulty_boxes=int(np.isin(raw.boxes.category_ids, list(ids)).sum()) - len(repaired.boxes))
 
 
-def predict_foreign(net: SSD, data: ForeignSet, params: EvalParams, device: torch.device, workers: int) -> Predictions:
-    """Detect on every image of a foreign data set, and keep what is of its classes, under its labels.
+def predict_external(net: SSD, dataset: ExternalDataset, params: EvalParams, device: torch.device, workers: int) -> Predictions:
+    """Detect on every image of a dataset; keep the detections of its classes, with its labels.
 
-    Guarantees: detections of other classes take no place among the `max_detections` of an image.
+    Guarantees: detections of other classes do not count towards the `max_detections` of an image.
 
     Args:
         net: on `device`.
-        data: from `open_foreign_set`, with this net's classes.
+        dataset: from `open_external`, with the classes of this net.
         params: thresholds and limits.
         device: where to compute.
         workers: loader processes.
+    """
+    loaded = DetectionDataset(dataset.fixed, dataset.images.joinpath, build_transform("none", net.image_size))
+    limit = params.top_k_per_class * net.classes if dataset.model_only else params.max_detections  # no limit: filtered below
+    found = predict(net, loaded, params.model_copy(update={"max_detections": limit}), device, workers, progress=True)
+    labels = dataset.label_of[found.labels]
+    kept = Predictions(*(column[labels > 0] for column in found._replace(labels=labels)))
+    rank = np.arange(len(kept.images)) - np.searchsorted(kept.images, kept.images)  # within its image, best first
+    return Predictions(*(column[rank < params.max_detections] for column in kept))
+
+
+def submission_name(annotations: Path, algorithm: str) -> str:
+    """Return detections_[testset]_[alg]_results, the name that COCO's evaluation server wants for the zip and the file in it.
+
+    Source: cocodataset.org/#upload; for test-dev2017, github.com/cocodataset/cocoapi/issues/87.
+
+    Args:
+        annotations: an annotation file; the test set is what follows the last underscore of its name: test-dev2017 for
+            image_info_test-dev2017.json, val2017 for instances_val2017.json.
+        algorithm: the name of the submission.
 
     Raises:
-        StateError, InputError: as of `predict`.
+        InputError: the algorithm name has characters that do not belong in a file name.
     """
-    dataset = DetectionDataset(data.fixed, data.images.joinpath, build_transform("none", net.image_size))
-    limit = params.top_k_per_class * net.classes if data.model_only else params.max_detections  # all that NMS leaves, or few
-    found = predict(net, dataset, params.model_copy(update={"max_detections": limit}), device, workers, progress=True)
-    labels = data.label_of[found.labels]
-    kept = Predictions(*(column[labels > 0] for column in found._replace(labels=labels)))
-    place = np.arange(len(kept.images)) - np.searchsorted(kept.images, kept.images)  # within its image, the best first
-    return Predictions(*(column[place < params.max_detections] for column in kept))
+    if not re.fullmatch(r"[\w.-]+", algorithm, re.ASCII):
+        raise InputError(f"--name: {algorithm!r} becomes part of a file name; letters, digits, '.', '-' and '_' are allowed. "
+                         "Choose another name.")
+    return f"detections_{annotations.stem.rpartition('_')[2]}_{algorithm}_results"
 
 
-def _refuse_missing(annotations: Path, mended: Annotations, images: Path) -> None:
-    if not len(mended.images):
-        raise InputError(f"{annotations}: lists 0 images; there is nothing to detect on. Name another file.")
-    missing = [name for name in mended.images.file_names if not (images / name).is_file()]
+def write_submission(folder: Path, name: str, results: list[dict[str, Any]]) -> Path:
+    """Write NAME.zip with NAME.json in it, atomically; equal results give equal bytes.
+
+    The server fails if the zip holds a folder (github.com/kkhoot/PAA/issues/20).
+
+    Args:
+        folder: where to write it.
+        name: from `submission_name`.
+        results: from `results_json`; the server counts at most 100 per image.
+
+    Returns:
+        The path of the zip.
+    """
+    path = folder / f"{name}.zip"
+    with atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(zipfile.ZipInfo(f"{name}.json", EARLIEST), json.dumps(results), zipfile.ZIP_DEFLATED)
+    return path
+
+
+def _check_images(annotations: Path, file_names: Any, images: Path) -> None:
+    if not len(file_names):
+        raise InputError(f"{annotations}: lists 0 images; at least one is needed. Give another file.")
+    missing = [name for name in file_names if not (images / name).is_file()]
     if missing:
-        raise InputError(f"{images}: {len(missing)} of the {len(mended.images)} images of {annotations} are missing, the first "
-                         f"'{missing[0]}'; every one must be there. Fetch them, or name their folder with --images.")
+        raise InputError(f"{images}: {len(missing)} of the {len(file_names)} images of {annotations} are missing, the first is "
+                         f"'{missing[0]}'; all are needed. Download them, or give their folder with --images.")
+
+
+def _describe(dataset: ExternalDataset, annotations: Path) -> str:
+    """Return lines on what is measured and what is left out."""
+    lines = [f"{annotations}: {len(dataset.fixed)} images; {len(dataset.fixed.class_names)} classes in common with the model"]
+    if not dataset.has_boxes:
+        lines.append("the file lists no boxes: there will be detections but no metrics")
+    if dataset.faulty_boxes:
+        lines.append(f"left out: {dataset.faulty_boxes} faulty boxes that cannot be repaired")
+    for what, names in (("objects of classes that the model does not know", dataset.data_only),
+                        ("detections of classes that the dataset does not have", dataset.model_only)):
+        if names:
+            lines.append(f"left out: {what} ({len(names)}): {', '.join(names)}")
+    return "\n".join(lines)
+
+
+def _table(metrics: dict[str, Any]) -> str:
+    """Return two lines: names, and the numbers below them."""
+    numbers = ["-" if metrics[name] is None else format(metrics[name], ".3f") for name in TABLE]
+    return "\n".join("  ".join(f"{cell:>5}" for cell in row) for row in (TABLE, numbers))

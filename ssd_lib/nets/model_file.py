@@ -95,7 +95,7 @@ def load_model(path: Path = MODEL_PATH, device: torch.device | str = "cpu") -> M
     content = read_torch_file(path, "a model file of this project, as `dvc repro train` makes it")
     if not isinstance(content, dict) or content.get("format") != MODEL_FORMAT:
         raise InputError(f"{path}: not a model file of this project: its format is not {MODEL_FORMAT!r}. `dvc repro train` "
-                         "makes one; `python -m ssd_lib.checkpoint convert` makes one of another file of weights.")
+                         "makes one; `ssd checkpoint convert` makes one of another file of weights.")
     return build_model(path, content.get("spec", {}), content.get("weights", {}), content.get("about", {}), device)
 
 

@@ -219,16 +219,15 @@ def test_the_function_goes_to_other_processes(project: Path) -> None:
     assert np.array_equal(pickle.loads(pickle.dumps(plain))[0, 3].image, plain[0, 3].image)
 
 
-def test_the_command_says_what_is_there(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_cache_describes_each_cache(project: Path) -> None:
     _open("raw", project)
     _open("jpeg", project)
-    assert cache.main([]) == 0
-    jpeg, raw = capsys.readouterr().out.splitlines()
+    jpeg, raw = cache.show_cache(prune=False)
     assert jpeg.startswith("data/cache/jpeg-86-1: 6 images, 0.000 GB")
     assert raw.startswith("data/cache/raw-86-1: 6 images, 0.000 GB")
 
 
-def test_the_command_removes_what_is_not_needed(project: Path) -> None:
+def test_pruning_removes_what_is_not_needed(project: Path) -> None:
     _open("jpeg", project)
     kept = _entries()
     cv2.imwrite("0.png", np.zeros((300, 300, 3), dtype=np.uint8))
@@ -239,19 +238,18 @@ def test_the_command_removes_what_is_not_needed(project: Path) -> None:
     Path("params.yaml").write_text(yaml.safe_dump(tree))
     _manifest(project).save()
     Path("fixed").rename("data/fixed")
-    assert cache.main(["--prune"]) == 0
+    cache.show_cache(prune=True)
     assert len(_entries()) == 6
     assert len({*_entries()} & {*kept}) == 5, "the first image is another one now"
     assert not Path("data/cache/raw-86-1").exists()
     tree["data"]["cache"] = "none"
     Path("params.yaml").write_text(yaml.safe_dump(tree))
-    assert cache.main(["--prune"]) == 0
+    cache.show_cache(prune=True)
     assert not list(Path("data/cache").iterdir())
 
 
-def test_the_command_removes_nothing_where_it_cannot_know_what_is_needed(
-        project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pruning_removes_nothing_where_it_cannot_know_what_is_needed(project: Path) -> None:
     _open("raw", project)
-    assert cache.main(["--prune"]) == 1
-    assert "ERROR params.yaml: missing" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"params\.yaml: missing"):
+        cache.show_cache(prune=True)
     assert len(_entries()) == 6

@@ -1,0 +1,154 @@
+"""The command line `ssd`: arguments and exit codes. `python -m ssd_lib` and `python detect.py` are the same for a clone.
+
+A command imports the code that it runs only after its arguments are read: importing torch takes seconds, `ssd --help` must not.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from ssd_lib.checkpoint.cli import add_commands as add_checkpoint_commands
+from ssd_lib.errors import InputError, StateError
+
+INTERRUPTED = 130  # exit code after Ctrl-C, as in the shell
+MODEL = Path("models/ssd.pt")  # MODEL_PATH of nets/model_file.py, which imports torch
+EXAMPLES = """examples:
+  ssd detect photo.jpg holiday/ clip.mp4 --threshold 0.5 --json found.json
+  ssd evaluate models/ssd.pt --annotations instances_val2017.json --images val2017/
+  ssd checkpoint show models/checkpoints/last.pt
+  ssd cache --prune
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command of `ssd`.
+
+    Args:
+        arguments: those after the program's name; None takes them from the command line.
+
+    Returns:
+        Exit code: 0; 1 after an error, which is one line on standard error; 130 after Ctrl-C.
+    """
+    parser = argparse.ArgumentParser(prog="ssd", description="Use and measure SSD models.", epilog=EXAMPLES,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, about, add_arguments in (
+        ("detect", "find objects in images and videos, and draw them", add_detect_arguments),
+        ("evaluate", "measure a model on a dataset in COCO format", _add_evaluate_arguments),
+        ("checkpoint", "show or convert checkpoints and weights", _add_checkpoint_arguments),
+        ("cache", "show or prune the pixel cache of training", _add_cache_arguments),
+    ):
+        add_arguments(commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}."))
+    return run_command(parser.parse_args(arguments))
+
+
+def run_command(options: argparse.Namespace) -> int:
+    """Run the parsed command `options.run`; print a user's error as one line, without a traceback.
+
+    Returns:
+        Exit code, as `main` gives it.
+    """
+    try:
+        code = options.run(options)
+        sys.stdout.flush()
+    except (InputError, StateError) as error:
+        print(f"ERROR {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # `ssd ... | head`; the flush at exit must not fail again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+def add_detect_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `ssd detect` and detect.py."""
+    add = parser.add_argument
+    add("inputs", nargs="+", metavar="INPUT", help="an image, a video, a folder of them (searched recursively), a pattern such "
+        "as 'a/*.jpg', the number of a camera, or - for an image on standard input")
+    add("--model", type=Path, default=MODEL, metavar="FILE",
+        help="a model file, ssd.pt or ssd.onnx, or a checkpoint (default: %(default)s)")
+    add("--out", type=Path, default=Path("detections"), metavar="FOLDER", help="folder for the drawings (default: %(default)s)")
+    add("--threshold", type=float, default=0.4, metavar="SCORE",
+        help="leave out detections below this score, 0 to 1 (default: %(default)s)")
+    add("--top-k", type=int, default=100, metavar="N", help="most detections kept per image or frame (default: %(default)s)")
+    add("--nms", choices=("hard", "soft"), default="hard",
+        help="hard removes a box that overlaps a better one of its class; soft lowers its score (default: %(default)s)")
+    add("--json", type=Path, metavar="FILE",
+        help="write all detections to this file in COCO's results format, with file name and frame number for the image id")
+    add("--show", action="store_true", help="also show the drawings in a window; q quits, any other key shows the next image")
+    _add_device(parser)
+    parser.set_defaults(run=_detect)
+
+
+def _add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("model", type=Path, metavar="MODEL", help="a model file (ssd.pt) or a checkpoint")
+    add("--annotations", type=Path, required=True, metavar="FILE",
+        help="annotations in COCO format; without boxes in it, detections are written but no metrics")
+    add("--images", type=Path, required=True, metavar="FOLDER", help="folder of the images")
+    add("--out", type=Path, default=Path("reports/external"), metavar="FOLDER",
+        help="folder for eval.json and results.json (default: %(default)s)")
+    add("--name", metavar="ALG", help="also write the zip file for COCO's evaluation server, under this algorithm name")
+    add("--batch-size", type=_count, default=16, metavar="N", help="images per batch (default: %(default)s)")
+    add("--score-threshold", type=_fraction, default=0.01, metavar="SCORE",
+        help="leave out detections below this score, 0 to 1 (default: %(default)s)")
+    add("--nms-iou", type=_fraction, default=0.45, metavar="IOU",
+        help="NMS removes a box that overlaps a better one of its class by more than this IoU (default: %(default)s)")
+    _add_device(parser)
+    parser.set_defaults(run=_evaluate)
+
+
+def _add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
+    add_checkpoint_commands(parser.add_subparsers(title="commands", metavar="COMMAND", required=True))
+
+
+def _add_cache_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--prune", action="store_true",
+                        help="remove what the current params.yaml and data/fixed do not need, even if other runs use it")
+    parser.set_defaults(run=_cache)
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1 (default: %(default)s)")
+
+
+def _detect(options: argparse.Namespace) -> int:
+    from ssd_lib.detect.command import run
+
+    return 1 if run(**_arguments(options)) else 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from ssd_lib.evaluate.external import evaluate_external
+
+    evaluate_external(**_arguments(options))
+    return 0
+
+
+def _cache(options: argparse.Namespace) -> int:
+    from ssd_lib.data.pixel_cache import show_cache
+
+    for line in show_cache(options.prune):
+        print(line)
+    return 0
+
+
+def _arguments(options: argparse.Namespace) -> dict[str, Any]:
+    return {name: value for name, value in vars(options).items() if name != "run"}
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of 1 or more")
+    return int(text)
+
+
+def _fraction(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
