@@ -11,6 +11,7 @@ from ssd_lib.files import in_project, write_text
 from ssd_lib.params import Format
 
 MANIFEST_PATH = Path("data/manifest.json")
+REPORT_PATH = Path("reports/validation.json")  # what validate reports; fix_annotations reads it
 FIXED_FOLDER = Path("data/fixed")  # what fix_annotations makes of it
 Place = tuple[str, int]  # of a part: its split, its number in it
 TEXT_SUFFIXES = (".json", ".csv", ".xml", ".txt", ".yaml", ".yml", ".names")  # of annotations, never of images

@@ -1,9 +1,8 @@
 """Turn the annotations into ones that can be trained on: data/fixed, with class ids 1..K and every box in its image."""
 
-from ssd_lib.annotations.fix_annotations import fix_annotations
+from ssd_lib.annotations.fix_annotations import fix_annotations, load_report
 from ssd_lib.manifest import FIXED_FOLDER, load_manifest
 from ssd_lib.params import load_params
-from ssd_lib.validation.validate import load_report
 from stages.runner import run
 
 

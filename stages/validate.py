@@ -1,8 +1,8 @@
 """Decode every image and check every annotation; reports/validation.json says what was found. Nothing is changed."""
 
-from ssd_lib.manifest import load_manifest
+from ssd_lib.manifest import REPORT_PATH, load_manifest
 from ssd_lib.params import load_params
-from ssd_lib.validation.validate import REPORT_PATH, validate
+from ssd_lib.validation.validate import validate
 from stages.runner import run
 
 

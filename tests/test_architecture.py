@@ -4,7 +4,15 @@ import ast
 from pathlib import Path
 
 import pytest
-from support.architecture import LIBRARY, PIPELINE, STAGES, code_dependencies, imported_files, imported_modules
+from support.architecture import (
+    LIBRARY,
+    PIPELINE,
+    STAGES,
+    code_dependencies,
+    imported_files,
+    imported_modules,
+    stages_run_again,
+)
 from support.project import ROOT
 
 # A package or a file of ssd_lib imports only from itself and from those before it.
@@ -46,6 +54,12 @@ def test_stages_without_torch_never_import_it() -> None:
 def test_deps_of_a_stage_are_exactly_what_its_script_imports(stage: str) -> None:
     deps = [dep for dep in PIPELINE[stage]["deps"] if dep.startswith(("ssd_lib", "stages"))]
     assert sorted(deps) == code_dependencies(stage), "write this list into dvc.yaml"
+
+
+def test_the_report_with_its_templates_and_styles_reruns_validate_alone() -> None:
+    for path in (ROOT / "ssd_lib" / "validation").rglob("*"):
+        if path.is_file() and path.suffix != ".pyc":
+            assert stages_run_again(path) == ["validate"], path
 
 
 def test_params_of_a_stage_are_the_sections_that_its_script_loads() -> None:

@@ -14,9 +14,9 @@ from ssd_lib.annotations.fixed_set import BACKGROUND_NAME
 from ssd_lib.annotations.read import join_parts, read_splits
 from ssd_lib.annotations.repair import fix, merge_categories
 from ssd_lib.annotations.table import Annotations, Category
-from ssd_lib.errors import InputError
+from ssd_lib.errors import InputError, StateError
 from ssd_lib.files import write_json, write_text
-from ssd_lib.manifest import FIXED_FOLDER, Manifest
+from ssd_lib.manifest import FIXED_FOLDER, REPORT_PATH, Manifest
 from ssd_lib.params import FixParams
 from ssd_lib.processes import begin
 
@@ -51,6 +51,20 @@ def fix_annotations(manifest: Manifest, report: dict[str, Any], params: FixParam
         write_split(folder, split, annotations)
     _write_labels(folder, fixed["train"].categories)
     return fixed
+
+
+def load_report(path: Path = REPORT_PATH) -> dict[str, Any]:
+    """Read the report of the stage `validate`.
+
+    Raises:
+        StateError: the file is missing, incomplete or not such a report.
+    """
+    try:
+        report = json.loads(path.read_bytes())
+        return {**report, "unreadable": list(report["unreadable"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StateError(f"{path}: not a report of validate: {error}. `dvc repro --force --single-item validate` "
+                         "makes it.") from error
 
 
 def write_split(folder: Path, split: str, annotations: Annotations) -> None:

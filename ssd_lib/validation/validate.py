@@ -1,7 +1,6 @@
 """The work of the stage `validate`: check every image and every annotation of a manifest, and write what was found.
 It changes and moves nothing."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,10 +11,10 @@ from ssd_lib.annotations.faults import KINDS, Fault, count_bad, summarise
 from ssd_lib.annotations.read import join_parts, read_splits
 from ssd_lib.annotations.repair import merge_categories
 from ssd_lib.annotations.table import Annotations, ParsedPart
-from ssd_lib.errors import InputError, StateError
+from ssd_lib.errors import InputError
 from ssd_lib.files import sha256, write_json
 from ssd_lib.images import IMAGE_SUFFIXES
-from ssd_lib.manifest import REPAIR_HINT, Manifest
+from ssd_lib.manifest import REPAIR_HINT, REPORT_PATH, Manifest
 from ssd_lib.params import DataParams, RuntimeParams
 from ssd_lib.processes import available_cores
 from ssd_lib.validation.annotations import check_annotations, check_between, check_names
@@ -24,7 +23,6 @@ from ssd_lib.validation.images import Photo, check_photos
 from ssd_lib.validation.report.report import write_report
 from ssd_lib.validation.report.summary import without_objects
 
-REPORT_PATH = Path("reports/validation.json")
 COUNTED = ("images", "boxes", "crowds", "images_without_boxes")
 
 
@@ -61,20 +59,6 @@ def validate(manifest: Manifest, data: DataParams, runtime: RuntimeParams, path:
     _refuse_no_objects(report, path)
     _refuse_too_many(report, data.max_bad_fraction, path)
     return report
-
-
-def load_report(path: Path = REPORT_PATH) -> dict[str, Any]:
-    """Read the report that `validate` wrote.
-
-    Raises:
-        StateError: there is none, or it is cut short.
-    """
-    try:
-        report = json.loads(path.read_bytes())
-        return {**report, "unreadable": list(report["unreadable"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StateError(f"{path}: not a report of validate: {error}. `dvc repro --force --single-item validate` "
-                         "makes it.") from error
 
 
 def _label_faults(parts: Sequence[ParsedPart], split: str) -> Iterator[Fault]:

@@ -11,8 +11,8 @@ from pycocotools.coco import COCO
 from support.rows import rows_of
 
 from ssd_lib.annotations.coco import read_annotations
-from ssd_lib.annotations.fix_annotations import fix_annotations, images_sha256
-from ssd_lib.errors import InputError
+from ssd_lib.annotations.fix_annotations import fix_annotations, images_sha256, load_report
+from ssd_lib.errors import InputError, StateError
 from ssd_lib.manifest import Manifest, Part
 from ssd_lib.params import FixParams
 
@@ -86,3 +86,11 @@ def test_nothing_left_is_refused_and_nothing_is_written(mirror: Manifest, tmp_pa
     with pytest.raises(InputError, match="val: nothing is left of 80 images and 815 boxes but 0 images and no objects"):
         fix_annotations(mirror, everything, ONE_PX, tmp_path / "fixed")
     assert not (tmp_path / "fixed").exists()
+
+
+def test_a_missing_or_incomplete_report_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(StateError, match=r"report\.json: not a report of validate"):
+        load_report(tmp_path / "report.json")
+    (tmp_path / "report.json").write_text('{"images": 3}', encoding="utf-8")
+    with pytest.raises(StateError, match="`dvc repro --force --single-item validate` makes it"):
+        load_report(tmp_path / "report.json")

@@ -34,12 +34,21 @@ def imported_files(path: Path) -> set[Path]:
 
 
 def code_dependencies(stage: str) -> list[str]:
-    """What `deps` of a stage must name of the project's code: a package if all of its files are imported, else files."""
+    """What `deps` of a stage must name of the project's code: a package if all of its files are needed, else files.
+
+    A template or a style sheet is needed where a module beside it is.
+    """
     needed = imported_files(STAGES[stage]) - {PARAMS}
+    needed |= {file for folder in {module.parent for module in needed} for file in data_files(folder)}
     whole = {file.parent for file in needed
-             if file.parent not in (ROOT / "stages", ROOT / "ssd_lib") and set(_modules(file.parent)) <= needed}
+             if file.parent not in (ROOT / "stages", ROOT / "ssd_lib") and {*_modules(file.parent), *data_files(file.parent)} <= needed}
     names = {next((folder for folder in reversed(file.parents) if folder in whole), file) for file in needed}
     return sorted(path.relative_to(ROOT).as_posix() for path in names)
+
+
+def data_files(folder: Path) -> list[Path]:
+    """The files of a package that are read and not imported, such as templates."""
+    return [file for file in folder.iterdir() if file.is_file() and file.suffix not in (".py", ".pyc")]
 
 
 def stages_run_again(path: Path) -> list[str]:
