@@ -1,1 +1,1 @@
-"""Which file of a folder is what, for each format; nothing is read but what names images, splits and classes."""
+"""The demo dataset: generated images of six classes over photographs."""

@@ -1,4 +1,4 @@
-"""The demo's archives: deterministic, laid out as COCO's are, with COCO's habits."""
+"""The demo's archives: deterministic, laid out as COCO's are, with COCO's habits; boxes of what is visible."""
 
 import json
 import socket
@@ -13,11 +13,15 @@ import pytest
 from pycocotools.coco import COCO
 
 from ssd_lib.demo import archives as demo
-from ssd_lib.demo.archives import make_archives
+from ssd_lib.demo.archives import CATEGORIES, annotate, make_archives, outlines_of
+from ssd_lib.demo.scenes import Corner, Layer, Place, Scene, Stack, lay, project
+from ssd_lib.demo.shapes import CLASSES, Look, Sprite
 from ssd_lib.errors import StateError
 
 ARCHIVES = ("zips/train2017.zip", "zips/val2017.zip", "annotations/annotations_trainval2017.zip")
 SPLITS = ("train", "val")
+LIGHT = np.array([0, -0.6, 0.8], np.float32)
+WHITE = np.ones(3, np.float32)
 
 
 class Split(NamedTuple):
@@ -52,13 +56,31 @@ def decode(data: bytes) -> np.ndarray:
     return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
 
 
+def empty_stack() -> Stack:
+    return Stack(np.zeros((120, 160, 3), np.float32), LIGHT)
+
+
+def lay_thing(stack: Stack, name: str, place: Place, angle: float = 0.4) -> None:
+    look = Look(WHITE, WHITE, LIGHT, np.random.default_rng(3))
+    patch, corner = project(CLASSES[name](150, look), place, angle, 0.9)
+    lay(stack, Sprite(np.ones_like(patch.colour), patch.alpha), corner, name, shadow=0.0)
+
+
+def annotations(stack: Stack) -> list[dict[str, Any]]:
+    return annotate(Scene(stack.canvas, stack.layers, []), image_id=5)
+
+
+def block(height: int, width: int) -> Sprite:
+    return Sprite(np.ones((height, width, 3), np.float32), np.ones((height, width), np.float32))
+
+
 def test_the_same_numbers_give_the_same_bytes(smallest: Path, tmp_path: Path) -> None:
     make_archives(tmp_path, 4, 4)
     for name in ARCHIVES:
         assert (tmp_path / name).read_bytes() == (smallest / name).read_bytes()
 
 
-def test_pictures_drawn_by_many_processes_are_those_of_one(splits: dict[str, Split], tmp_path: Path) -> None:
+def test_images_drawn_by_many_processes_are_those_of_one(splits: dict[str, Split], tmp_path: Path) -> None:
     make_archives(tmp_path, 2 * demo.WORTH_A_PROCESS, 4)
     drawn, alone = read_split(tmp_path, "train"), splits["train"]
     assert list(drawn.files)[:len(alone.files)] == list(alone.files)
@@ -66,7 +88,7 @@ def test_pictures_drawn_by_many_processes_are_those_of_one(splits: dict[str, Spl
     assert drawn.document["annotations"][:len(alone.document["annotations"])] == alone.document["annotations"]
 
 
-def test_a_picture_does_not_depend_on_how_many_there_are(smallest: Path, splits: dict[str, Split]) -> None:
+def test_a_image_does_not_depend_on_how_many_there_are(smallest: Path, splits: dict[str, Split]) -> None:
     for split in SPLITS:
         few, many = read_split(smallest, split), splits[split]
         assert few.files.items() < many.files.items()
@@ -107,7 +129,7 @@ def test_every_image_is_a_jpeg_of_the_size_that_is_written_down(splits: dict[str
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_four_pictures_already_show_every_habit_of_coco(smallest: Path, split: str) -> None:
+def test_four_images_already_show_every_habit_of_coco(smallest: Path, split: str) -> None:
     document, files = read_split(smallest, split)
     annotated = {annotation["image_id"] for annotation in document["annotations"]}
     assert [image["id"] in annotated for image in document["images"]] == [True, False, True, True]
@@ -159,24 +181,18 @@ def test_boxes_lie_inside_the_image_and_have_two_decimals(splits: dict[str, Spli
             assert annotation["bbox"] == [round(float(side), 2) for side in annotation["bbox"]]
 
 
-@pytest.mark.parametrize("split", SPLITS)
-def test_pycocotools_draws_masks_that_fill_the_boxes(splits: dict[str, Split], split: str, tmp_path: Path) -> None:
-    path = tmp_path / "instances.json"
-    path.write_text(json.dumps(splits[split].document), encoding="utf-8")
-    coco = COCO(str(path))
-    kinds = Counter()
-    for annotation in coco.loadAnns(coco.getAnnIds()):
-        mask = coco.annToMask(annotation)
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        left, top, width, height = annotation["bbox"]
-        drawn = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
-        np.testing.assert_allclose(drawn, [left, top, left + width, top + height], atol=1.5)
-        assert mask.sum() == pytest.approx(annotation["area"], rel=0.1, abs=20)
-        kinds[annotation["iscrowd"]] += 1
-    assert min(kinds[0], kinds[1]) >= 2
+def test_pycocotools_reads_the_annotations(splits: dict[str, Split], tmp_path: Path) -> None:
+    for split in SPLITS:
+        path = tmp_path / f"{split}.json"
+        path.write_text(json.dumps(splits[split].document), encoding="utf-8")
+        coco = COCO(str(path))
+        counts = Counter(one["iscrowd"] for one in coco.loadAnns(coco.getAnnIds()))
+        assert min(counts[0], counts[1]) >= 2
+        assert all(0 < one["area"] <= one["bbox"][2] * one["bbox"][3] for one in coco.loadAnns(coco.getAnnIds()))
 
 
-def test_train_and_val_share_no_picture_and_no_background(splits: dict[str, Split]) -> None:
+
+def test_train_and_val_share_no_image_and_no_background(splits: dict[str, Split]) -> None:
     assert not set(splits["train"].files.values()) & set(splits["val"].files.values())
     assert not set(demo.PHOTOGRAPHS["train"]) & set(demo.PHOTOGRAPHS["val"])
 
@@ -188,11 +204,66 @@ def test_every_class_occurs_about_equally_often(splits: dict[str, Split]) -> Non
     assert max(counts.values()) < 2.5 * min(counts.values())
 
 
-def test_a_crowd_is_one_annotation_of_several_objects(splits: dict[str, Split]) -> None:
-    for document, _ in splits.values():
-        sizes = {image["id"]: [image["height"], image["width"]] for image in document["images"]}
-        for crowd in (one for one in document["annotations"] if one["iscrowd"]):
-            runs = crowd["segmentation"]
-            assert runs["size"] == sizes[crowd["image_id"]]
-            assert sum(runs["counts"]) == runs["size"][0] * runs["size"][1]
-            assert sum(runs["counts"][1::2]) == crowd["area"]
+@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("place", [Place(70.3, 60.8, 90.0), Place(8.0, 100.0, 60.0), Place(80.0, 60.0, 30.0)])
+def test_a_box_is_tight_around_the_pixels_that_differ(name: str, place: Place) -> None:
+    stack = empty_stack()
+    lay_thing(stack, name, place)
+    differs = stack.canvas[..., 0] > 0.5
+    rows, columns = np.flatnonzero(differs.any(axis=1)), np.flatnonzero(differs.any(axis=0))
+    left, top, width, height = annotations(stack)[0]["bbox"]
+    drawn = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+    np.testing.assert_allclose([left, top, left + width, top + height], drawn, atol=1.0)
+
+
+def test_a_block_has_the_box_that_it_covers() -> None:
+    stack = empty_stack()
+    lay(stack, block(30, 20), Corner(40, 50), "star", shadow=0.0)
+    (annotation,) = annotations(stack)
+    assert annotation["bbox"] == [40.0, 50.0, 20.0, 30.0]
+    assert annotation["area"] == 599.5  # 20 * 30, less an eighth of a pixel at each corner
+    assert annotation["category_id"] == CATEGORIES["star"][0]
+
+
+def test_what_lies_outside_the_image_is_in_no_box() -> None:
+    stack = empty_stack()
+    lay(stack, block(30, 20), Corner(-5, 100), "star", shadow=0.0)
+    assert annotations(stack)[0]["bbox"] == [0.0, 100.0, 15.0, 20.0]
+    assert stack.layers[0].visible_share == 0.5
+
+
+def test_what_is_covered_is_in_no_box() -> None:
+    stack = empty_stack()
+    lay(stack, block(30, 20), Corner(40, 50), "star", shadow=0.0)
+    lay(stack, block(10, 60), Corner(30, 50), "", shadow=0.0)
+    assert annotations(Stack(stack.canvas, LIGHT, stack.layers[:1]))[0]["bbox"] == [40.0, 60.0, 20.0, 20.0]
+    assert stack.layers[0].visible_share == pytest.approx(2 / 3)
+
+
+def test_an_object_in_two_pieces_has_one_box_and_the_area_of_both() -> None:
+    stack = empty_stack()
+    lay(stack, block(30, 20), Corner(40, 50), "star", shadow=0.0)
+    lay(stack, block(10, 60), Corner(30, 60), "", shadow=0.0)
+    annotation = annotations(Stack(stack.canvas, LIGHT, stack.layers[:1]))[0]
+    assert annotation["bbox"] == [40.0, 50.0, 20.0, 30.0]
+    assert annotation["area"] == 399.0  # two blocks of 10 * 20, each less an eighth of a pixel at each corner
+
+
+def test_a_hole_has_no_outline() -> None:
+    alpha = np.zeros((40, 40), np.float32)
+    alpha[5:35, 5:35] = 1
+    alpha[15:25, 15:25] = 0
+    (outline,) = outlines_of(alpha)
+    assert outline.min() == 5
+    assert outline.max() == 35
+
+
+def test_a_crowd_is_one_box_around_all_visible_pixels() -> None:
+    visible = np.zeros((4, 3), np.float32)
+    visible[1:3, 0] = 1
+    visible[0, 2] = 1
+    crowd = [Layer("mug", visible, 3.0)]
+    (annotation,) = annotate(Scene(np.zeros((4, 3, 3), np.uint8), [], crowd), image_id=7)
+    assert annotation["bbox"] == [0.0, 0.0, 3.0, 3.0]
+    assert annotation["id"] == 904400000007
+    assert (annotation["area"], annotation["iscrowd"]) == (3, 1)

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from ssd_lib.demo import scenes as demo_scenes
-from ssd_lib.demo.brush import Look
+from ssd_lib.demo import scenes as scenes_module
 from ssd_lib.demo.scenes import HUE_SPREAD, HUES, SIDES_PX, Kind, Scene, _any_hue, make_scene
-from ssd_lib.demo.shapes import CLASSES, CLASSLESS, Painter
+from ssd_lib.demo.shapes import CLASSES, CLASSLESS, Look, Painter
 
 LIGHT_GRAY = np.full(3, 0.8, np.float32)
 PHOTOGRAPH = np.full((400, 400, 3), 90, np.uint8)
@@ -16,14 +15,14 @@ def scenes(kind: Kind, count: int) -> list[Scene]:
     return [make_scene([PHOTOGRAPH], kind, np.random.default_rng(seed)) for seed in range(count)]
 
 
-def test_pictures_have_sides_of_the_allowed_lengths() -> None:
-    sides = [side for scene in scenes("empty", 12) for side in scene.picture.shape[:2]]
+def test_images_have_sides_of_the_allowed_lengths() -> None:
+    sides = [side for scene in scenes("empty", 12) for side in scene.image.shape[:2]]
     assert min(sides) >= SIDES_PX[0]
     assert max(sides) <= SIDES_PX[1]
     assert len(set(sides)) > 10
 
 
-def test_every_picture_of_objects_holds_one_to_five() -> None:
+def test_every_image_of_objects_holds_one_to_five() -> None:
     counts = [len(scene.objects) for scene in scenes("objects", 25)]
     assert min(counts) >= 1
     assert 3 <= max(counts) <= 5
@@ -38,7 +37,7 @@ def test_a_hue_is_a_hint_and_no_proof_of_the_class() -> None:
         assert 0.5 < is_near.mean() < 0.9
 
 
-def test_an_empty_picture_holds_no_class() -> None:
+def test_an_empty_image_holds_no_class() -> None:
     assert not any(scene.objects or scene.crowd for scene in scenes("empty", 6))
 
 
@@ -51,7 +50,7 @@ def test_a_crowd_is_of_one_class() -> None:
 def test_an_object_that_is_too_much_hidden_is_not_annotated(monkeypatch: pytest.MonkeyPatch) -> None:
     shares = {}
     for least in (0.0, 0.9):
-        monkeypatch.setattr(demo_scenes, "VISIBLE_SHARE", least)
+        monkeypatch.setattr(scenes_module, "VISIBLE_SHARE", least)
         shares[least] = [layer.visible_share for scene in scenes("crowd", 12) for layer in scene.objects]
     assert shares[0.9] == [share for share in shares[0.0] if share >= 0.9]
     assert 0 < len(shares[0.9]) < len(shares[0.0])
