@@ -30,7 +30,7 @@ from ssd_lib.params import TrainParams, load_params
 from ssd_lib.precision import pick_precision
 from ssd_lib.train.epoch import train_epoch
 from ssd_lib.train.state import new_state
-from ssd_lib.validation.images import Photo, check_photo
+from ssd_lib.validation.images import ImageFile, check_image
 
 SIDE, CPU = 300, torch.device("cpu")
 EPOCHS = 5  # of the loaders, so that their start weighs little
@@ -222,9 +222,9 @@ def detect(photos: Photos, name: str) -> Way:
 def check(photos: Photos) -> Way:
     """What `validate` does with an image file, on one core."""
     fixed, root = photos.fixed, Path(photos.manifest.root)
-    rows = [Photo("train", name, root / name, (int(width), int(height)), photos.manifest.files[name])
+    rows = [ImageFile("train", name, root / name, (int(width), int(height)), photos.manifest.files[name])
             for name, (height, width) in zip(map(fixed.file_name, range(len(fixed))), fixed.sizes, strict=True)]
-    return lambda: sum(not check_photo(row) for row in rows)
+    return lambda: sum(not check_image(row) for row in rows)
 
 
 def plain_check(photos: Photos) -> Way:

@@ -1,26 +1,36 @@
-"""Faults of annotations, found without looking at an image. Nothing is changed here: `repair` does that."""
+"""Find faults of annotations, and images that occur more than once, without reading an image. `repair` mends them."""
 
 import re
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from ssd_lib.annotations.faults import Fault
 from ssd_lib.annotations.table import Annotations, Category, Images, clean_name
+from ssd_lib.manifest import Manifest
 
 T = TypeVar("T")
-CLIP_SLACK_PX = 1.0  # annotators' tools round; a box may pass the edge by this without a word
+CLIP_SLACK_PX = 1.0  # annotation tools round; a box may pass the edge of the image by this much
+
+
+class Duplicate(NamedTuple):
+    """An image, and an earlier one with the same bytes."""
+
+    split: str
+    name: str
+    first_split: str
+    first_name: str
 
 
 def check_annotations(annotations: Annotations, split: str, first: int = 0) -> Iterator[Fault]:
-    """Every fault of the annotations of a split, or of a part of it; a box has one fault at most, the worst.
+    """Yield every fault of the annotations of a split, or of a part of it; a box has at most one fault, the worst.
 
     Args:
-        annotations: with names of the manifest as `file_name`.
-        split: names the file in texts.
-        first: how many boxes the parts before have.
+        annotations: its `file_names` are those of the manifest.
+        split: the name of the split, for the texts.
+        first: number of boxes in the parts before.
     """
     yield from _check_images(annotations.images, split)
     yield from _check_categories(annotations.categories, split)
@@ -28,25 +38,50 @@ def check_annotations(annotations: Annotations, split: str, first: int = 0) -> I
     for kind, rows in _box_faults(annotations, owners):
         for row in rows.tolist():
             image = annotations.images.file_names[owners[row]] if owners[row] >= 0 else ""
-            text = f"{split}: {annotations.name_box(row, owners[row])}: {_what(kind, annotations, row, owners[row])}"
+            text = f"{split}: {annotations.name_box(row, owners[row])}: {_describe(kind, annotations, row, owners[row])}"
             yield Fault(kind, (split, first + row), text, image, tuple(annotations.boxes.xywh[row].tolist()))
 
 
 def check_between(train: Annotations, val: Annotations) -> Iterator[Fault]:
-    """Classes that validation asks for and training never shows."""
-    shown, asked = _names_with_boxes(train), _names_with_boxes(val)
+    """Yield a fault for each class that has boxes in val and none in train."""
+    missing = _names_with_boxes(val) - _names_with_boxes(train)
     for category in val.categories:
-        if category.name in asked - shown:
+        if category.name in missing:
             yield Fault("untrained_category", ("val", category.id),
                         f"val: category {category.id} '{category.name}' has boxes in val and none in train")
 
 
 def check_names(categories: Iterable[Category]) -> Iterator[Fault]:
-    """Classes whose names are nearly the same, wherever in the data set: of one split or two, of one part or two."""
+    """Yield a fault for each class whose name is nearly that of another, in any split or part of the dataset."""
     names = list(dict.fromkeys(clean_name(category.name) for category in categories if category.name.strip()))
-    for name, first in _repeated(names, map(_letters, names)):
+    for name, first in _repeated(names, map(_letters_of, names)):
         yield Fault("similar_category_names", ("", name), f"classes '{first}' and '{name}' differ only in capitals, spaces or "
-                    "signs")
+                    "punctuation")
+
+
+def find_duplicates(manifest: Manifest, splits: Mapping[str, Annotations]) -> list[Duplicate]:
+    """Find every image whose bytes occurred before in its split and, if it is in val, in train.
+
+    The hashes are those of the manifest: no file is read, and similar images are not found. Empty files, and files that the
+    manifest does not list, have faults of their own and are skipped.
+    """
+    firsts = {split: _first_names(manifest, annotations) for split, annotations in splits.items()}
+    found = []
+    for split, annotations in splits.items():
+        for name, digest in _hashes(manifest, annotations):
+            if split == "val" and digest in firsts.get("train", {}):
+                found.append(Duplicate(split, name, "train", firsts["train"][digest]))
+            if firsts[split][digest] != name:
+                found.append(Duplicate(split, name, split, firsts[split][digest]))
+    return found
+
+
+def check_duplicates(manifest: Manifest, splits: Mapping[str, Annotations]) -> Iterator[Fault]:
+    """Yield a fault for each of `find_duplicates`: `train_val_leak` between train and val, else `duplicate_content`."""
+    for split, name, first_split, first_name in find_duplicates(manifest, splits):
+        kind, where = ("duplicate_content", "") if split == first_split else ("train_val_leak", f" of {first_split}")
+        text = f"also an image{where}" if name == first_name else f"the same bytes as '{first_name}'{where}"
+        yield Fault(kind, (split, name), f"{split}: '{name}' is {text}", name)
 
 
 def _names_with_boxes(annotations: Annotations) -> set[str]:
@@ -77,24 +112,24 @@ def _check_categories(categories: tuple[Category, ...], split: str) -> Iterator[
             yield Fault("empty_category_name", (split, category.id), f"{split}: category {category.id} has no name")
 
 
-def _letters(name: str) -> str:
-    """What is left of a name without capitals and signs; all of it where it has nothing else."""
+def _letters_of(name: str) -> str:
+    """Return a name in lower case without spaces and punctuation; unchanged if nothing would be left."""
     return re.sub(r"[\W_]+", "", name.casefold()) or name
 
 
 def _box_faults(annotations: Annotations, owners: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """The kinds of faults that boxes have, and the boxes of each: a box that has several is with the first kind alone."""
+    """Yield each kind of fault with the rows of its boxes; a box with several faults has the first kind only."""
     boxes = annotations.boxes
     named = [category.id for category in annotations.categories if category.name.strip()]
     size = annotations.images.sizes[owners] if len(annotations.images) else np.zeros((len(boxes), 2))
     low, sides = boxes.xywh[:, :2], boxes.xywh[:, 2:]
     with np.errstate(invalid="ignore", over="ignore"):
         high = low + sides
-        first_fault = sides[np.arange(len(boxes)), (sides[:, 0] > 0).astype(int)]  # the width, or the height where that is good
+        first_fault = sides[np.arange(len(boxes)), (sides[:, 0] > 0).astype(int)]  # the width; the height if the width is valid
         table = {
             "unknown_image": owners < 0,
             "unknown_category": ~np.isin(boxes.category_ids, named),
-            "duplicate_box_id": ~first_of_each(boxes.ids),
+            "duplicate_box_id": ~_is_first(boxes.ids),
             "non_finite": ~np.isfinite(boxes.xywh).all(axis=1),
             "zero_size": first_fault == 0,
             "inverted": first_fault < 0,
@@ -109,8 +144,8 @@ def _box_faults(annotations: Annotations, owners: np.ndarray) -> Iterator[tuple[
             yield kind, rows
 
 
-def _what(kind: str, annotations: Annotations, row: int, owner: int) -> str:
-    """What is wrong with a box, for people."""
+def _describe(kind: str, annotations: Annotations, row: int, owner: int) -> str:
+    """Return what is wrong with a box."""
     boxes = annotations.boxes
     width, height = boxes.xywh[row, 2:].tolist()
     if kind in ("outside", "partly_outside"):
@@ -134,18 +169,34 @@ def _unknown_class(annotations: Annotations, row: int) -> str:
             + (f"; did you mean {near[0]!r}?" if near else ""))
 
 
-def first_of_each(values: np.ndarray) -> np.ndarray:
-    """(T,) bool: the value has not come before."""
+def _is_first(values: np.ndarray) -> np.ndarray:
+    """Return (T,) bool: whether no value before is equal."""
     result = np.zeros(len(values), dtype=bool)
     result[np.unique(values, return_index=True)[1]] = True
     return result
 
 
 def _repeated(rows: Iterable[T], keys: Iterable[Hashable]) -> Iterator[tuple[T, T]]:
-    """Every row whose key came before, with the first row of that key."""
+    """Yield every row whose key occurred before, with the first row of that key."""
     first: dict[Hashable, T] = {}
     for row, key in zip(rows, keys, strict=True):
         if key in first:
             yield row, first[key]
         else:
             first[key] = row
+
+
+def _hashes(manifest: Manifest, annotations: Annotations) -> Iterator[tuple[str, str]]:
+    """Yield name and hash of each image, once."""
+    for name in dict.fromkeys(annotations.images.file_names):
+        size, digest = manifest.files.get(name, (0, ""))
+        if size:
+            yield name, digest
+
+
+def _first_names(manifest: Manifest, annotations: Annotations) -> dict[str, str]:
+    """Return the first image of each hash."""
+    names: dict[str, str] = {}
+    for name, digest in _hashes(manifest, annotations):
+        names.setdefault(digest, name)
+    return names

@@ -1,5 +1,4 @@
-"""The work of the stage `validate`: check every image and every annotation of a manifest, and write what was found.
-It changes and moves nothing."""
+"""The stage `validate`: check every image and every annotation of a manifest, and write a report. No input is changed."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -17,40 +16,40 @@ from ssd_lib.images import IMAGE_SUFFIXES
 from ssd_lib.manifest import REPAIR_HINT, REPORT_PATH, Manifest
 from ssd_lib.params import DataParams, RuntimeParams
 from ssd_lib.processes import available_cores
-from ssd_lib.validation.annotations import check_annotations, check_between, check_names
-from ssd_lib.validation.duplicates import check_copies
-from ssd_lib.validation.images import Photo, check_photos
+from ssd_lib.validation.annotations import check_annotations, check_between, check_duplicates, check_names
+from ssd_lib.validation.images import ImageFile, check_images
 from ssd_lib.validation.report.report import write_report
-from ssd_lib.validation.report.summary import without_objects
+from ssd_lib.validation.report.sections import splits_without_objects
 
 COUNTED = ("images", "boxes", "crowds", "images_without_boxes")
 
 
 def validate(manifest: Manifest, data: DataParams, runtime: RuntimeParams, path: Path = REPORT_PATH) -> dict[str, Any]:
-    """Check all images and annotations and write the report, and beside it the same to look at: validation.html and .md.
+    """Check all images and annotations and write the report as JSON, HTML and Markdown.
 
-    The numbers at the top of the report are what `dvc metrics show` prints; its lists are for `fix_annotations`. The same files
-    give the same bytes.
+    `dvc metrics show` prints the numbers at the top of the report; its lists are for `fix_annotations`. The same files give
+    the same bytes.
 
     Returns:
-        The report, as written to `path`.
+        The report, as written to `path`; the HTML and Markdown files are beside it.
 
     Raises:
-        InputError: an annotation file cannot be read, or train and val disagree about the ids of classes; or, after the
-            report was written, train or val have no objects, or more than `data.max_bad_fraction` of the images or of the
+        InputError: an annotation file cannot be read, or train and val use one class id for different classes; or, after the
+            report is written: train or val has no objects, or more than `data.max_bad_fraction` of the images or of the
             boxes are bad.
     """
-    readings = read_splits(manifest)
-    splits = join_parts(readings)
+    parts = read_splits(manifest)
+    splits = join_parts(parts)
+    workers = available_cores() if runtime.workers == "auto" else runtime.workers
     if "train" in splits and "val" in splits:
-        merge_categories(splits["train"], splits["val"])  # fix_annotations would stop there; hours of decoding come first
-    faults = list(check_photos(_photos(manifest, splits), _worker_count(runtime)))
-    faults += _orphans(manifest, readings)
+        merge_categories(splits["train"], splits["val"])  # raise here what fix_annotations would raise after hours of decoding
+    faults = list(check_images(_image_files(manifest, splits), workers))
+    faults += _orphans(manifest, parts)
     faults += _changed_labels(manifest)
-    for split, parts in readings.items():
-        faults += _label_faults(parts, split)
+    for split, parts_of_split in parts.items():
+        faults += _label_faults(parts_of_split, split)
     faults += check_names(category for annotations in splits.values() for category in annotations.categories)
-    faults += check_copies(manifest, splits)
+    faults += check_duplicates(manifest, splits)
     if "train" in splits and "val" in splits:
         faults += check_between(splits["train"], splits["val"])
     report = _report(splits, faults)
@@ -62,47 +61,47 @@ def validate(manifest: Manifest, data: DataParams, runtime: RuntimeParams, path:
 
 
 def _label_faults(parts: Sequence[ParsedPart], split: str) -> Iterator[Fault]:
-    """What is wrong with the annotations of a split, in the numbers and words of the files that they came in."""
+    """Yield the faults of the annotations of a split; the texts use the numbers and names of their own files."""
     first = 0
-    for reading in parts:
-        yield from reading.faults
-        yield from check_annotations(reading.annotations, split, first)
-        first += len(reading.annotations.boxes)
+    for part in parts:
+        yield from part.faults
+        yield from check_annotations(part.annotations, split, first)
+        first += len(part.annotations.boxes)
 
 
 def _changed_labels(manifest: Manifest) -> Iterator[Fault]:
-    """Annotation files that are not those that were downloaded, or listed."""
+    """Yield a fault for each annotation file whose size or hash differs from the manifest."""
     for split, parts in manifest.splits.items():
         for part in parts:
             for image, name in part.pairs.items() or [("", part.annotations)]:
                 known, path = manifest.files.get(name), manifest.path(name)
                 if known and path.is_file() and (path.stat().st_size, sha256(path)) != known:
-                    yield Fault("changed_labels", (split, image or name), f"{split}: '{name}' has other bytes than the "
-                                f"manifest says. {REPAIR_HINT}.", image)
+                    yield Fault("changed_labels", (split, image or name), f"{split}: '{name}' differs from the file "
+                                f"that the manifest lists. {REPAIR_HINT}.", image)
 
 
-def _photos(manifest: Manifest, splits: dict[str, Annotations]) -> list[Photo]:
-    """Each file that an annotation names, once for each split."""
-    rows: list[Photo] = []
+def _image_files(manifest: Manifest, splits: dict[str, Annotations]) -> list[ImageFile]:
+    """Return each file that the annotations list, once for each split."""
+    files: list[ImageFile] = []
     root = manifest.path("")
     for split, annotations in splits.items():
         images = annotations.images
         sizes = {name: (width, height) for name, (width, height) in
                  zip(reversed(images.file_names), images.sizes[::-1].tolist(), strict=True)}
-        rows += [Photo(split, name, root / name, sizes[name], manifest.files.get(name)) for name in sorted(sizes)]
-    return rows
+        files += [ImageFile(split, name, root / name, sizes[name], manifest.files.get(name)) for name in sorted(sizes)]
+    return files
 
 
-def _orphans(manifest: Manifest, readings: dict[str, tuple[ParsedPart, ...]]) -> list[Fault]:
-    parts = [reading for readings_of_split in readings.values() for reading in readings_of_split]
-    named = {name for part in parts for name in (*part.annotations.images.file_names, *part.unasked)}
+def _orphans(manifest: Manifest, parts: dict[str, tuple[ParsedPart, ...]]) -> list[Fault]:
+    listed = {name for parts_of_split in parts.values() for part in parts_of_split
+              for name in (*part.annotations.images.file_names, *part.unasked)}
     return [Fault("orphan", (split, name), f"{name}: no annotation file lists it")
-            for split in readings for name in sorted(_files(manifest, split) - named)
+            for split in parts for name in sorted(_files(manifest, split) - listed)
             if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES]
 
 
 def _files(manifest: Manifest, split: str) -> set[str]:
-    """What lies in the folders of a split: by the manifest, and, where a folder is the split's own, on the disk."""
+    """Return the files of a split: those in the manifest, and those on the disk in the split's own image folders."""
     names = set(manifest.images(split))
     for folder in {part.images for part in manifest.splits[split] if part.images}:
         top = manifest.path(folder)
@@ -131,24 +130,20 @@ def _counts(annotations: Annotations) -> dict[str, int]:
 
 
 def _refuse_no_objects(report: dict[str, Any], path: Path) -> None:
-    if empty := without_objects(report):
+    if empty := splits_without_objects(report):
         rows = {row["split"]: row for row in report["splits"]}
         found = ", ".join(f"{split} has {rows[split]['images']} images and {rows[split]['boxes']} boxes"
                           f"{', all of them crowds' if rows[split]['boxes'] else ''}" for split in empty)
-        raise InputError(f"{path}: {found}; train and val need one object each at least. Label some, or mend data.classes or "
-                         "data.paths.")
+        raise InputError(f"{path}: {found}; train and val need at least one object each. Add annotations, or correct "
+                         "data.classes or data.paths.")
 
 
 def _refuse_too_many(report: dict[str, Any], allowed: float, path: Path) -> None:
-    for of in ("images", "boxes"):
-        bad, total = report[f"bad_{of}"], report[of]
+    for unit in ("images", "boxes"):
+        bad, total = report[f"bad_{unit}"], report[unit]
         if bad > allowed * total:
-            found = [fault for fault in report["faults"] if fault["bad"] and KINDS[fault["kind"]].of == of]
+            found = [fault for fault in report["faults"] if fault["bad"] and KINDS[fault["kind"]].of == unit]
             first = "\n  ".join(f"{fault['kind']} ({fault['count']}): {fault['first'][0]}" for fault in found)
-            raise InputError(f"{path}: {bad} of {total} {of} are bad ({bad / total:.1%}); data.max_bad_fraction allows "
-                             f"{allowed:.1%}. Look at {path.with_suffix('.html')}, mend the files ({REPAIR_HINT}), or raise "
-                             f"data.max_bad_fraction to go on without them. By kind, with the first of each:\n  {first}")
-
-
-def _worker_count(runtime: RuntimeParams) -> int:
-    return available_cores() if runtime.workers == "auto" else runtime.workers
+            raise InputError(f"{path}: {bad} of {total} {unit} are bad ({bad / total:.1%}); data.max_bad_fraction allows "
+                             f"{allowed:.1%}. See {path.with_suffix('.html')}, repair the files ({REPAIR_HINT}), or raise "
+                             f"data.max_bad_fraction to train without them. The first fault of each kind:\n  {first}")

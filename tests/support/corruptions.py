@@ -1,4 +1,4 @@
-"""How faults get into a data set: each planter changes one thing in the files of a sound one, and nothing else."""
+"""Corruptions of a sound dataset: each function returns one that changes one thing in its files, and nothing else."""
 
 import io
 import json
@@ -11,48 +11,48 @@ from typing import Any, NamedTuple
 
 from PIL import Image as Pillow
 
-from ssd_lib.validation.images import ORIENTATION
+from ssd_lib.validation.images import EXIF_ORIENTATION
 from support.four_formats import WRITERS, Row, class_names
 
 
-class Plot(NamedTuple):
-    """A copy of the sound data set: where, in which format, and what was written there."""
+class DatasetCopy(NamedTuple):
+    """A copy of the sound dataset: its folder, its format, and the rows that were written."""
 
     root: Path
     form: str
-    photos: dict[str, list[Row]]
+    images: dict[str, list[Row]]
 
 
-Plant = Callable[[Plot], None]
+Corruption = Callable[[DatasetCopy], None]
 
 LABELS = {"coco": "train.json", "voc": "train/a.xml", "yolo": "train/a.txt", "open_images": "train-annotations-bbox.csv"}
 FIRST_BOX = {"coco": "annotation 1 of 'train/a.jpg'", "voc": "'train/a.xml': object 1", "yolo": "'train/a.txt': line 1",
              "open_images": "'train-annotations-bbox.csv': line 2"}
 
 
-def said(text: str, plot: Plot) -> str:
-    """A text with what its format calls {box}, the first one of train/a.jpg, and {labels}, the file that it stands in."""
-    return text.replace("{box}", FIRST_BOX[plot.form]).replace("{labels}", LABELS[plot.form])
+def fill_in(text: str, dataset: DatasetCopy) -> str:
+    """Replace {box} by the format's name of the first box of train/a.jpg, and {labels} by the file that has it."""
+    return text.replace("{box}", FIRST_BOX[dataset.form]).replace("{labels}", LABELS[dataset.form])
 
 
-def all_of(*plants: Plant) -> Plant:
-    """Several changes, one after the other."""
-    def plant(plot: Plot) -> None:
-        for one in plants:
-            one(plot)
-    return plant
+def all_of(*corruptions: Corruption) -> Corruption:
+    """Apply several changes in order."""
+    def corrupt(dataset: DatasetCopy) -> None:
+        for one in corruptions:
+            one(dataset)
+    return corrupt
 
 
-def data(name: str, content: bytes | Callable[[bytes], bytes]) -> Plant:
-    """A file with other bytes, which may be made of those that it had; or a new one."""
-    def plant(plot: Plot) -> None:
-        path = plot.root / said(name, plot)
+def data(name: str, content: bytes | Callable[[bytes], bytes]) -> Corruption:
+    """Write a file with these bytes, or change its bytes by a function."""
+    def corrupt(dataset: DatasetCopy) -> None:
+        path = dataset.root / fill_in(name, dataset)
         path.write_bytes(content if isinstance(content, bytes) else content(path.read_bytes()))
-    return plant
+    return corrupt
 
 
-def swapped(name: str, old: str | bytes, new: str | bytes) -> Plant:
-    """A file in which the first `old` has become `new`."""
+def replaced(name: str, old: str | bytes, new: str | bytes) -> Corruption:
+    """Replace the first `old` in a file by `new`."""
     before, after = (text.encode() if isinstance(text, str) else text for text in (old, new))
 
     def change(content: bytes) -> bytes:
@@ -61,18 +61,18 @@ def swapped(name: str, old: str | bytes, new: str | bytes) -> Plant:
     return data(name, change)
 
 
-def copied(name: str, other: str) -> Plant:
-    """A file once more, under another name."""
-    return lambda plot: (plot.root / other).write_bytes((plot.root / name).read_bytes())
+def copied(name: str, other: str) -> Corruption:
+    """Copy a file."""
+    return lambda dataset: (dataset.root / other).write_bytes((dataset.root / name).read_bytes())
 
 
-def gone(name: str) -> Plant:
-    """A file that is there no more."""
-    return lambda plot: (plot.root / said(name, plot)).unlink()
+def deleted(name: str) -> Corruption:
+    """Delete a file."""
+    return lambda dataset: (dataset.root / fill_in(name, dataset)).unlink()
 
 
-def tree(change: Callable[[dict[str, Any]], Any]) -> Plant:
-    """A train.json whose content was changed."""
+def coco_document(change: Callable[[dict[str, Any]], Any]) -> Corruption:
+    """Change the content of train.json."""
     def rewritten(content: bytes) -> bytes:
         document = json.loads(content)
         change(document)
@@ -80,50 +80,50 @@ def tree(change: Callable[[dict[str, Any]], Any]) -> Plant:
     return data("train.json", rewritten)
 
 
-def record(key: str, at: int, **changes: Any) -> Plant:
-    """A train.json with one record changed."""
-    return tree(lambda document: document[key][at].update(changes))
+def record(key: str, at: int, **changes: Any) -> Corruption:
+    """Change one record of train.json."""
+    return coco_document(lambda document: document[key][at].update(changes))
 
 
-def more(key: str, **changes: Any) -> Plant:
-    """A train.json with one record more: the first one again, with these changes."""
-    return tree(lambda document: document[key].append({**document[key][0], **changes}))
+def appended(key: str, **changes: Any) -> Corruption:
+    """Append a copy of the first record of train.json with these changes."""
+    return coco_document(lambda document: document[key].append({**document[key][0], **changes}))
 
 
-def box(**changes: float) -> Plant:
-    """The first box of train/a.jpg with another x, y, width or height."""
-    def plant(plot: Plot) -> None:
-        first, *others = plot.photos["train"]
+def box(**changes: float) -> Corruption:
+    """Change x, y, width or height of the first box of train/a.jpg."""
+    def corrupt(dataset: DatasetCopy) -> None:
+        first, *others = dataset.images["train"]
         name, *sides, crowd = first["boxes"][0]
         values = dict(zip(("x", "y", "width", "height"), sides, strict=True)) | changes
-        write(plot, "train", [{**first, "boxes": [(name, *values.values(), crowd), *first["boxes"][1:]]}, *others])
-    return plant
+        write(dataset, "train", [{**first, "boxes": [(name, *values.values(), crowd), *first["boxes"][1:]]}, *others])
+    return corrupt
 
 
-def renamed_boxes(split: str, old: str, new: str) -> Plant:
-    """All boxes of one class in a split are of another."""
-    def plant(plot: Plot) -> None:
-        write(plot, split, [{**row, "boxes": [(new if name == old else name, *rest) for name, *rest in row["boxes"]]}
-                            for row in plot.photos[split]])
-    return plant
+def renamed_boxes(split: str, old: str, new: str) -> Corruption:
+    """Change the class of all boxes of a class in a split."""
+    def corrupt(dataset: DatasetCopy) -> None:
+        write(dataset, split, [{**row, "boxes": [(new if name == old else name, *rest) for name, *rest in row["boxes"]]}
+                            for row in dataset.images[split]])
+    return corrupt
 
 
-def again(split: str, name: str) -> Plant:
-    """The photograph train/a.jpg once more, under another name, with its boxes."""
-    def plant(plot: Plot) -> None:
-        first = plot.photos["train"][0]
-        (plot.root / split / name).write_bytes((plot.root / "train/a.jpg").read_bytes())
-        write(plot, split, [*plot.photos[split], {**first, "name": name}])
-    return plant
+def duplicated(split: str, name: str) -> Corruption:
+    """Add the image train/a.jpg under another name, with its boxes."""
+    def corrupt(dataset: DatasetCopy) -> None:
+        first = dataset.images["train"][0]
+        (dataset.root / split / name).write_bytes((dataset.root / "train/a.jpg").read_bytes())
+        write(dataset, split, [*dataset.images[split], {**first, "name": name}])
+    return corrupt
 
 
-def write(plot: Plot, split: str, rows: list[Row]) -> None:
-    """Write the labels of a split anew; the classes stay."""
-    WRITERS[plot.form](plot.root, split, rows, class_names(plot.photos))
+def write(dataset: DatasetCopy, split: str, rows: list[Row]) -> None:
+    """Rewrite the annotations of a split; the classes do not change."""
+    WRITERS[dataset.form](dataset.root, split, rows, class_names(dataset.images))
 
 
 def encoded(kind: str, **options: Any) -> Callable[[bytes], bytes]:
-    """A picture in another form."""
+    """Return a function that encodes an image in another format."""
     def change(content: bytes) -> bytes:
         file = io.BytesIO()
         Pillow.open(io.BytesIO(content)).save(file, kind, **options)
@@ -131,10 +131,10 @@ def encoded(kind: str, **options: Any) -> Callable[[bytes], bytes]:
     return change
 
 
-def turned(way: int) -> Callable[[bytes], bytes]:
-    """A picture with an EXIF orientation."""
+def exif_oriented(way: int) -> Callable[[bytes], bytes]:
+    """Return a function that adds an EXIF orientation."""
     exif = Pillow.Exif()
-    exif[ORIENTATION] = way
+    exif[EXIF_ORIENTATION] = way
     return encoded("JPEG", exif=exif)
 
 
@@ -142,17 +142,17 @@ def utf_16(content: bytes) -> bytes:
     return content.decode().encode("utf-16")
 
 
-def marked(content: bytes) -> bytes:
-    """With a byte order mark."""
+def with_byte_order_mark(content: bytes) -> bytes:
+    """Add a byte order mark."""
     return content.decode().encode("utf-8-sig")
 
 
-def of_windows(content: bytes) -> bytes:
-    """Lines, of XML and JSON too, that end as on Windows."""
+def with_windows_lines(content: bytes) -> bytes:
+    """Let all lines, those of XML and JSON too, end as on Windows."""
     return _in_lines(content).replace(b"\n", b"\r\n")
 
 
-def of_old_mac(content: bytes) -> bytes:
+def with_mac_lines(content: bytes) -> bytes:
     return _in_lines(content).replace(b"\n", b"\r")
 
 
@@ -160,18 +160,18 @@ def _in_lines(content: bytes) -> bytes:
     return content.replace(b"\r\n", b"\n").replace(b"><", b">\n<").replace(b", ", b",\n ")
 
 
-def in_xml(encoding: str) -> Callable[[bytes], bytes]:
-    """XML in an encoding that it declares, with a letter that is not ASCII in a comment."""
+def in_encoding(encoding: str) -> Callable[[bytes], bytes]:
+    """Return a function that encodes XML, declares the encoding and adds a letter that is not ASCII."""
     return lambda content: f"<?xml version='1.0' encoding='{encoding}'?>{content.decode()}<!-- ä -->".encode(encoding)
 
 
 def half(content: bytes) -> bytes:
-    """The first half of the bytes."""
+    """Return the first half of the bytes."""
     return content[:len(content) // 2]
 
 
 def huge_png(side: int) -> bytes:
-    """A few bytes that claim to be a square picture."""
+    """Return a few bytes that claim to be a square image."""
     def chunk(name: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))

@@ -1,4 +1,4 @@
-"""Each kind of fault in annotations is found, once and by name; sound annotations have none."""
+"""Each kind of fault in annotations and each duplicate image is found, once and by name; sound annotations have none."""
 
 import math
 from dataclasses import replace
@@ -7,8 +7,15 @@ import pytest
 from support.rows import Rows, flat
 
 from ssd_lib.annotations.faults import KINDS, Fault, count_bad, summarise
-from ssd_lib.annotations.table import Box, Category, Image, clean_name
-from ssd_lib.validation.annotations import check_annotations, check_between, check_names
+from ssd_lib.annotations.table import Annotations, Box, Category, Image, clean_name, from_rows
+from ssd_lib.manifest import Manifest
+from ssd_lib.validation.annotations import (
+    check_annotations,
+    check_between,
+    check_duplicates,
+    check_names,
+    find_duplicates,
+)
 
 SOUND = Rows(
     (Image(1, "a.jpg", 100, 50), Image(2, "b.jpg", 20, 20)),
@@ -82,7 +89,7 @@ def test_categories_listed_twice_or_without_a_name_are_found() -> None:
 def test_names_that_are_nearly_the_same_are_found_once() -> None:
     names = ["dog", "Dog", " dog", "d-o_g", "++", "--", "dogs", " ", "Dog"]
     assert [fault.text for fault in check_names(Category(at, name, at) for at, name in enumerate(names))] == [
-        f"classes 'dog' and '{name}' differ only in capitals, spaces or signs" for name in ("Dog", "d-o_g")]
+        f"classes 'dog' and '{name}' differ only in capitals, spaces or punctuation" for name in ("Dog", "d-o_g")]
 
 
 def test_boxes_of_a_category_without_a_name_are_of_an_unknown_category() -> None:
@@ -116,3 +123,46 @@ def test_the_summary_counts_all_and_writes_out_the_first() -> None:
 
 def test_what_leaves_an_image_out_counts_as_bad() -> None:
     assert all(kind.is_bad and kind.of == "images" for kind in KINDS.values() if kind.leaves_out)
+
+
+def a_split(*names: str) -> Annotations:
+    return from_rows([Image(at, name, 60, 40) for at, name in enumerate(names)], [], [])
+
+
+def a_manifest(**contents: str) -> Manifest:
+    """Return a manifest of files with the given contents; "" is an empty file."""
+    return Manifest(source="local", root="", splits={}, files={
+        name: (len(content), f"hash of {content}") for name, content in contents.items()})
+
+
+def test_the_same_bytes_under_two_names_of_a_split_are_one_fault() -> None:
+    splits = {"train": a_split("a", "b", "c")}
+    assert list(check_duplicates(a_manifest(a="x", b="y", c="x"), splits)) == [
+        Fault("duplicate_content", ("train", "c"), "train: 'c' is the same bytes as 'a'", "c")]
+
+
+def test_an_image_of_val_that_training_knows_is_a_leak_under_any_name() -> None:
+    splits = {"train": a_split("a", "b"), "val": a_split("v", "b", "w")}
+    assert list(check_duplicates(a_manifest(a="x", b="y", v="x", w="z"), splits)) == [
+        Fault("train_val_leak", ("val", "v"), "val: 'v' is the same bytes as 'a' of train", "v"),
+        Fault("train_val_leak", ("val", "b"), "val: 'b' is also an image of train", "b")]
+
+
+def test_a_duplicate_within_val_of_a_leak_is_both() -> None:
+    splits = {"train": a_split("a"), "val": a_split("v", "w")}
+    found = [fault[:2] for fault in check_duplicates(a_manifest(a="x", v="x", w="x"), splits)]
+    assert found == [("train_val_leak", ("val", "v")), ("train_val_leak", ("val", "w")), ("duplicate_content", ("val", "w"))]
+
+
+def test_empty_and_unknown_files_are_no_duplicates_and_a_name_that_is_listed_twice_is_one_image() -> None:
+    splits = {"train": a_split("a", "b", "gone", "lost", "c", "c")}
+    assert find_duplicates(a_manifest(a="", b="", c="x"), splits) == []
+
+
+def test_train_may_share_images_with_test() -> None:
+    assert find_duplicates(a_manifest(a="x", t="x"), {"train": a_split("a"), "test": a_split("t")}) == []
+
+
+def test_the_order_of_the_splits_does_not_matter() -> None:
+    splits = {"val": a_split("v"), "train": a_split("a")}
+    assert [fault.kind for fault in check_duplicates(a_manifest(a="x", v="x"), splits)] == ["train_val_leak"]

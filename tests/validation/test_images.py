@@ -1,4 +1,4 @@
-"""Real photographs, broken by hand: each fault is found, and what is sound in an unusual way is not called broken."""
+"""Damaged real images: each fault is found, and unusual but valid files have none."""
 
 import hashlib
 import io
@@ -19,36 +19,36 @@ from PIL import features
 from ssd_lib.errors import StateError
 from ssd_lib.files import write_json
 from ssd_lib.images import decode_image
-from ssd_lib.validation.images import CHUNK, ORIENTATION, Photo, check_photo, check_photos
+from ssd_lib.validation.images import CHUNK, EXIF_ORIENTATION, ImageFile, check_image, check_images
 
 SIZE = (60, 40)
-LOSSY = 8  # so much a colour may be off after a lossy compression
+LOSSY = 8  # largest difference of a colour after lossy compression
 
 
-def encode(picture: Pillow.Image, kind: str, **options: object) -> bytes:
+def encode(image: Pillow.Image, kind: str, **options: object) -> bytes:
     file = io.BytesIO()
-    picture.save(file, kind, **options)
+    image.save(file, kind, **options)
     return file.getvalue()
 
 
-def photo(folder: Path, data: bytes, name: str = "a.jpg", size: tuple[int, int] = SIZE) -> Photo:
+def image_file(folder: Path, data: bytes, name: str = "a.jpg", size: tuple[int, int] = SIZE) -> ImageFile:
     (folder / name).write_bytes(data)
-    return Photo("train", name, folder / name, size, (len(data), hashlib.sha256(data).hexdigest()))
+    return ImageFile("train", name, folder / name, size, (len(data), hashlib.sha256(data).hexdigest()))
 
 
-def kinds(checked: Photo) -> list[str]:
-    return [fault.kind for fault in check_photo(checked)]
+def kinds(checked: ImageFile) -> list[str]:
+    return [fault.kind for fault in check_image(checked)]
 
 
 @pytest.fixture(scope="module")
-def picture(photo_bytes: bytes) -> Pillow.Image:
-    """A small photograph, 60 x 40 pixels, RGB."""
+def image(photo_bytes: bytes) -> Pillow.Image:
+    """A small real image, 60 x 40 pixels, RGB."""
     return Pillow.open(io.BytesIO(photo_bytes)).convert("RGB").resize(SIZE)
 
 
 @pytest.fixture(scope="module")
 def quarters() -> np.ndarray:
-    """Four colours, (40, 60, 3) RGB: whatever turns, swaps or bleaches a picture shows in it."""
+    """Four colours, (40, 60, 3) RGB: rotations, swaps and wrong colours of an image are visible in it."""
     pixels = np.empty((40, 60, 3), np.uint8)
     for rows, columns, colour in ((0, 0, (200, 40, 30)), (0, 1, (20, 160, 60)), (1, 0, (30, 60, 210)), (1, 1, (230, 220, 90))):
         pixels[20 * rows:20 * rows + 20, 30 * columns:30 * columns + 30] = colour
@@ -62,9 +62,9 @@ def middles(pixels: np.ndarray) -> np.ndarray:
                   [width // 4, 3 * width // 4, width // 4, 3 * width // 4]].astype(int)
 
 
-def trained_on(checked: Photo) -> np.ndarray:
-    """What training sees of a file; that no fault is found in it is asserted on the way."""
-    assert check_photo(checked) == []
+def trained_on(checked: ImageFile) -> np.ndarray:
+    """Assert that a file has no faults; return the pixels that training reads."""
+    assert check_image(checked) == []
     image = decode_image(checked.path.read_bytes())
     assert image is not None
     return image
@@ -85,148 +85,149 @@ def sixteen_bits(pixels: np.ndarray) -> bytes:
 def test_the_usual_forms_are_sound_and_their_colours_right(
         tmp_path: Path, quarters: np.ndarray, kind: str, mode: str, off: int) -> None:
     data = encode(Pillow.fromarray(quarters).convert(mode), kind)
-    assert np.abs(middles(trained_on(photo(tmp_path, data, f"a.{kind.lower()}"))) - middles(quarters)).max() <= off
+    assert np.abs(middles(trained_on(image_file(tmp_path, data, f"a.{kind.lower()}"))) - middles(quarters)).max() <= off
 
 
 @pytest.mark.parametrize(("kind", "mode"), [("JPEG", "L"), ("PNG", "L"), ("PNG", "LA"), ("PPM", "L"), ("TIFF", "L")])
 def test_grey_is_sound_and_becomes_three_equal_channels(tmp_path: Path, quarters: np.ndarray, kind: str, mode: str) -> None:
-    seen = trained_on(photo(tmp_path, encode(Pillow.fromarray(quarters).convert(mode), kind), f"a.{kind.lower()}"))
+    seen = trained_on(image_file(tmp_path, encode(Pillow.fromarray(quarters).convert(mode), kind), f"a.{kind.lower()}"))
     assert (np.ptp(seen, axis=2) == 0).all()
     assert np.abs(middles(seen) - middles(gray(quarters))).max() <= 3
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
 def test_one_bit_is_sound_and_becomes_black_and_white(tmp_path: Path, quarters: np.ndarray, kind: str) -> None:
-    picture = Pillow.fromarray(quarters[..., 0] > 100)
-    assert (middles(trained_on(photo(tmp_path, encode(picture, kind), f"a.{kind.lower()}"))) ==
+    image = Pillow.fromarray(quarters[..., 0] > 100)
+    assert (middles(trained_on(image_file(tmp_path, encode(image, kind), f"a.{kind.lower()}"))) ==
             middles(np.where(quarters[..., :1] > 100, 255, 0).repeat(3, axis=2))).all()
 
 
 def test_sixteen_bits_are_sound_and_become_eight(tmp_path: Path, quarters: np.ndarray) -> None:
-    assert (trained_on(photo(tmp_path, sixteen_bits(quarters), "a.png")) == quarters).all()
+    assert (trained_on(image_file(tmp_path, sixteen_bits(quarters), "a.png")) == quarters).all()
     grey = Pillow.fromarray(gray(quarters)[..., 0].astype(np.uint16) * 257)
-    assert (trained_on(photo(tmp_path, encode(grey, "PNG"), "b.png")) == gray(quarters)).all()
+    assert (trained_on(image_file(tmp_path, encode(grey, "PNG"), "b.png")) == gray(quarters)).all()
 
 
 def test_transparency_is_dropped_and_the_colour_under_it_stays(tmp_path: Path, quarters: np.ndarray) -> None:
     clear = np.dstack([quarters, np.zeros((40, 60), np.uint8)])
-    assert (trained_on(photo(tmp_path, encode(Pillow.fromarray(clear), "PNG"), "a.png")) == quarters).all()
+    assert (trained_on(image_file(tmp_path, encode(Pillow.fromarray(clear), "PNG"), "a.png")) == quarters).all()
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF", "MPO"])
-def test_of_an_animation_training_sees_the_first_picture(tmp_path: Path, quarters: np.ndarray, kind: str) -> None:
-    pictures = [Pillow.fromarray(np.roll(quarters, 15 * turn, axis=1)) for turn in range(3)]
-    data = encode(pictures[0], kind, save_all=True, append_images=pictures[1:])
-    assert np.abs(middles(trained_on(photo(tmp_path, data, f"a.{kind.lower()}"))) - middles(quarters)).max() <= LOSSY
+def test_of_an_animation_training_sees_the_first_frame(tmp_path: Path, quarters: np.ndarray, kind: str) -> None:
+    frames = [Pillow.fromarray(np.roll(quarters, 15 * turn, axis=1)) for turn in range(3)]
+    data = encode(frames[0], kind, save_all=True, append_images=frames[1:])
+    assert np.abs(middles(trained_on(image_file(tmp_path, data, f"a.{kind.lower()}"))) - middles(quarters)).max() <= LOSSY
 
 
-def test_damage_behind_the_first_picture_of_an_animation_is_none(tmp_path: Path, quarters: np.ndarray) -> None:
+def test_damage_behind_the_first_frame_of_an_animation_is_none(tmp_path: Path, quarters: np.ndarray) -> None:
     data = encode(Pillow.fromarray(quarters), "PNG", save_all=True, append_images=[Pillow.fromarray(quarters[::-1].copy())])
-    assert (trained_on(photo(tmp_path, data[:-40], "a.png")) == quarters).all()
+    assert (trained_on(image_file(tmp_path, data[:-40], "a.png")) == quarters).all()
 
 
 def test_a_jpeg_in_several_passes_and_one_with_bytes_after_its_end_have_the_right_colours(
         tmp_path: Path, quarters: np.ndarray) -> None:
-    picture = Pillow.fromarray(quarters)
-    for data in (encode(picture, "JPEG", progressive=True), encode(picture, "JPEG") + bytes(500) + b"trailer"):
-        assert np.abs(middles(trained_on(photo(tmp_path, data))) - middles(quarters)).max() <= LOSSY
+    image = Pillow.fromarray(quarters)
+    for data in (encode(image, "JPEG", progressive=True), encode(image, "JPEG") + bytes(500) + b"trailer"):
+        assert np.abs(middles(trained_on(image_file(tmp_path, data))) - middles(quarters)).max() <= LOSSY
 
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "WEBP", "BMP"])
-def test_another_format_than_the_name_says_is_a_warning(tmp_path: Path, picture: Pillow.Image, kind: str) -> None:
-    found = check_photo(photo(tmp_path, encode(picture, kind)))
+def test_another_format_than_the_name_says_is_a_warning(tmp_path: Path, image: Pillow.Image, kind: str) -> None:
+    found = check_image(image_file(tmp_path, encode(image, kind)))
     assert [(fault.kind, fault.text) for fault in found] == [("wrong_format", f"a.jpg: content is {kind}")]
 
 
 def turned_by_exif(pixels: np.ndarray, kind: str, turn: int = 6) -> bytes:
     exif = Pillow.Exif()
-    exif[ORIENTATION] = turn
+    exif[EXIF_ORIENTATION] = turn
     return encode(Pillow.fromarray(pixels), kind, exif=exif)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_a_picture_that_exif_turns_is_seen_as_stored_with_a_hint(tmp_path: Path, quarters: np.ndarray, kind: str) -> None:
-    checked = photo(tmp_path, turned_by_exif(quarters, kind), f"a.{kind.lower()}")
-    fault, = check_photo(checked)
+def test_an_image_that_exif_rotates_is_seen_as_stored_with_a_hint(tmp_path: Path, quarters: np.ndarray, kind: str) -> None:
+    checked = image_file(tmp_path, turned_by_exif(quarters, kind), f"a.{kind.lower()}")
+    fault, = check_image(checked)
     assert (fault.kind, fault.image) == ("exif_rotated", checked.name)
-    assert "its EXIF orientation is 6, so viewers turn it; training sees the pixels as stored, 60x40" in fault.text
+    assert "its EXIF orientation is 6, so viewers rotate it; training sees the pixels as stored, 60x40" in fault.text
     assert np.abs(middles(decode_image(checked.path.read_bytes())) - middles(quarters)).max() <= LOSSY
 
 
-def test_a_turned_picture_that_was_annotated_as_shown_has_another_size(tmp_path: Path, quarters: np.ndarray) -> None:
-    fault, = check_photo(photo(tmp_path, turned_by_exif(quarters, "JPEG"), size=SIZE[::-1]))
+def test_a_rotated_image_that_was_annotated_as_shown_has_another_size(tmp_path: Path, quarters: np.ndarray) -> None:
+    fault, = check_image(image_file(tmp_path, turned_by_exif(quarters, "JPEG"), size=SIZE[::-1]))
     assert fault.kind == "size_differs"
-    assert "60x40; annotated as 40x60; its EXIF data turn it, boxes must be in the pixels as stored" in fault.text
+    assert "60x40; annotated as 40x60; EXIF rotates it, boxes must refer to the pixels as stored" in fault.text
 
 
 @pytest.mark.parametrize("turn", range(2, 9))
-def test_a_square_picture_has_the_hint_for_every_turn_and_mirror(tmp_path: Path, quarters: np.ndarray, turn: int) -> None:
-    assert kinds(photo(tmp_path, turned_by_exif(quarters[:, :40].copy(), "JPEG", turn), size=(40, 40))) == ["exif_rotated"]
+def test_a_square_image_has_the_hint_for_every_turn_and_mirror(tmp_path: Path, quarters: np.ndarray, turn: int) -> None:
+    assert kinds(image_file(tmp_path, turned_by_exif(quarters[:, :40].copy(), "JPEG", turn), size=(40, 40))) == ["exif_rotated"]
 
 
 @pytest.mark.parametrize("turn", [0, 1, 9])
-def test_an_orientation_that_viewers_do_not_heed_is_no_hint(tmp_path: Path, quarters: np.ndarray, turn: int) -> None:
-    assert kinds(photo(tmp_path, turned_by_exif(quarters, "JPEG", turn))) == []
+def test_an_orientation_that_viewers_ignore_is_no_hint(tmp_path: Path, quarters: np.ndarray, turn: int) -> None:
+    assert kinds(image_file(tmp_path, turned_by_exif(quarters, "JPEG", turn))) == []
 
 
 def test_a_tiff_is_read_as_turned_and_the_hint_says_so(tmp_path: Path, quarters: np.ndarray) -> None:
-    checked = photo(tmp_path, turned_by_exif(quarters, "TIFF", 3), "a.tif")
-    fault, = check_photo(checked)
-    assert (fault.kind, "training sees the pixels as turned, being a TIFF" in fault.text) == ("exif_rotated", True)
+    checked = image_file(tmp_path, turned_by_exif(quarters, "TIFF", 3), "a.tif")
+    fault, = check_image(checked)
+    assert (fault.kind, "training sees the pixels as rotated, because it is a TIFF" in fault.text) == ("exif_rotated", True)
     assert (decode_image(checked.path.read_bytes()) == quarters[::-1, ::-1]).all()
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0II*\0\x08\0\0\0\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08"])
-def test_broken_exif_data_leave_a_picture_sound(tmp_path: Path, quarters: np.ndarray, exif: bytes) -> None:
+def test_broken_exif_data_leave_an_image_valid(tmp_path: Path, quarters: np.ndarray, exif: bytes) -> None:
     for kind in ("JPEG", "PNG", "WEBP"):
-        assert kinds(photo(tmp_path, encode(Pillow.fromarray(quarters), kind, exif=exif), f"a.{kind.lower()}")) == []
+        assert kinds(image_file(tmp_path, encode(Pillow.fromarray(quarters), kind, exif=exif), f"a.{kind.lower()}")) == []
 
 
+@pytest.mark.parametrize("cuts", [5, pytest.param(50, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("kind", "options"), [
     ("JPEG", {}), ("JPEG", {"progressive": True}), ("PNG", {}), ("GIF", {}), ("WEBP", {}), ("WEBP", {"lossless": True}),
     ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("BMP", {}), ("PPM", {})])
-def test_a_picture_cut_anywhere_is_found_or_has_lost_no_pixel(
-        tmp_path: Path, picture: Pillow.Image, kind: str, options: dict[str, object]) -> None:
-    data, name = encode(picture, kind, **options), f"a.{kind.lower()}"
+def test_an_image_cut_anywhere_is_found_or_has_lost_no_pixel(
+        tmp_path: Path, image: Pillow.Image, kind: str, options: dict[str, object], cuts: int) -> None:
+    data, name = encode(image, kind, **options), f"a.{kind.lower()}"
     whole = decode_image(data)
-    for length in range(1, len(data), len(data) // 50):
-        if not kinds(photo(tmp_path, data[:length], name)):
+    for length in range(1, len(data), len(data) // cuts):
+        if not kinds(image_file(tmp_path, data[:length], name)):
             assert (decode_image(data[:length]) == whole).all()
 
 
 @pytest.mark.parametrize("share", [0.0001, 0.01, 0.3, 0.9, 0.999])
-def test_a_truncated_photo_is_found_at_every_length(tmp_path: Path, photo_bytes: bytes, share: float) -> None:
-    assert kinds(photo(tmp_path, photo_bytes[:max(4, int(len(photo_bytes) * share))])) == ["truncated"]
+def test_a_truncated_image_is_found_at_every_length(tmp_path: Path, photo_bytes: bytes, share: float) -> None:
+    assert kinds(image_file(tmp_path, photo_bytes[:max(4, int(len(photo_bytes) * share))])) == ["truncated"]
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF"])
-def test_half_a_picture_is_called_truncated(tmp_path: Path, picture: Pillow.Image, kind: str) -> None:
-    data = encode(picture, kind)
-    assert kinds(photo(tmp_path, data[:len(data) // 2], f"a.{kind.lower()}")) == ["truncated"]
+def test_half_an_image_is_called_truncated(tmp_path: Path, image: Pillow.Image, kind: str) -> None:
+    data = encode(image, kind)
+    assert kinds(image_file(tmp_path, data[:len(data) // 2], f"a.{kind.lower()}")) == ["truncated"]
 
 
 def test_missing_bytes_are_found_by_pillow_whatever_opencv_makes_of_them(tmp_path: Path, photo_bytes: bytes) -> None:
-    fault, = check_photo(photo(tmp_path, photo_bytes[:len(photo_bytes) // 2]))
+    fault, = check_image(image_file(tmp_path, photo_bytes[:len(photo_bytes) // 2]))
     assert "cut short or damaged: " in fault.text
 
 
 @pytest.mark.parametrize("lost", [1, 2, 3, 10, 100])
-def test_the_last_bytes_are_missed(tmp_path: Path, photo_bytes: bytes, picture: Pillow.Image, lost: int) -> None:
-    assert kinds(photo(tmp_path, photo_bytes[:-lost])) == ["truncated"]
-    assert kinds(photo(tmp_path, encode(picture, "PNG")[:-lost], "a.png")) == ["truncated"]
+def test_the_last_bytes_are_missed(tmp_path: Path, photo_bytes: bytes, image: Pillow.Image, lost: int) -> None:
+    assert kinds(image_file(tmp_path, photo_bytes[:-lost])) == ["truncated"]
+    assert kinds(image_file(tmp_path, encode(image, "PNG")[:-lost], "a.png")) == ["truncated"]
 
 
-def test_a_photo_whose_second_half_is_zeros_is_found(tmp_path: Path, photo_bytes: bytes) -> None:
+def test_an_image_whose_second_half_is_zeros_is_found(tmp_path: Path, photo_bytes: bytes) -> None:
     half = len(photo_bytes) // 2
-    assert kinds(photo(tmp_path, photo_bytes[:half] + bytes(len(photo_bytes) - half))) == ["truncated"]
+    assert kinds(image_file(tmp_path, photo_bytes[:half] + bytes(len(photo_bytes) - half))) == ["truncated"]
 
 
 def test_an_empty_a_missing_and_a_foreign_file_are_told_apart(tmp_path: Path) -> None:
-    assert kinds(photo(tmp_path, b"")) == ["empty"]
-    assert kinds(photo(tmp_path, b"<!DOCTYPE html><title>404</title>")) == ["not_an_image"]
-    fault, = check_photo(Photo("train", "b.jpg", tmp_path / "b.jpg", SIZE, None))
+    assert kinds(image_file(tmp_path, b"")) == ["empty"]
+    assert kinds(image_file(tmp_path, b"<!DOCTYPE html><title>404</title>")) == ["not_an_image"]
+    fault, = check_image(ImageFile("train", "b.jpg", tmp_path / "b.jpg", SIZE, None))
     assert fault == ("missing", ("train", "b.jpg"), "b.jpg: cannot be read: No such file or directory", "b.jpg", None)
-    assert kinds(Photo("train", "b\0.jpg", tmp_path / "b\0.jpg", SIZE, None)) == ["missing"]
+    assert kinds(ImageFile("train", "b\0.jpg", tmp_path / "b\0.jpg", SIZE, None)) == ["missing"]
 
 
 @pytest.mark.parametrize(("data", "what"), [
@@ -238,41 +239,41 @@ def test_an_empty_a_missing_and_a_foreign_file_are_told_apart(tmp_path: Path) ->
     (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS; `git lfs pull` fetches the image"),
 ])
 def test_what_bears_an_image_s_name_is_called_what_it_is(tmp_path: Path, data: bytes, what: str) -> None:
-    fault, = check_photo(photo(tmp_path, data))
+    fault, = check_image(image_file(tmp_path, data))
     assert (fault.kind, fault.text) == ("not_an_image", f"a.jpg: {len(data)} bytes of {what}")
 
 
 @pytest.mark.skipif("avif" not in features.modules or not features.check("avif"), reason="this Pillow writes no AVIF")
-def test_a_picture_in_a_form_that_not_every_opencv_reads_is_no_image(tmp_path: Path, picture: Pillow.Image) -> None:
-    assert kinds(photo(tmp_path, encode(picture, "AVIF"))) == ["not_an_image"]
+def test_an_image_in_a_form_that_not_every_opencv_reads_is_no_image(tmp_path: Path, image: Pillow.Image) -> None:
+    assert kinds(image_file(tmp_path, encode(image, "AVIF"))) == ["not_an_image"]
 
 
-def test_a_float_tiff_is_reported(tmp_path: Path, picture: Pillow.Image) -> None:
-    fault, = check_photo(photo(tmp_path, encode(picture.convert("F"), "TIFF"), "a.tif"))
-    assert (fault.kind, "of a kind that OpenCV does not read" in fault.text) == ("truncated", True)
+def test_a_float_tiff_is_reported(tmp_path: Path, image: Pillow.Image) -> None:
+    fault, = check_image(image_file(tmp_path, encode(image.convert("F"), "TIFF"), "a.tif"))
+    assert (fault.kind, "of a kind that OpenCV cannot read" in fault.text) == ("truncated", True)
 
 
 @pytest.mark.parametrize("name", ["../a.jpg", "train/../../a.jpg", "{folder}/a.jpg"])
-def test_a_name_that_leads_out_of_the_folder_is_missing_though_a_photo_is_there(
+def test_a_name_that_leads_out_of_the_folder_is_missing_though_an_image_is_there(
         tmp_path: Path, photo_bytes: bytes, name: str) -> None:
-    sound = photo(tmp_path, photo_bytes)
-    fault, = check_photo(sound._replace(name=name.format(folder=tmp_path), downloaded=None))
-    assert (fault.kind, "leads out of the folder of the data set" in fault.text) == ("missing", True)
+    sound = image_file(tmp_path, photo_bytes)
+    fault, = check_image(sound._replace(name=name.format(folder=tmp_path), recorded=None))
+    assert (fault.kind, "leads out of the folder of the dataset" in fault.text) == ("missing", True)
 
 
 def test_a_folder_in_place_of_a_file_is_missing(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").mkdir()
-    fault, = check_photo(Photo("train", "a.jpg", tmp_path / "a.jpg", SIZE, None))
+    fault, = check_image(ImageFile("train", "a.jpg", tmp_path / "a.jpg", SIZE, None))
     assert (fault.kind, fault.text) == ("missing", "a.jpg: cannot be read: it is a folder")
 
 
 @pytest.mark.timeout(20)
-@pytest.mark.skipif(os.name != "posix", reason="pipes and devices have names on POSIX systems alone")
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX systems have named pipes and devices")
 def test_a_pipe_and_a_device_are_told_without_waiting_for_their_bytes(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.jpg")
     (tmp_path / "b.jpg").symlink_to("/dev/zero")
     for name in ("a.jpg", "b.jpg"):
-        fault, = check_photo(Photo("train", name, tmp_path / name, SIZE, None))
+        fault, = check_image(ImageFile("train", name, tmp_path / name, SIZE, None))
         assert (fault.kind, fault.text) == ("missing", f"{name}: cannot be read: it is a pipe, a socket or a device")
 
 
@@ -280,21 +281,21 @@ def test_a_pipe_and_a_device_are_told_without_waiting_for_their_bytes(tmp_path: 
 def test_links_that_lead_in_a_circle_or_nowhere_are_missing(tmp_path: Path) -> None:
     for name, target in (("a.jpg", "b.jpg"), ("b.jpg", "a.jpg"), ("c.jpg", "nowhere.jpg")):
         (tmp_path / name).symlink_to(tmp_path / target)
-    assert [kinds(Photo("train", name, tmp_path / name, SIZE, None)) for name in ("a.jpg", "c.jpg")] == [["missing"]] * 2
+    assert [kinds(ImageFile("train", name, tmp_path / name, SIZE, None)) for name in ("a.jpg", "c.jpg")] == [["missing"]] * 2
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="nothing is forbidden to root")
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read every file")
 def test_a_file_that_may_not_be_read_is_missing_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").touch(mode=0)
-    fault, = check_photo(Photo("train", "a.jpg", tmp_path / "a.jpg", SIZE, None))
+    fault, = check_image(ImageFile("train", "a.jpg", tmp_path / "a.jpg", SIZE, None))
     assert fault.text == "a.jpg: cannot be read: Permission denied"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are Unicode")
-def test_a_name_of_other_bytes_than_utf_8_is_read_and_can_be_written_down(tmp_path: Path, picture: Pillow.Image) -> None:
+def test_a_name_of_other_bytes_than_utf_8_is_read_and_can_be_written_down(tmp_path: Path, image: Pillow.Image) -> None:
     name = os.fsdecode(b"gr\xfc\xdfe.jpg")
-    assert kinds(photo(tmp_path, encode(picture, "JPEG"), name)) == []
-    fault, = check_photo(photo(tmp_path, b"", name))
+    assert kinds(image_file(tmp_path, encode(image, "JPEG"), name)) == []
+    fault, = check_image(image_file(tmp_path, b"", name))
     write_json(tmp_path / "report.json", fault.text)
     assert json.loads((tmp_path / "report.json").read_bytes()) == f"{name}: 0 bytes"
 
@@ -305,33 +306,34 @@ def test_a_decompression_bomb_is_a_fault_and_not_a_crash(tmp_path: Path, side: i
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(9999))) + chunk(b"IEND", b"")
-    assert kinds(photo(tmp_path, b"\x89PNG\r\n\x1a\n" + body, "a.png")) == ["too_large"]
+    assert kinds(image_file(tmp_path, b"\x89PNG\r\n\x1a\n" + body, "a.png")) == ["too_large"]
 
 
-def test_other_bytes_than_were_downloaded_are_found_at_any_length(tmp_path: Path, picture: Pillow.Image) -> None:
-    data = encode(picture, "JPEG")
-    sound = photo(tmp_path, data)
-    assert kinds(sound._replace(downloaded=(len(data), "0" * 64))) == ["changed"]
-    fault, = check_photo(sound._replace(downloaded=(len(data) + 1, hashlib.sha256(data).hexdigest())))
+def test_other_bytes_than_were_downloaded_are_found_at_any_length(tmp_path: Path, image: Pillow.Image) -> None:
+    data = encode(image, "JPEG")
+    sound = image_file(tmp_path, data)
+    assert kinds(sound._replace(recorded=(len(data), "0" * 64))) == ["changed"]
+    fault, = check_image(sound._replace(recorded=(len(data) + 1, hashlib.sha256(data).hexdigest())))
     assert fault.text == f"a.jpg: {len(data)} bytes; the manifest says {len(data) + 1}"
 
 
+@pytest.mark.parametrize("damages", [5, pytest.param(60, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP"])
-def test_no_damage_makes_the_check_itself_fail(tmp_path: Path, picture: Pillow.Image, kind: str) -> None:
-    sound, dice = encode(picture, kind), random.Random(1)
-    for _ in range(60):
+def test_no_damage_makes_the_check_itself_fail(tmp_path: Path, image: Pillow.Image, kind: str, damages: int) -> None:
+    sound, generator = encode(image, kind), random.Random(1)
+    for _ in range(damages):
         data = bytearray(sound)
-        for at in dice.choices(range(len(data)), k=dice.choice([1, 4, 40])):
-            data[at] = dice.randrange(256)
-        found = kinds(photo(tmp_path, bytes(data[:dice.choice([len(data), dice.randrange(1, len(data))])])))
+        for at in generator.choices(range(len(data)), k=generator.choice([1, 4, 40])):
+            data[at] = generator.randrange(256)
+        found = kinds(image_file(tmp_path, bytes(data[:generator.choice([len(data), generator.randrange(1, len(data))])])))
         assert len(found) <= 1
 
 
-def test_several_processes_find_what_one_finds_in_the_same_order(tmp_path: Path, picture: Pillow.Image) -> None:
-    data = encode(picture, "JPEG")
-    photos = [photo(tmp_path, data[:-(at % 3) or None], f"{at:03}.jpg") for at in range(2 * CHUNK + 5)]
-    assert list(check_photos(photos, workers=2)) == list(check_photos(photos, workers=0))
-    assert sum(1 for _ in check_photos(photos, workers=0)) == 2 * len(photos) // 3
+def test_several_processes_find_what_one_finds_in_the_same_order(tmp_path: Path, image: Pillow.Image) -> None:
+    data = encode(image, "JPEG")
+    files = [image_file(tmp_path, data[:-(at % 3) or None], f"{at:03}.jpg") for at in range(2 * CHUNK + 5)]
+    assert list(check_images(files, workers=2)) == list(check_images(files, workers=0))
+    assert sum(1 for _ in check_images(files, workers=0)) == 2 * len(files) // 3
 
 
 class _Deadly:
@@ -341,8 +343,8 @@ class _Deadly:
         return __import__("os")._exit, (9,)
 
 
-def test_a_worker_that_dies_is_an_error_that_names_its_images(tmp_path: Path, picture: Pillow.Image) -> None:
-    photos = [photo(tmp_path, encode(picture, "JPEG"), f"{at:03}.jpg") for at in range(2 * CHUNK)]
-    photos[CHUNK] = photos[CHUNK]._replace(path=_Deadly())  # type: ignore[arg-type]
+def test_a_worker_that_dies_is_an_error_that_names_its_images(tmp_path: Path, image: Pillow.Image) -> None:
+    files = [image_file(tmp_path, encode(image, "JPEG"), f"{at:03}.jpg") for at in range(2 * CHUNK)]
+    files[CHUNK] = files[CHUNK]._replace(path=_Deadly())  # type: ignore[arg-type]
     with pytest.raises(StateError, match=r"a worker process died while it checked an image from '0\d\d\.jpg' to '063"):
-        list(check_photos(photos, workers=2))
+        list(check_images(files, workers=2))

@@ -1,4 +1,4 @@
-"""The whole of validate on real photographs: silent on sound data, exact on broken data, and it touches nothing."""
+"""The stage on real images: no fault in sound data, every fault in damaged data, and no input is changed."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def first_images(manifest: Manifest, count: int) -> list[str]:
 
 
 def edit_annotations(manifest: Manifest, changes: dict[int, dict[str, Any]]) -> list[int]:
-    """Change rows of the train annotations by position; gives their ids."""
+    """Change train annotations by their index; return their ids."""
     path = manifest.path(manifest.splits["train"][0].annotations)
     tree = json.loads(path.read_text(encoding="utf-8"))
     for at, change in changes.items():
@@ -41,7 +41,7 @@ def by_kind(report: dict[str, Any]) -> dict[str, list[str]]:
     return {fault["kind"]: fault["first"] for fault in report["faults"]}
 
 
-def test_real_photographs_raise_no_false_alarm(mirror: Manifest, tmp_path: Path) -> None:
+def test_real_images_have_no_faults(mirror: Manifest, tmp_path: Path) -> None:
     report = validate(mirror, data_params(0), runtime(2), tmp_path / "report.json")
     assert (report["faults"], report["unreadable"], report["warnings"]) == ([], [], 0)
     assert (report["images"], report["boxes"], report["crowds"]) == (184, 1520, 17)
@@ -113,8 +113,8 @@ def test_too_many_bad_boxes_fail(copy: Manifest, tmp_path: Path) -> None:
         validate(copy, data_params(0), runtime(0), tmp_path / "report.json")
 
 
-def plant_coco(root: Path, train: list[str], val: list[str]) -> Manifest:
-    """A photograph with an object of each of these classes, in either split."""
+def write_coco(root: Path, train: list[str], val: list[str]) -> Manifest:
+    """Write an image with one object of each of these classes, in both splits."""
     for split, names in (("train", train), ("val", val)):
         add_photo(root, f"{split}/a.jpg", (60, 40))
         (root / f"{split}.json").write_text(json.dumps({
@@ -126,30 +126,30 @@ def plant_coco(root: Path, train: list[str], val: list[str]) -> Manifest:
 
 
 def test_train_and_val_that_call_classes_otherwise_are_refused_before_an_image_is_read(tmp_path: Path) -> None:
-    manifest = plant_coco(tmp_path, ["cat", "dog"], ["dog", "cat"])
+    manifest = write_coco(tmp_path, ["cat", "dog"], ["dog", "cat"])
     with pytest.raises(InputError, match="id 1 is 'cat' in train and 'dog' in val"):
         validate(manifest, data_params(1), runtime(0), tmp_path / "report.json")
 
 
-def test_names_that_differ_in_capitals_between_train_and_val_are_told(tmp_path: Path) -> None:
-    manifest = plant_coco(tmp_path, ["traffic light"], ["traffic light", "Traffic_Light"])
+def test_names_that_differ_in_capitals_between_train_and_val_are_reported(tmp_path: Path) -> None:
+    manifest = write_coco(tmp_path, ["traffic light"], ["traffic light", "Traffic_Light"])
     found = by_kind(validate(manifest, data_params(1), runtime(0), tmp_path / "report.json"))
     assert found["similar_category_names"] == [
-        "classes 'traffic light' and 'Traffic_Light' differ only in capitals, spaces or signs"]
+        "classes 'traffic light' and 'Traffic_Light' differ only in capitals, spaces or punctuation"]
 
 
-def test_labels_that_changed_after_the_download_are_told(copy: Manifest, tmp_path: Path) -> None:
+def test_labels_that_changed_after_the_download_are_reported(copy: Manifest, tmp_path: Path) -> None:
     edit_annotations(copy, {0: {"iscrowd": 0}})
     report = validate(copy, data_params(0), runtime(0), tmp_path / "report.json")
     assert by_kind(report)["changed_labels"][0].startswith(
-        "train: 'annotations/instances_train2017.json' has other bytes than the manifest says. `dvc repro --force")
+        "train: 'annotations/instances_train2017.json' differs from the file that the manifest lists. `dvc repro --force")
 
 
-def test_a_split_of_crowds_alone_is_no_good(copy: Manifest, tmp_path: Path) -> None:
+def test_a_split_of_crowds_alone_is_refused(copy: Manifest, tmp_path: Path) -> None:
     path = copy.path(copy.splits["train"][0].annotations)
     tree = json.loads(path.read_text(encoding="utf-8"))
     crowds = [row for row in tree["annotations"] if row["iscrowd"]]
     path.write_text(json.dumps({**tree, "annotations": crowds}), encoding="utf-8")
-    with pytest.raises(InputError, match="train has 80 images and 6 boxes, all of them crowds; train and val need one object"):
+    with pytest.raises(InputError, match="train has 80 images and 6 boxes, all of them crowds; train and val need at"):
         validate(copy, data_params(0), runtime(0), tmp_path / "validation.json")
     assert "Stopped: no objects in train" in (tmp_path / "validation.html").read_text(encoding="utf-8")

@@ -1,1 +1,1 @@
-"""What validate found, as something to look at: reports/validation.md and .html."""
+"""The report of validate: reports/validation.html and .md."""

@@ -1,22 +1,24 @@
-"""What a report is made of, before it is HTML or Markdown. All strings are plain: whoever writes them down escapes them."""
+"""The elements of the report, before they are HTML or Markdown. All strings are plain text: the templates escape them."""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
-FOLDED_ROWS = 40  # a longer table is folded away in HTML, and a chart ends here
+MAX_OPEN_ROWS = 40  # a longer table is collapsed in HTML, and a chart ends here
 NUMBER = re.compile(r"[\d,.]+( %)?|–|")
 ELLIPSIS = "…"
 
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph; what stands between backticks is code.
+    """A paragraph; words between backticks are code.
 
     Attributes:
-        tone: plain words, advice that deserves an eye, the verdict good or bad.
+        tone: plain, advice, or good or bad for the summary.
     """
 
+    kind: ClassVar[str] = "text"
     text: str
     tone: str = "plain"
 
@@ -25,6 +27,7 @@ class Text:
 class Listing:
     """Lines under a heading."""
 
+    kind: ClassVar[str] = "listing"
     title: str
     lines: Sequence[str]
 
@@ -33,41 +36,49 @@ class Listing:
 class Table:
     """Rows of cells."""
 
+    kind: ClassVar[str] = "table"
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
 
+    @property
     def numeric(self) -> list[bool]:
-        """For each column whether it is all numbers, which stand to the right."""
+        """For each column whether all cells are numbers; such columns are aligned to the right."""
         columns = zip(*self.rows, strict=True) if self.rows else [()] * len(self.head)
         return [any(column) and all(NUMBER.fullmatch(cell) for cell in column) for column in columns]
 
 
 @dataclass(frozen=True)
 class Bars:
-    """A bar chart: a row for each label, a bar for each series, as long as its share of the series.
+    """A bar chart: one row per label with one bar per series; a bar's length is its share of the series.
 
     Attributes:
         title: what is counted.
         labels: L texts.
         series: by name: L counts.
-        marks: by place: a line drawn before that row, and what it says.
-        wholes: by name: what shares are of, where that is not the sum of the counts.
+        marks: by row: the text of a line that is drawn above that row.
+        totals: by name: what the shares refer to, where that is not the sum of the counts.
     """
 
+    kind: ClassVar[str] = "bars"
     title: str
     labels: Sequence[str]
     series: Mapping[str, Sequence[int]]
     marks: Mapping[int, str] = field(default_factory=dict)
-    wholes: Mapping[str, int] = field(default_factory=dict)
+    totals: Mapping[str, int] = field(default_factory=dict)
 
-    def whole(self, name: str) -> int:
-        """What the shares of a series are of."""
-        return self.wholes.get(name, sum(self.series[name]))
+    def total(self, name: str) -> int:
+        """Return the count that the shares of a series refer to."""
+        return self.totals.get(name, sum(self.series[name]))
+
+    @property
+    def longest(self) -> float:
+        """The largest share of all series; 1 where all are 0."""
+        return max(max(counts) / max(1, self.total(name)) for name, counts in self.series.items()) or 1
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A box on a picture: xywh in pixels of the file; a faulty one is drawn to be seen first."""
+    """A box on an image: xywh in pixels of the file; a faulty box is highlighted."""
 
     xywh: tuple[float, float, float, float]
     name: str
@@ -75,42 +86,43 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An image made small, and what is drawn on it.
+class Thumbnail:
+    """A small copy of an image, and the boxes drawn on it.
 
     Attributes:
         jpeg: the bytes; b"" where the image cannot be shown.
         size: (width, height) of the image file in pixels.
-        view: xywh in pixels of the file: what is shown, more than the image where a box leaves it.
-        marks: what is drawn.
-        blank: what is said instead of an image that cannot be shown.
+        view: xywh in pixels of the file: the visible area, larger than the image where a faulty box leaves it.
+        marks: the boxes.
+        reason: why the image cannot be shown.
     """
 
     jpeg: bytes
     size: tuple[int, int] = (4, 3)
     view: tuple[float, float, float, float] = (0, 0, 4, 3)
     marks: tuple[Mark, ...] = ()
-    blank: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture of a sheet, or several that belong together."""
+    """One thumbnail with its caption, or several that belong together."""
 
-    pictures: tuple[Picture, ...]
+    thumbnails: tuple[Thumbnail, ...]
     name: str
     text: str
 
 
 @dataclass(frozen=True)
-class Sheet:
+class Thumbnails:
     """Tiles under a heading."""
 
+    kind: ClassVar[str] = "thumbnails"
     title: str
     tiles: Sequence[Tile]
 
 
-Block = Text | Listing | Table | Bars | Sheet
+Element = Text | Listing | Table | Bars | Thumbnails
 
 
 @dataclass(frozen=True)
@@ -118,28 +130,28 @@ class Section:
     """A part of the report."""
 
     title: str
-    blocks: Sequence[Block]
+    elements: Sequence[Element]
 
 
 def visible(text: str) -> str:
-    """Text on one line without what cannot be seen: signs that a terminal obeys, halves of characters, changes of direction."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+    """Return the text on one line, with every character that cannot be printed (control, surrogate, bidi) escaped."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def shorten(text: str, most: int) -> str:
-    """At most so many signs; the middle goes, for names differ at their ends."""
-    if len(text) <= most:
+def shorten(text: str, length: int) -> str:
+    """Return at most `length` characters; the middle is cut, because names differ at their ends."""
+    if len(text) <= length:
         return text
-    head = (most - 1) // 3
-    return text[:head] + ELLIPSIS + text[len(text) - (most - 1 - head):]
+    head = (length - 1) // 3
+    return text[:head] + ELLIPSIS + text[len(text) - (length - 1 - head):]
 
 
-def percent(part: float, whole: float) -> str:
-    """A share in words, such as "12.5 %"; of nothing, a dash."""
-    return f"{100 * part / whole:.1f} %" if whole else "–"
+def percent(part: float, total: float) -> str:
+    """Return a share such as "12.5 %"; a dash where the total is 0."""
+    return f"{100 * part / total:.1f} %" if total else "–"
 
 
 def plural(number: int, word: str) -> str:
-    """Such as "1 image" and "1,200 boxes"."""
+    """Return for example "1 image" or "1,200 boxes"."""
     ending = "" if number == 1 else "es" if word.endswith(("x", "s")) else "s"
     return f"{number:,} {word}{ending}"

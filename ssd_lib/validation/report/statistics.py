@@ -1,6 +1,6 @@
-"""Numbers about a data set, from its annotations alone. What they mean for training is said by those who show them.
+"""Statistics of a dataset, computed from its annotations.
 
-All but `trainable` take what it gives: annotations without faults, whose images have their places as ids."""
+Every function but `trainable` takes its result: annotations without faults, where the id of an image is its row."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,12 +15,12 @@ from ssd_lib.data.balance import Mode, boxes_shown, show_factors
 
 @dataclass(frozen=True, eq=False)
 class ClassCounts:
-    """How often K classes are shown.
+    """Boxes and images of K classes.
 
     Attributes:
-        names: K names, in the order of the first split's categories; what other splits add comes after.
+        names: K names, in the order of the first split's categories, then those that only other splits have.
         boxes: by split: (K,) int64.
-        images: by split: (K,) int64, images with such a box.
+        images: by split: (K,) int64, images with a box of the class.
     """
 
     names: tuple[str, ...]
@@ -30,40 +30,40 @@ class ClassCounts:
 
 @dataclass(frozen=True, eq=False)
 class Sizes:
-    """The commonest sizes of N images.
+    """The sizes of N images.
 
     Attributes:
-        commonest: (width, height) and how many, the commonest first.
-        distinct: how many different sizes there are.
-        landscape: images that are wider than high.
-        portrait: images that are higher than wide.
-        square: the others.
+        most_frequent: (width, height, number of images), the most frequent first.
+        distinct: number of different sizes.
+        landscape: number of images that are wider than high.
+        portrait: number of images that are higher than wide.
+        square: number of the others.
     """
 
-    commonest: tuple[tuple[int, int, int], ...]
+    most_frequent: tuple[tuple[int, int, int], ...]
     distinct: int
     landscape: int
     portrait: int
     square: int
 
 
-def trainable(annotations: Annotations, left_out: Collection[str]) -> Annotations:
-    """The part of a split that training will learn from: what `repair.fix` leaves of it, without crowds.
+def trainable(annotations: Annotations, unreadable: Collection[str]) -> Annotations:
+    """Return the part of a split that is used for training: what `repair.fix` keeps, without crowds.
 
-    Guarantees: the ids of the images are 0..N-1 in their order, so that the image of a box needs no search.
+    Guarantees: the ids of the images are 0..N-1 in their order, so that the image of a box is found without a search.
 
     Args:
         annotations: as they were read.
-        left_out: names of images that cannot be used.
+        unreadable: names of images that cannot be used.
     """
-    fixed = fix(annotations, left_out, min_box_px=0)
+    fixed = fix(annotations, unreadable, min_box_px=0)
     objects = replace(fixed, boxes=fixed.boxes.take(~fixed.boxes.is_crowd))
     return replace(objects, images=replace(fixed.images, ids=np.arange(len(fixed.images))),
                    boxes=replace(objects.boxes, image_ids=objects.owners()))
 
 
 def count_classes(splits: Mapping[str, Annotations]) -> ClassCounts:
-    """How many boxes each class has, and on how many images, in each split; classes are one by their name."""
+    """Count the boxes of each class, and the images that have one, in each split; classes are identified by name."""
     names = tuple(dict.fromkeys(clean_name(category.name) for annotations in splits.values()
                                 for category in annotations.categories if clean_name(category.name)))
     boxes, images = {}, {}
@@ -77,11 +77,11 @@ def count_classes(splits: Mapping[str, Annotations]) -> ClassCounts:
 
 
 def epoch_boxes(annotations: Annotations, names: Sequence[str], mode: Mode, threshold: float | Literal["auto"]) -> np.ndarray:
-    """(K,) how many boxes of each class an epoch shows, on average.
+    """Return (K,) the mean number of boxes of each class in an epoch.
 
     Args:
-        annotations: to train on.
-        names: K classes, with all of the annotations among them.
+        annotations: of the training split.
+        names: K classes; all classes of the annotations are among them.
         mode, threshold: `data.balance` and `data.balance_threshold`.
     """
     owners, classes = annotations.boxes.image_ids, _class_of_each_box(annotations, names)
@@ -90,30 +90,30 @@ def epoch_boxes(annotations: Annotations, names: Sequence[str], mode: Mode, thre
 
 
 def boxes_per_image(annotations: Annotations) -> np.ndarray:
-    """(N,) how many boxes each image has."""
+    """Return (N,) the number of boxes of each image."""
     return np.bincount(annotations.boxes.image_ids, minlength=len(annotations.images))
 
 
 def relative_sides(annotations: Annotations) -> np.ndarray:
-    """(T,) sqrt(w h / (W H)): the side of a square of a box's area, as a share of a square image's side."""
+    """Return (T,) sqrt(w h / (W H)): the side of a square with the box's area, relative to the side of a square image."""
     return np.sqrt(_relative_sizes(annotations).prod(axis=1))
 
 
 def relative_ratios(annotations: Annotations) -> np.ndarray:
-    """(T,) width over height of each box, in the square that nets squeeze an image into: priors' ratios are meant there."""
+    """Return (T,) width over height of each box after the image is resized to a square, as the ratios of priors are."""
     sizes = _relative_sizes(annotations)
     return sizes[:, 0] / sizes[:, 1]
 
 
 def histogram(values: np.ndarray, edges: Sequence[float]) -> np.ndarray:
-    """(len(edges) + 1,) how many values lie below the first edge, from each edge to below the next, and from the last on."""
+    """Return (len(edges) + 1,) the number of values below the first edge, in each [edge, next edge), and from the last on."""
     return np.bincount(np.searchsorted(np.asarray(edges), values, side="right"), minlength=len(edges) + 1)
 
 
-def image_sizes(annotations: Annotations, most: int) -> Sizes:
-    """What sizes the images have; at most so many are listed."""
+def image_sizes(annotations: Annotations, limit: int) -> Sizes:
+    """Count the images of each size; `most_frequent` has at most `limit` sizes."""
     sizes, counts = np.unique(annotations.images.sizes, axis=0, return_counts=True)
-    order = np.argsort(-counts, kind="stable")[:most]
+    order = np.argsort(-counts, kind="stable")[:limit]
     width, height = annotations.images.sizes.T
     return Sizes(tuple((*sizes[at].tolist(), int(counts[at])) for at in order), len(sizes),
                  int((width > height).sum()), int((width < height).sum()), int((width == height).sum()))
@@ -124,9 +124,9 @@ def _relative_sizes(annotations: Annotations) -> np.ndarray:
 
 
 def _class_of_each_box(annotations: Annotations, names: Sequence[str]) -> np.ndarray:
-    """(T,) places in `names`; all categories of the boxes have one."""
-    place = {name: at for at, name in enumerate(names)}
-    place_of = {category.id: place[clean_name(category.name)] for category in reversed(annotations.categories)
+    """Return (T,) indices into `names`; every category of a box must be among them."""
+    index = {name: at for at, name in enumerate(names)}
+    index_of = {category.id: index[clean_name(category.name)] for category in reversed(annotations.categories)
                 if clean_name(category.name)}
     numbers, inverse = np.unique(annotations.boxes.category_ids, return_inverse=True)
-    return np.array([place_of[number] for number in numbers.tolist()], dtype=np.int64)[inverse]
+    return np.array([index_of[number] for number in numbers.tolist()], dtype=np.int64)[inverse]

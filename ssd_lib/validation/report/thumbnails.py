@@ -1,10 +1,11 @@
-"""Images made small, with their boxes. Boxes are not painted into the pixels: the page draws them, sharp at any size."""
+"""Small copies of images and where their boxes are drawn. The page draws the boxes as SVG, so they are sharp at any size."""
 
 import io
 import math
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -13,54 +14,94 @@ from PIL import Image as Pillow
 from ssd_lib.annotations.table import Annotations, box_rows
 from ssd_lib.images import DECODER_ERRORS, decode_image
 from ssd_lib.validation.images import read_file
-from ssd_lib.validation.report.elements import Mark, Picture
+from ssd_lib.validation.report.elements import Mark, Thumbnail
 
 SIDE_PX = 240  # longest side of a thumbnail
-QUALITY = 80
-MOST_MARKS = 60  # boxes drawn on a picture, the largest first
-PAD = 0.5  # a box that leaves the image is followed this far, as a share of the image's side
-AIR = 0.05  # around such a box, as a share of the longer side
-FARTHEST = 1e9  # pixels; what lies beyond has no place on any picture
+JPEG_QUALITY = 80
+MAX_MARKS = 60  # boxes drawn on an image, the largest first
+MAX_EXTENSION = 0.5  # the view follows a box out of the image by at most this share of the image's side
+MARGIN = 0.05  # around such a box, as a share of the longer side
+MAX_COORDINATE = 1e9  # pixels; a box beyond it is not drawn
+# Shares of the view's longer side:
+MIN_SIDE = 0.004  # a faulty box is drawn at least this wide and high
+RING_BELOW = 0.08  # a smaller faulty box gets a ring around it, to be noticed
+LETTER = 0.055  # height of the name on a box
+LABEL_FROM = 0.3  # a box at least this wide, as a share of the view's width, shows its name
 
-Place = tuple[str, str]  # split and name of an image
+ImageKey = tuple[str, str]  # split and name of an image
+View = tuple[float, float, float, float]  # xywh
 
 
-def find_marks(splits: Mapping[str, Annotations], places: Iterable[Place]) -> dict[Place, tuple[Mark, ...]]:
-    """The boxes of some images, the largest first; a box with numbers that cannot be drawn is left out."""
-    marks: dict[Place, list[Mark]] = {place: [] for place in places}
+class SvgBox(NamedTuple):
+    """Where a box is drawn, in pixels of the image file.
+
+    Attributes:
+        ring: radius of a circle around the box; 0 for none.
+        letter: height of the letters of its name; 0 where the name is not shown.
+    """
+
+    x: float
+    y: float
+    width: float
+    height: float
+    ring: float
+    letter: float
+
+
+def find_marks(splits: Mapping[str, Annotations], keys: Iterable[ImageKey]) -> dict[ImageKey, tuple[Mark, ...]]:
+    """Return the boxes of some images, the largest first, without those that cannot be drawn."""
+    marks: dict[ImageKey, list[Mark]] = {key: [] for key in keys}
     for split, annotations in splits.items():
         images = zip(annotations.images.ids.tolist(), annotations.images.file_names, strict=True)
         name_of = {number: name for number, name in images if (split, name) in marks}
         class_of = {category.id: category.name for category in reversed(annotations.categories)}
         for box in box_rows(annotations.boxes.take(np.isin(annotations.boxes.image_ids, list(name_of)))):
-            what = class_of.get(box.category_id, f"category {box.category_id}") + (" (crowd)" if box.is_crowd else "")
-            marks[split, name_of[box.image_id]].append(Mark((box.x, box.y, box.width, box.height), what))
-    return {place: tuple(sorted(filter(can_be_drawn, found), key=_area, reverse=True)) for place, found in marks.items()}
+            name = class_of.get(box.category_id, f"category {box.category_id}") + (" (crowd)" if box.is_crowd else "")
+            marks[split, name_of[box.image_id]].append(Mark((box.x, box.y, box.width, box.height), name))
+    return {key: tuple(sorted(filter(can_be_drawn, found), key=_area, reverse=True)) for key, found in marks.items()}
 
 
 def can_be_drawn(mark: Mark) -> bool:
-    """Whether its numbers mean a place."""
-    return all(math.isfinite(value) and abs(value) < FARTHEST for value in mark.xywh)
+    """Return whether all coordinates are finite and of a reasonable size."""
+    return all(math.isfinite(value) and abs(value) < MAX_COORDINATE for value in mark.xywh)
 
 
-def read_picture(path: Path, marks: tuple[Mark, ...]) -> Picture:
-    """An image file made small, with the first marks; a grey one that says why, where it cannot be shown.
+def read_thumbnail(path: Path, marks: tuple[Mark, ...]) -> Thumbnail:
+    """Return a small copy of an image file with the first marks, or the reason why it cannot be shown.
 
-    Guarantees: nothing that lies under the name of an image makes it wait, fail or fill the memory.
+    Guarantees: no content of the file (a pipe, a damaged image, a decompression bomb) makes it block, fail or fill the memory.
     """
     try:
         data = read_file(path)
     except (OSError, ValueError) as error:
-        return Picture(b"", blank=f"cannot be read: {getattr(error, 'strerror', error)}")
-    pixels = decode_image(data) if _is_modest(data) else None
+        return Thumbnail(b"", reason=f"cannot be read: {getattr(error, 'strerror', error)}")
+    pixels = decode_image(data) if _is_safe(data) else None
     if pixels is None:
-        return Picture(b"", blank=f"cannot be shown: {len(data)} bytes" + (f", {data[:12]!r}" if data else ""))
+        return Thumbnail(b"", reason=f"cannot be shown: {len(data)} bytes" + (f", {data[:12]!r}" if data else ""))
     height, width = pixels.shape[:2]
-    return Picture(_shrink(pixels), (width, height), _view(width, height, marks[:MOST_MARKS]), marks[:MOST_MARKS])
+    return Thumbnail(_shrink(pixels), (width, height), _view(width, height, marks[:MAX_MARKS]), marks[:MAX_MARKS])
 
 
-def _is_modest(data: bytes) -> bool:
-    """Whether the header promises an image, and one that is no decompression bomb."""
+def svg_box(mark: Mark, view: View) -> SvgBox:
+    """Return where a box is drawn: clipped near the view, with positive sides, as SVG needs them."""
+    (left, width), (top, height) = (_clip_side(mark.xywh[axis], mark.xywh[axis + 2], view[axis], view[axis + 2])
+                                    for axis in (0, 1))
+    longer = max(view[2:])
+    width, height = max(width, MIN_SIDE * longer), max(height, MIN_SIDE * longer)
+    is_small = max(width, height) < RING_BELOW * longer
+    return SvgBox(left, top, width, height, ring=0.7 * RING_BELOW * longer if mark.is_faulty and is_small else 0,
+                  letter=LETTER * longer if mark.name and width >= LABEL_FROM * view[2] else 0)
+
+
+def _clip_side(start: float, length: float, view_start: float, view_length: float) -> tuple[float, float]:
+    """Return start and length of a side within one view length of the view; `length` may be negative."""
+    low, high = view_start - view_length, view_start + 2 * view_length
+    first, last = (min(max(end, low), high) for end in sorted((start, start + length)))
+    return first, last - first
+
+
+def _is_safe(data: bytes) -> bool:
+    """Return whether the header is that of an image, and not of a decompression bomb."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Pillow.DecompressionBombWarning)
@@ -72,25 +113,25 @@ def _is_modest(data: bytes) -> bool:
 
 
 def _shrink(pixels: np.ndarray) -> bytes:
-    """JPEG bytes of a picture whose longest side is at most SIDE_PX."""
+    """Return the JPEG bytes of a copy whose longest side is at most SIDE_PX."""
     height, width = pixels.shape[:2]
     scale = min(1.0, SIDE_PX / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    return cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
+    return cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
 
 
-def _view(width: int, height: int, marks: Iterable[Mark]) -> tuple[float, float, float, float]:
-    """The image, and what leaves it of faulty boxes, with some air."""
+def _view(width: int, height: int, marks: Iterable[Mark]) -> View:
+    """Return the area of the image, extended to show faulty boxes that leave it, with a margin."""
     start, end = np.zeros(2), np.array([width, height], dtype=float)
-    reach, air = PAD * end, AIR * end.max()
+    reach, margin = MAX_EXTENSION * end, MARGIN * end.max()
     low, high = start.copy(), end.copy()
     for mark in marks:
         if mark.is_faulty and can_be_drawn(mark):
             corners = np.array([mark.xywh[:2], np.add(mark.xywh[:2], mark.xywh[2:])])
             least, most = corners.min(axis=0), corners.max(axis=0)
-            low = np.where(least < start, np.minimum(low, np.maximum(least - air, start - reach)), low)
-            high = np.where(most > end, np.maximum(high, np.minimum(most + air, end + reach)), high)
+            low = np.where(least < start, np.minimum(low, np.maximum(least - margin, start - reach)), low)
+            high = np.where(most > end, np.maximum(high, np.minimum(most + margin, end + reach)), high)
     x, y, right, bottom = np.round(np.concatenate([low, high]), 1).tolist()
     return x, y, right - x, bottom - y
 

@@ -1,40 +1,44 @@
-"""What each section of the report says of a data set: numbers that a reader can check by hand."""
+"""The content of each section of the report: numbers that a reader can check by hand."""
 
 from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 from support.project import data_params
-from support.report_data import Patient
+from support.report_data import ReportInput
 
 from ssd_lib.annotations.faults import Fault
 from ssd_lib.annotations.table import Annotations, Box, Category, Image, from_rows
 from ssd_lib.nets.zoo import NETS
-from ssd_lib.validation.report.classes import FEW, classes_section
-from ssd_lib.validation.report.elements import Bars, Listing, Section, Sheet, Table, Text
-from ssd_lib.validation.report.fault_section import PAIRS, TILES, copies_section, faults_section
-from ssd_lib.validation.report.sample import sample_section
-from ssd_lib.validation.report.shapes import (
+from ssd_lib.validation.report.elements import Bars, Listing, Section, Table, Text, Thumbnails
+from ssd_lib.validation.report.sections import (
+    FAULT_TILES,
+    FEW_BOXES,
+    PAIRS,
     SMALLEST_PRIORS,
+    classes_section,
     counts_section,
+    duplicates_section,
+    fault_section,
     images_section,
     ratios_section,
+    sample_section,
     sides_section,
+    summary_section,
 )
 from ssd_lib.validation.report.statistics import ClassCounts, trainable
-from ssd_lib.validation.report.summary import verdict
 
 B = TypeVar("B")
 
 
 def only(section: Section, kind: type[B]) -> B:
-    """The section's one block of a kind."""
-    found, = (block for block in section.blocks if isinstance(block, kind))
+    """The section's one element of a kind."""
+    found, = (element for element in section.elements if isinstance(element, kind))
     return found
 
 
 def words(section: Section) -> str:
-    return " ".join(block.text for block in section.blocks if isinstance(block, Text))
+    return " ".join(element.text for element in section.elements if isinstance(element, Text))
 
 
 def a_report(**changes: Any) -> dict[str, Any]:
@@ -53,24 +57,24 @@ def on_one_image(*sides: tuple[float, float], width: int = 100, height: int = 10
 
 
 @pytest.mark.parametrize(("changes", "sentence"), [
-    ({}, "Fit to train on: nothing is bad."),
-    ({"warnings": 1}, "Fit to train on: nothing is bad, with 1 warning to look at."),
+    ({}, "Ready for training: no bad images or boxes."),
+    ({"warnings": 1}, "Ready for training: no bad images or boxes; 1 warning."),
     ({"bad_images": 1, "bad_boxes": 2, "warnings": 3},
-     "Fit to train on, once `fix_annotations` has mended or left out 1 bad image and 2 bad boxes, with 3 warnings to look at."),
-    ({"bad_images": 12}, "Fit to train on, once `fix_annotations` has mended or left out 12 bad images."),
+     "Ready for training: `fix_annotations` will repair or remove 1 bad image and 2 bad boxes; 3 warnings."),
+    ({"bad_images": 12}, "Ready for training: `fix_annotations` will repair or remove 12 bad images."),
     ({"bad_images": 13}, "Stopped: 13 of 1,200 images are bad (1.1 %); `data.max_bad_fraction` allows 1.0 %. "
-                         "Mend them, or raise it to go on without them."),
+                         "Repair them, or raise the limit to train without them."),
     ({"bad_boxes": 51}, "Stopped: 51 of 5,000 boxes are bad (1.0 %); `data.max_bad_fraction` allows 1.0 %. "
-                        "Mend them, or raise it to go on without them."),
+                        "Repair them, or raise the limit to train without them."),
 ])
-def test_the_verdict_is_one_sentence(changes: dict[str, int], sentence: str) -> None:
-    section = verdict(a_report(**changes), data_params(max_bad_fraction=0.01))
+def test_the_summary_is_one_sentence(changes: dict[str, int], sentence: str) -> None:
+    section = summary_section(a_report(**changes), data_params(max_bad_fraction=0.01))
     assert (words(section), only(section, Text).tone) == (sentence, "bad" if "Stopped" in sentence else "good")
     assert only(section, Table).rows == [("train", "1,200", "5,000", "3", "7")]
 
 
-def test_kinds_of_faults_come_with_their_cure_the_bad_ones_first(ill: Patient) -> None:
-    table = only(faults_section(ill.manifest, ill.splits, ill.faults), Table)
+def test_kinds_of_faults_come_with_their_cure_the_bad_ones_first(faulty: ReportInput) -> None:
+    table = only(fault_section(faulty.manifest, faulty.splits, faulty.faults), Table)
     assert [row[:3] for row in table.rows] == [
         ("missing", "1", "bad"), ("not_an_image", "1", "bad"), ("non_finite", "1", "bad"),
         ("duplicate_content", "1", "warning"),
@@ -78,103 +82,103 @@ def test_kinds_of_faults_come_with_their_cure_the_bad_ones_first(ill: Patient) -
     assert table.rows[2][3] == "removes the box"
 
 
-def test_each_kind_has_a_sheet_and_what_has_no_image_its_texts(ill: Patient) -> None:
-    section = faults_section(ill.manifest, ill.splits, ill.faults)
-    sheets = {block.title: block.tiles for block in section.blocks if isinstance(block, Sheet)}
-    assert list(sheets) == ["missing: 1", "not_an_image: 1", "non_finite: 1", "partly_outside: 1"]
+def test_each_kind_has_thumbnails_and_what_has_no_image_its_texts(faulty: ReportInput) -> None:
+    section = fault_section(faulty.manifest, faulty.splits, faulty.faults)
+    thumbnails = {element.title: element.tiles for element in section.elements if isinstance(element, Thumbnails)}
+    assert list(thumbnails) == ["missing: 1", "not_an_image: 1", "non_finite: 1", "partly_outside: 1"]
     assert only(section, Listing).lines == ["val: category 1 'owl' has boxes in val and none in train"]
-    gone, = sheets["missing: 1"]
+    gone, = thumbnails["missing: 1"]
     assert (gone.name, gone.text) == ("train/gone.png", "cannot be read: No such file or directory")
-    assert gone.pictures[0].blank == gone.text
+    assert gone.thumbnails[0].reason == gone.text
 
 
-def test_the_offending_box_is_drawn_and_one_without_a_place_is_not(ill: Patient) -> None:
-    section = faults_section(ill.manifest, ill.splits, ill.faults)
-    tiles = {block.title: block.tiles[0] for block in section.blocks if isinstance(block, Sheet)}
-    mark, = tiles["partly_outside: 1"].pictures[0].marks
+def test_the_offending_box_is_drawn_and_one_without_a_place_is_not(faulty: ReportInput) -> None:
+    section = fault_section(faulty.manifest, faulty.splits, faulty.faults)
+    tiles = {element.title: element.tiles[0] for element in section.elements if isinstance(element, Thumbnails)}
+    mark, = tiles["partly_outside: 1"].thumbnails[0].marks
     assert (mark.xywh, mark.is_faulty) == ((50, 30, 20, 20), True)
     assert tiles["partly_outside: 1"].text == "train: annotation 5: too far right"
-    assert (tiles["non_finite: 1"].pictures[0].marks, tiles["non_finite: 1"].pictures[0].jpeg != b"") == ((), True)
+    assert (tiles["non_finite: 1"].thumbnails[0].marks, tiles["non_finite: 1"].thumbnails[0].jpeg != b"") == ((), True)
 
 
-def test_an_image_at_fault_is_shown_with_all_its_boxes(healthy: Patient) -> None:
+def test_an_image_at_fault_is_shown_with_all_its_boxes(sound: ReportInput) -> None:
     fault = Fault("exif_rotated", ("train", "train/3.png"), "train/3.png: its EXIF orientation is 6", "train/3.png")
-    tile, = only(faults_section(healthy.manifest, healthy.splits, [fault]), Sheet).tiles
-    mark, = tile.pictures[0].marks
+    tile, = only(fault_section(sound.manifest, sound.splits, [fault]), Thumbnails).tiles
+    mark, = tile.thumbnails[0].marks
     assert (mark.xywh, mark.name, mark.is_faulty) == ((5, 6, 20, 10), "cat", False)
 
 
-def test_at_most_so_many_of_a_kind_are_shown_and_all_are_counted(healthy: Patient) -> None:
+def test_at_most_so_many_of_a_kind_are_shown_and_all_are_counted(sound: ReportInput) -> None:
     faults = [Fault("outside", ("train", at), "text", f"train/{at}.png", (70, 0, 5, 5)) for at in range(20)]
-    section = faults_section(healthy.manifest, healthy.splits, faults)
+    section = fault_section(sound.manifest, sound.splits, faults)
     assert only(section, Table).rows[0][:2] == ("outside", "20")
-    assert len(only(section, Sheet).tiles) == TILES
+    assert len(only(section, Thumbnails).tiles) == FAULT_TILES
 
 
-def test_a_healthy_set_has_no_faults_and_no_copies(healthy: Patient) -> None:
-    assert words(faults_section(healthy.manifest, healthy.splits, healthy.faults)) == "None was found."
-    assert words(copies_section(healthy.manifest, healthy.splits)) == "No image is there twice, and none of val is in train."
+def test_a_sound_dataset_has_no_faults_and_no_duplicates(sound: ReportInput) -> None:
+    assert words(fault_section(sound.manifest, sound.splits, sound.faults)) == "No faults found."
+    assert words(duplicates_section(sound.manifest, sound.splits)) == "No duplicate images, and no image of val is in train."
 
 
-def test_copies_are_shown_side_by_side_leaks_first(ill: Patient) -> None:
-    section = copies_section(ill.manifest, ill.splits)
-    leaks, same = section.blocks
-    assert isinstance(leaks, Sheet)
-    assert isinstance(same, Sheet)
-    assert (leaks.title, same.title) == ("From train into val: 1", "Within a split: 1")
-    assert [len(tile.pictures) for tile in (*leaks.tiles, *same.tiles)] == [2, 2]
+def test_duplicates_are_shown_side_by_side_leaks_first(faulty: ReportInput) -> None:
+    section = duplicates_section(faulty.manifest, faulty.splits)
+    leaks, same = section.elements
+    assert isinstance(leaks, Thumbnails)
+    assert isinstance(same, Thumbnails)
+    assert (leaks.title, same.title) == ("In train and in val: 1", "Within a split: 1")
+    assert [len(tile.thumbnails) for tile in (*leaks.tiles, *same.tiles)] == [2, 2]
     assert leaks.tiles[0].text == "in train, and in val as val/a.png"
     assert (same.tiles[0].name, same.tiles[0].text) == ("train/0.png", "in train, also as train/1.png")
-    assert [picture.marks[0].name for picture in leaks.tiles[0].pictures] == ["cat <script>", "owl"]
+    assert [picture.marks[0].name for picture in leaks.tiles[0].thumbnails] == ["cat <script>", "owl"]
     assert len(leaks.tiles) <= PAIRS
 
 
 def test_classes_are_listed_by_number_with_their_shares_and_rare_ones_marked() -> None:
-    section = classes_section(counts(cat=20, dog=60, owl=FEW - 1, elk=0, bee=1, ape=FEW), {})
+    section = classes_section(counts(cat=20, dog=60, owl=FEW_BOXES - 1, elk=0, bee=1, ape=FEW_BOXES), {})
     assert only(section, Table).rows == [
         ("dog", "", "60.0 %", "60", "30"), ("cat", "", "20.0 %", "20", "10"), ("ape", "", "10.0 %", "10", "5"),
         ("owl", "few", "9.0 %", "9", "5"),
         ("bee", "few", "1.0 %", "1", "1"), ("elk", "none", "0.0 %", "0", "0")]
-    assert "1 class without a box in train" in words(section)
+    assert "1 class without boxes in train" in words(section)
     assert "2 classes with fewer than 10 boxes in train" in words(section)
-    assert "The commonest class, dog, has 60.0 times the boxes of the rarest, bee." in words(section)
+    assert "The most frequent class, dog, has 60.0 times as many boxes as the least frequent, bee." in words(section)
     assert "`data.balance: repeat`" in words(section)
 
 
 def test_an_even_set_gets_no_advice() -> None:
     section = classes_section(counts(cat=30, dog=60), {})
     assert "data.balance" not in words(section)
-    assert all(block.tone == "plain" for block in section.blocks if isinstance(block, Text))
+    assert all(element.tone == "plain" for element in section.elements if isinstance(element, Text))
 
 
 def test_a_class_without_boxes_is_never_the_rarest() -> None:
-    assert "The commonest class, cat, has 1.5 times the boxes of the rarest, dog." in words(
+    assert "The most frequent class, cat, has 1.5 times as many boxes as the least frequent, dog." in words(
         classes_section(counts(elk=0, cat=30, dog=20), {}))
     for even in (counts(elk=0, cat=30), counts(elk=0, cat=30, dog=30)):
-        assert "rarest" not in words(classes_section(even, {}))
+        assert "least frequent" not in words(classes_section(even, {}))
 
 
 def test_a_column_for_each_way_to_balance_can_be_added() -> None:
     table = only(classes_section(counts(cat=30, dog=60), {"repeat": np.array([90.4, 61.0])}), Table)
-    assert (table.head[-1], [row[-1] for row in table.rows]) == ("boxes an epoch, repeat", ["61", "90"])
+    assert (table.head[-1], [row[-1] for row in table.rows]) == ("boxes per epoch, repeat", ["61", "90"])
 
 
 def test_a_chart_of_many_classes_ends_and_its_shares_are_of_all() -> None:
     section = classes_section(counts(**{f"c{at}": 1 for at in range(50)}), {})
     bars = only(section, Bars)
-    assert (len(bars.labels), bars.title, bars.whole("train")) == (40, "Boxes of the 40 commonest classes", 50)
+    assert (len(bars.labels), bars.title, bars.total("train")) == (40, "Boxes of the 40 most frequent classes", 50)
     assert len(only(section, Table).rows) == 50
 
 
 def test_a_set_without_classes_or_boxes_is_still_told_of() -> None:
-    assert words(classes_section(counts(), {})) == "There is none."
-    assert "1 class without a box" in words(classes_section(counts(cat=0), {}))
+    assert words(classes_section(counts(), {})) == "No classes."
+    assert "1 class without boxes" in words(classes_section(counts(cat=0), {}))
 
 
 def test_images_are_counted_by_their_objects() -> None:
     bars = only(counts_section(on_one_image(*[(5, 5)] * 7)), Bars)
     assert dict(zip(bars.labels, bars.series["train"], strict=True)) == {
-        "0": 0, "1": 0, "2": 0, "3": 0, "4": 0, "5 to 9": 1, "10 to 19": 0, "20 to 49": 0, "50 to 99": 0, "100 and more": 0}
+        "0": 0, "1": 0, "2": 0, "3": 0, "4": 0, "5 to 9": 1, "10 to 19": 0, "20 to 49": 0, "50 to 99": 0, "100 or more": 0}
 
 
 def test_the_smallest_priors_are_those_of_the_nets() -> None:
@@ -202,33 +206,33 @@ def test_small_objects_bring_advice_and_large_ones_none() -> None:
 
 def test_long_objects_are_counted_in_the_square_that_a_net_sees() -> None:
     section = ratios_section(on_one_image((100, 10), (30, 30), (20, 100), width=200))  # 5:1, 1:2 and 1:10 when squeezed
-    assert "66.7 % of the objects are longer than 3:1 or higher than 1:3" in words(section)
+    assert "66.7 % of the objects have an aspect ratio above 3:1 or below 1:3" in words(section)
     numbers = dict(zip(only(section, Bars).labels, only(section, Bars).series["train"], strict=True))
-    assert {label: number for label, number in numbers.items() if number} == {"above 1:5": 1, "1:2 to 1:1.2": 1, "above 5:1": 1}
+    assert {label: number for label, number in numbers.items() if number} == {"below 1:5": 1, "1:2 to 1:1.2": 1, "above 5:1": 1}
 
 
 def test_sizes_of_images_are_listed_the_commonest_first() -> None:
     images = [Image(1, "a", 60, 40), Image(2, "b", 30, 30), Image(3, "c", 60, 40)]
-    orientation, sizes = images_section({"train": trainable(from_rows(images, [], []), ())}).blocks
+    orientation, sizes = images_section({"train": trainable(from_rows(images, [], []), ())}).elements
     assert isinstance(orientation, Table)
     assert isinstance(sizes, Table)
     assert orientation.rows == [("train", "2", "0", "1", "2")]
     assert sizes.rows == [("60 × 40", "2", "66.7 %"), ("30 × 30", "1", "33.3 %")]
 
 
-def test_the_sample_is_of_twelve_healthy_images_with_all_their_boxes_and_always_the_same(healthy: Patient) -> None:
-    train = trainable(healthy.splits["train"], ())
-    unwell = {f"train/{at}.png" for at in range(5)}
-    section = sample_section(healthy.manifest, "train", train, unwell)
-    tiles = only(section, Sheet).tiles
+def test_the_sample_is_of_twelve_sound_images_with_all_their_boxes_and_always_the_same(sound: ReportInput) -> None:
+    train = trainable(sound.splits["train"], ())
+    with_fault = {f"train/{at}.png" for at in range(5)}
+    section = sample_section(sound.manifest, "train", train, with_fault)
+    tiles = only(section, Thumbnails).tiles
     names = [tile.name for tile in tiles]
-    assert (len(set(names)), unwell & set(names), section.title) == (12, set(), "12 images of train, at random")
+    assert (len(set(names)), with_fault & set(names), section.title) == (12, set(), "12 random images of train")
     assert names != sorted(names)
-    assert all((tile.text, [mark.xywh for mark in tile.pictures[0].marks]) == ("1 cat", [(5, 6, 20, 10)]) for tile in tiles)
-    assert sample_section(healthy.manifest, "train", train, unwell) == section
+    assert all((tile.text, [mark.xywh for mark in tile.thumbnails[0].marks]) == ("1 cat", [(5, 6, 20, 10)]) for tile in tiles)
+    assert sample_section(sound.manifest, "train", train, with_fault) == section
 
 
-def test_a_set_without_a_healthy_image_has_no_sample(healthy: Patient) -> None:
-    train = healthy.splits["train"]
-    section = sample_section(healthy.manifest, "train", trainable(train, ()), train.images.file_names)
-    assert words(section) == "There is none with objects and without a fault."
+def test_a_set_without_a_sound_image_has_no_sample(sound: ReportInput) -> None:
+    train = sound.splits["train"]
+    section = sample_section(sound.manifest, "train", trainable(train, ()), train.images.file_names)
+    assert words(section) == "No image has objects and no faults."

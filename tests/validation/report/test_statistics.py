@@ -85,8 +85,8 @@ def test_an_edge_belongs_to_the_bin_above_it() -> None:
     assert histogram(np.array([]), (0.1, 0.2)).tolist() == [0, 0, 0]
 
 
-def test_image_sizes_come_with_the_commonest_first_and_their_orientation() -> None:
+def test_image_sizes_come_with_the_most_frequent_first_and_their_orientation() -> None:
     annotations = from_rows([*IMAGES, Image(4, "d.jpg", 80, 80)], [], [])
     sizes = image_sizes(annotations, 2)
-    assert sizes.commonest == ((80, 80, 2), (50, 100, 1))
+    assert sizes.most_frequent == ((80, 80, 2), (50, 100, 1))
     assert (sizes.distinct, sizes.landscape, sizes.portrait, sizes.square) == (3, 1, 1, 2)

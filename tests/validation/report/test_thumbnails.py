@@ -1,4 +1,4 @@
-"""Small pictures: what is shown of an image, which boxes are on it, and that nothing under its name does harm."""
+"""Thumbnails: what is shown of an image, which boxes are drawn where, and that no file content does harm."""
 
 import io
 import os
@@ -11,10 +11,18 @@ from PIL import Image as Pillow
 
 from ssd_lib.annotations.table import Box, Category, Image, from_rows
 from ssd_lib.validation.report.elements import Mark
-from ssd_lib.validation.report.thumbnails import FARTHEST, MOST_MARKS, SIDE_PX, can_be_drawn, find_marks, read_picture
+from ssd_lib.validation.report.thumbnails import (
+    MAX_COORDINATE,
+    MAX_MARKS,
+    SIDE_PX,
+    can_be_drawn,
+    find_marks,
+    read_thumbnail,
+    svg_box,
+)
 
 
-def a_photo(folder: Path, width: int, height: int, **options: object) -> Path:
+def write_image(folder: Path, width: int, height: int, **options: object) -> Path:
     path = folder / "a.jpg"
     Pillow.new("RGB", (width, height), (200, 40, 30)).save(path, **options)
     return path
@@ -28,22 +36,22 @@ def faulty(*xywh: float) -> tuple[Mark, ...]:
                                              ((9000, 3), (240, 1))])
 def test_the_longest_side_is_made_small_and_none_large(
         tmp_path: Path, size: tuple[int, int], small: tuple[int, int]) -> None:
-    picture = read_picture(a_photo(tmp_path, *size), ())
-    thumbnail = Pillow.open(io.BytesIO(picture.jpeg))
-    assert (picture.size, thumbnail.size, thumbnail.format) == (size, small, "JPEG")
+    thumbnail = read_thumbnail(write_image(tmp_path, *size), ())
+    image = Pillow.open(io.BytesIO(thumbnail.jpeg))
+    assert (thumbnail.size, image.size, image.format) == (size, small, "JPEG")
     assert max(small) <= SIDE_PX
-    assert thumbnail.getpixel((0, 0)) == pytest.approx((200, 40, 30), abs=8)
+    assert image.getpixel((0, 0)) == pytest.approx((200, 40, 30), abs=8)
 
 
-def test_a_picture_is_shown_as_stored_whatever_exif_says(tmp_path: Path) -> None:
+def test_an_image_is_shown_as_stored_whatever_exif_says(tmp_path: Path) -> None:
     exif = Pillow.Exif()
     exif[0x0112] = 6
-    assert read_picture(a_photo(tmp_path, 60, 40, exif=exif), ()).size == (60, 40)
+    assert read_thumbnail(write_image(tmp_path, 60, 40, exif=exif), ()).size == (60, 40)
 
 
 @pytest.mark.parametrize(("xywh", "view"), [
-    ((10, 10, 20, 20), (0, 0, 100, 100)),       # within: the image alone
-    ((90, 10, 20, 20), (0, 0, 115, 100)),       # 10 px over the right edge, and 5 % of air
+    ((10, 10, 20, 20), (0, 0, 100, 100)),       # inside: only the image
+    ((90, 10, 20, 20), (0, 0, 115, 100)),       # 10 px over the right edge, and a margin of 5 %
     ((-10, -20, 50, 50), (-15, -25, 115, 125)),
     ((110, 10, -20, 20), (0, 0, 115, 100)),     # from right to left
     ((500, 10, 20, 20), (0, 0, 150, 100)),      # followed no further than half the image
@@ -51,16 +59,16 @@ def test_a_picture_is_shown_as_stored_whatever_exif_says(tmp_path: Path) -> None
 ])
 def test_the_view_follows_a_faulty_box_out_of_the_image(
         tmp_path: Path, xywh: tuple[float, ...], view: tuple[float, ...]) -> None:
-    assert read_picture(a_photo(tmp_path, 100, 100), faulty(*xywh)).view == pytest.approx(view)
+    assert read_thumbnail(write_image(tmp_path, 100, 100), faulty(*xywh)).view == pytest.approx(view)
 
 
 def test_the_view_stays_for_a_box_that_is_not_at_fault(tmp_path: Path) -> None:
-    assert read_picture(a_photo(tmp_path, 100, 100), (Mark((90, 0, 50, 50), ""),)).view == (0, 0, 100, 100)
+    assert read_thumbnail(write_image(tmp_path, 100, 100), (Mark((90, 0, 50, 50), ""),)).view == (0, 0, 100, 100)
 
 
 def test_at_most_so_many_boxes_are_drawn(tmp_path: Path) -> None:
     marks = tuple(Mark((0, 0, side, side), "") for side in range(100))
-    assert read_picture(a_photo(tmp_path, 100, 100), marks).marks == marks[:MOST_MARKS]
+    assert read_thumbnail(write_image(tmp_path, 100, 100), marks).marks == marks[:MAX_MARKS]
 
 
 @pytest.mark.timeout(20)
@@ -68,14 +76,15 @@ def test_what_cannot_be_shown_says_why_and_never_waits(tmp_path: Path) -> None:
     (tmp_path / "page.jpg").write_bytes(b"<!doctype html>")
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "folder.jpg").mkdir()
-    said = {name: read_picture(tmp_path / name, ()).blank for name in ("page.jpg", "empty.jpg", "folder.jpg", "none.jpg", "\0")}
-    assert said == {"page.jpg": "cannot be shown: 15 bytes, b'<!doctype ht'", "empty.jpg": "cannot be shown: 0 bytes",
+    names = ("page.jpg", "empty.jpg", "folder.jpg", "none.jpg", "\0")
+    reasons = {name: read_thumbnail(tmp_path / name, ()).reason for name in names}
+    assert reasons == {"page.jpg": "cannot be shown: 15 bytes, b'<!doctype ht'", "empty.jpg": "cannot be shown: 0 bytes",
                     "folder.jpg": "cannot be read: it is a folder", "none.jpg": "cannot be read: No such file or directory",
-                    "\0": said["\0"]}
-    assert said["\0"].startswith("cannot be read: ")
+                    "\0": reasons["\0"]}
+    assert reasons["\0"].startswith("cannot be read: ")
     if os.name == "posix":
         os.mkfifo(tmp_path / "pipe.jpg")
-        assert "it is a pipe" in read_picture(tmp_path / "pipe.jpg", ()).blank
+        assert "it is a pipe" in read_thumbnail(tmp_path / "pipe.jpg", ()).reason
 
 
 def test_a_decompression_bomb_is_not_decoded(tmp_path: Path) -> None:
@@ -85,7 +94,7 @@ def test_a_decompression_bomb_is_not_decoded(tmp_path: Path) -> None:
     header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
     body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(side * (side // 8 + 1)))) + chunk(b"IEND", b"")
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
-    assert read_picture(tmp_path / "a.png", ()).blank.startswith("cannot be shown: ")
+    assert read_thumbnail(tmp_path / "a.png", ()).reason.startswith("cannot be shown: ")
 
 
 def test_marks_are_those_of_the_wanted_images_the_largest_first() -> None:
@@ -100,7 +109,31 @@ def test_marks_are_those_of_the_wanted_images_the_largest_first() -> None:
         ("val", "a"): ()}
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), FARTHEST, -1e300])
-def test_numbers_that_mean_no_place_are_not_drawn(value: float) -> None:
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), MAX_COORDINATE, -1e300])
+def test_coordinates_that_are_not_finite_or_too_large_are_not_drawn(value: float) -> None:
     assert can_be_drawn(Mark((0, 0, 1, 1), ""))
     assert not can_be_drawn(Mark((0, 0, value, 1), ""))
+
+
+VIEW = (0.0, 0.0, 100.0, 50.0)
+
+
+@pytest.mark.parametrize(("xywh", "shown"), [((10, 20, 40, 8), (10, 20, 40, 8)),
+                                             ((50, 30, -20, -10), (30, 20, 20, 10)),
+                                             ((0, 0, 1e8, 5), (0, 0, 200, 5)),
+                                             ((-1e8, 0, 2e8, 5), (-100, 0, 300, 5))])
+def test_a_drawn_box_has_positive_sides_that_end_near_the_view(xywh: tuple[float, ...], shown: tuple[float, ...]) -> None:
+    assert svg_box(*faulty(*xywh), VIEW)[:4] == shown
+
+
+def test_a_faulty_box_without_a_side_is_visible_and_a_small_one_has_a_ring() -> None:
+    assert svg_box(*faulty(10, 10, 0, 30), VIEW).width > 0
+    assert svg_box(*faulty(10, 10, 0, 30), VIEW).ring == 0
+    assert svg_box(*faulty(10, 10, 0, 2), VIEW).ring > 0
+    assert svg_box(Mark((10, 10, 0, 2), ""), VIEW).ring == 0
+
+
+def test_only_a_wide_box_shows_its_name() -> None:
+    assert svg_box(Mark((10, 20, 40, 8), "cat"), VIEW).letter > 0
+    assert svg_box(Mark((10, 20, 20, 8), "cat"), VIEW).letter == 0
+    assert svg_box(Mark((10, 20, 40, 8), ""), VIEW).letter == 0
