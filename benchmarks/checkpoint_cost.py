@@ -56,8 +56,9 @@ def measure(spec: NetSpec, params: Params, steps: int, pairs: int) -> dict[str, 
     batch = Batch(torch.randint(0, 256, (BATCH, 3, spec.image_size, spec.image_size), dtype=torch.uint8),
                   torch.tensor([[[0.1, 0.1, 0.6, 0.7]]] * BATCH), torch.ones(BATCH, 1, dtype=torch.int64),
                   torch.zeros(BATCH, 0, 4), torch.arange(BATCH))
-    job = SimpleNamespace(spec=spec, params=params, plain={}, fingerprint="f", digest="d", journal=Path("journal"))
-    saver = CheckpointWriter(cast(Any, job), state, cast(Any, SimpleNamespace(read=lambda: None)))
+    run_spec = SimpleNamespace(net_spec=spec, params=params, params_dict={}, fingerprint="f", data_digest="d",
+                               resume_dir=Path("resume"))
+    writer = CheckpointWriter(cast(Any, run_spec), state, cast(Any, SimpleNamespace(read=lambda: None)))
     run = train_epoch(state, state.net, iter(lambda: batch, None), MANY, params.train, torch.float32)
     made: dict[bool, list[float]] = {True: [], False: []}
     for pair in range(pairs + 1):
@@ -65,19 +66,19 @@ def measure(spec: NetSpec, params: Params, steps: int, pairs: int) -> dict[str, 
             begin = time.perf_counter()
             for step in range(steps):
                 if saves and step == 1:
-                    saver.save()
+                    writer.save()
                 next(run)
             seconds = time.perf_counter() - begin
-            saver.wait()
+            writer.wait()
             if pair:  # the first one warms up
                 made[saves].append(seconds)
     run.close()
-    wait, disk = write(state, spec, saver)
+    wait, disk = write(state, spec, writer)
     return {"mb": (CHECKPOINTS / LAST).stat().st_size / 1e6, "step": median(made[False]) / steps, "wait": wait, "disk": disk,
             "cost": median(a - b for a, b in zip(made[True], made[False], strict=True))}
 
 
-def write(state: TrainState, spec: NetSpec, saver: CheckpointWriter) -> tuple[float, float]:
+def write(state: TrainState, spec: NetSpec, writer: CheckpointWriter) -> tuple[float, float]:
     """Medians of how long the copy takes, and of how long the disk does with nothing beside it."""
     waits, disks = [], []
     for _ in range(5):
@@ -86,8 +87,8 @@ def write(state: TrainState, spec: NetSpec, saver: CheckpointWriter) -> tuple[fl
         waits.append(time.perf_counter() - begin)
         state.step += 1
         begin = time.perf_counter()
-        saver.save()
-        saver.wait()
+        writer.save()
+        writer.wait()
         disks.append(time.perf_counter() - begin)
     return median(waits), median(disks) - median(waits)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ssd_lib.checkpoint.cli import add_commands as add_checkpoint_commands
-from ssd_lib.errors import InputError, StateError
+from ssd_lib.errors import InputError, StateError, print_messages
 
 INTERRUPTED = 130  # exit code after Ctrl-C, as in the shell
 MODEL = Path("models/ssd.pt")  # MODEL_PATH of nets/model_file.py, which imports torch
@@ -50,6 +50,7 @@ def run_command(options: argparse.Namespace) -> int:
     Returns:
         Exit code, as `main` gives it.
     """
+    print_messages()
     try:
         code = options.run(options)
         sys.stdout.flush()

@@ -1,7 +1,9 @@
-"""Exceptions whose message is for the user: a stage prints it without a traceback. Any other exception is a bug.
+"""Messages for the user. Exceptions of these kinds are printed without a traceback; any other exception is a bug.
 
-The message says: where, what is wrong, the value found, what is allowed, what to do.
+An error's message says: where, what is wrong, the value found, what is allowed, what to do.
 """
+
+import logging
 
 
 class InputError(ValueError):
@@ -23,3 +25,19 @@ class Stopped(Exception):  # noqa: N818 - being stopped is no error
 def first_line(error: BaseException) -> str:
     """Return the first line of an exception's message, or the name of its class where the message is empty."""
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def print_messages(is_printing: bool = True) -> None:
+    """Print what `ssd_lib` logs as plain lines on standard output, warnings after the word WARNING.
+
+    Args:
+        is_printing: False where another of several training processes prints for all.
+    """
+    logger = logging.getLogger("ssd_lib")
+    logger.handlers = [_Printer()]
+    logger.setLevel(logging.INFO if is_printing else logging.CRITICAL)
+
+
+class _Printer(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        print(("WARNING " if record.levelno >= logging.WARNING else "") + record.getMessage(), flush=True)

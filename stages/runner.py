@@ -1,17 +1,18 @@
-"""How every stage ends: a line of summary, or one clear message and an exit code that makes DVC stop."""
+"""Run a stage: print its messages and its summary, or one error and an exit code that makes DVC stop."""
 
 import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-from ssd_lib.errors import InputError, StateError, Stopped
+from ssd_lib.errors import InputError, StateError, Stopped, print_messages
 
-AGAIN = "stopped; what is finished is kept. The same command goes on from here."
+STOPPED = "stopped; what is finished is kept. The same command continues from here."
 
 
 def run(stage: Callable[[], str]) -> None:
-    """Run a stage and print the line that it returns; a fault of the user's ends in one message, without a traceback."""
+    """Run a stage and print the line that it returns; an error of the user ends in one message, without a traceback."""
+    print_messages()
     try:
         print(stage(), flush=True)
     except (InputError, StateError) as error:
@@ -19,10 +20,10 @@ def run(stage: Callable[[], str]) -> None:
     except Stopped as stop:
         _leave(stop.message, stop.signal_number)
     except KeyboardInterrupt:
-        _leave(AGAIN, signal.SIGINT)
+        _leave(STOPPED, signal.SIGINT)
 
 
 def _leave(message: str, signal_number: int) -> None:
-    with suppress(OSError):  # the terminal may be gone
+    with suppress(OSError):  # the terminal may be closed
         print(f"\n{message}", file=sys.stderr)
     sys.exit(128 + signal_number)

@@ -13,7 +13,7 @@ from stages.runner import run
 
 
 def main() -> str:
-    """Train; one line of summary. Training validates with what evaluation uses, handed in here."""
+    """Train, and return a line of summary. The functions of evaluation that validation uses are passed in here."""
     parser = argparse.ArgumentParser(prog="python -m stages.train", description=__doc__)
     parser.add_argument("--join", action="store_true", help="the run of the machine at runtime.rendezvous")
     joins = parser.parse_args().join

@@ -1,1 +1,1 @@
-"""What a run needs to continue, and the folders that hold it."""
+"""Checkpoints: the files from which a run continues, and their folders."""

@@ -1,8 +1,8 @@
-"""Combo checkpoints of kaboom-labs/pytorch-ssd: the weights and the epoch, and nothing that they would execute.
+"""Read the weights and the epoch of combo checkpoints of kaboom-labs/pytorch-ssd, and execute nothing in them.
 
-Such a file is a dict of `epoch` (counted from 0, complete), `weights`, `optimizer` (state dicts) and `scheduler`: an object,
-pickled whole. torch's reader of plain values takes it for an attack. Here that reader is given an inert placeholder for every
-name that it does not know, so that weights are read and objects are not made.
+Such a file is a dict of `epoch` (counted from 0, complete), `weights`, `optimizer` (state dicts) and `scheduler`, a pickled
+object, which `torch.load(weights_only=True)` refuses. Here it gets an inert placeholder for every unknown name, so that it reads
+the weights and creates no objects. These files serve as `model.weights` and for `ssd checkpoint convert`, not for `train.resume`.
 """
 
 from collections import OrderedDict
@@ -18,14 +18,14 @@ from ssd_lib.errors import InputError, first_line
 
 @dataclass(frozen=True)
 class KaboomCheckpoint:
-    """What can be trusted of one: complete epochs, and upstream's state dict, as of one GPU."""
+    """The usable content: complete epochs, and a state dict under upstream's names, without DataParallel's prefix."""
 
     epochs: int
     weights: dict[str, Tensor]
 
 
 class _Inert:
-    """Stands for any object, and does nothing."""
+    """A placeholder for any object; does nothing."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         pass
@@ -48,7 +48,7 @@ def read_kaboom(path: Path) -> KaboomCheckpoint:
             content = torch.load(path, map_location="cpu", weights_only=True)
         weights = {str(key).removeprefix("module."): value for key, value in content["weights"].items()}
         if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
-            raise ValueError("its weights are no tensors")
+            raise ValueError("its weights are not tensors")
         return KaboomCheckpoint(int(content["epoch"]) + 1, weights)
     except Exception as error:
         raise InputError(f"{path}: not a combo checkpoint of kaboom-labs ({type(error).__name__}: {first_line(error)}).") from error

@@ -1,108 +1,163 @@
-"""Which checkpoint a run continues from, and what becomes of the ones that it does not."""
+"""Choose the checkpoint from which a run continues, and keep those that it does not continue."""
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ssd_lib.checkpoint.explicit_resume import given_path, read_named_checkpoint, weights_path
-from ssd_lib.checkpoint.file import BEST, LAST, PREVIOUS, ComboCheckpoint, read_checkpoint
+from torch import Tensor
+
+from ssd_lib.checkpoint.file import BEST, CHECKPOINTS, LAST, PREVIOUS, ComboCheckpoint, read_checkpoint
+from ssd_lib.checkpoint.kaboom import read_kaboom
 from ssd_lib.data.pixel_cache_entries import cache_name
 from ssd_lib.errors import InputError
-from ssd_lib.files import in_project, link_or_copy, sha256
+from ssd_lib.files import in_project, link_or_copy, sha256, why_unreadable
+from ssd_lib.nets.ssd import FROZEN_PARTS
 
 # Keys of `train` that do not shape the weights of an epoch: changing them continues a run.
 NOT_IN_FINGERPRINT = {"epochs", "checkpoint_minutes", "ap_every_epochs", "select", "resume"}
 # Keys of `train` that older checkpoints lack, with the value that does what those did: with it they do not count.
 DEFAULTS_OF_NEW_KEYS = {"sync_batch_norm": False, "compile": False}
-MODES = ("auto", "never")
+MODES = ("auto", "never")  # values of train.resume that are no path
+Groups = Mapping[str, Mapping[str, Any]]
+log = logging.getLogger(__name__)
 
 
 def runs_folder() -> Path:
-    """runs/ of the main repository, out of reach of DVC, which rolls the workspace back before `dvc exp run`."""
+    """Return runs/ of the main repository, which DVC does not roll back before `dvc exp run`."""
     return in_project("runs")
 
 
 def data_digest(folder: Path) -> str:
-    """SHA-256 over the names and bytes of the files of data/fixed, which themselves hold a digest of the images."""
+    """Return the SHA-256 over the names and bytes of the files of data/fixed, which hold a digest of the images."""
     rows = [(path.relative_to(folder).as_posix(), sha256(path)) for path in sorted(folder.rglob("*")) if path.is_file()]
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def make_fingerprint(params: Mapping[str, Mapping[str, Any]], digest: str) -> str:
-    """Name a run by all that shapes its result: `model`, `train` without NOT_IN_FINGERPRINT and DEFAULTS_OF_NEW_KEYS, and the data.
+def make_fingerprint(params: Groups, digest: str) -> str:
+    """Return the name of a run, a hash of all that shapes its result.
 
-    The groups `data` and `fix` count through the bytes of data/fixed that they lead to (and `data.balance` and `data.cache` by
-    themselves), so that the same images from another mirror continue a run. Files that a run begins from count by their
-    content, too.
+    That is `model`, `train` without NOT_IN_FINGERPRINT and DEFAULTS_OF_NEW_KEYS, and the data. The groups `data` and `fix` count
+    through the bytes of data/fixed only (but `data.balance` and `data.cache` directly), so that the same images from another mirror
+    continue a run. Files that a run starts from count by their content.
 
     Raises:
-        InputError: such a file is not there.
+        InputError: such a file does not exist.
     """
     shaping = {"model": dict(params["model"]), "train": _shaping(params["train"]), "data": digest}
-    if params["data"]["balance"] != "none":  # the order of the images follows from it
+    if params["data"]["balance"] != "none":  # it changes the order of the images
         shaping["balance"] = [params["data"]["balance"], params["data"]["balance_threshold"]]
-    if (cache := params["data"]["cache"]) != "none":  # its entries have other pixels
+    if (cache := params["data"]["cache"]) != "none":  # it changes pixels
         shaping["cache"] = cache_name(cache, params["model"]["image_size"])
     resume = params["train"]["resume"]
     if resume not in MODES:
-        shaping["parent"] = sha256(given_path(resume))
-    for key, plain in (("weights", ("none",)), ("backbone_weights", ("none", "imagenet"))):
-        if (source := params["model"][key]) not in plain:
-            shaping[key] = sha256(weights_path(key, source))
+        shaping["parent"] = sha256(resume_path(resume))
+    for key, built_in in (("weights", ("none",)), ("backbone_weights", ("none", "imagenet"))):
+        if (source := params["model"][key]) not in built_in:
+            shaping[key] = sha256(_weights_path(key, source))
     return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def choose_start(params: Mapping[str, Mapping[str, Any]], fingerprint: str, digest: str, spec: Mapping[str, Any],
-                 folder: Path, journal: Path) -> tuple[ComboCheckpoint | None, list[str]]:
-    """Find where to continue.
+def differences(before: Groups, now: Groups) -> list[str]:
+    """List the keys that shape the result and differ, as "train.lr: 0.03 -> 0.01"."""
+    def flat(groups: Groups) -> dict[str, Any]:
+        return {f"{name}.{key}": value for name, group in groups.items() for key, value in group.items()
+                if not (name == "train" and key in NOT_IN_FINGERPRINT)}
+    old, new = ({f"train.{key}": value for key, value in DEFAULTS_OF_NEW_KEYS.items()} | flat(groups) for groups in (before, now))
+    return [f"{key}: {old.get(key)} -> {new.get(key)}" for key in sorted(old | new) if old.get(key) != new.get(key)]
 
-    Of the checkpoints in `folder` and in the run's journal, the latest one that is whole and belongs to this run; else the
-    one that `train.resume` names; else none. A checkpoint of a run with more epochs is never taken for a shorter one.
+
+def choose_start(params: Groups, fingerprint: str, digest: str, spec: Mapping[str, Any], folder: Path,
+                 resume_dir: Path) -> ComboCheckpoint | None:
+    """Return the checkpoint to continue, or None, and log which.
+
+    It is the latest intact one of this run in `folder` and `resume_dir`; else the one that `train.resume` names. A checkpoint of
+    a run with more epochs is never taken for a shorter run. All other checkpoints are moved to runs/resume.
 
     Args:
         params: the groups data, fix, model, train as plain values.
         fingerprint, digest: of this run and of its data.
         spec: `NetSpec` of this run as plain values.
         folder: models/checkpoints.
-        journal: runs/resume.
-
-    Returns:
-        The checkpoint or None, and lines to tell the user.
+        resume_dir: runs/resume/<fingerprint>.
 
     Raises:
         InputError: `train.resume` names a file that cannot be continued.
     """
-    resume, epochs, own = params["train"]["resume"], params["train"]["epochs"], journal / fingerprint
-    found, lines = _read_all([place / name for place in (folder, own) for name in (LAST, PREVIOUS, BEST)])
+    resume, epochs = params["train"]["resume"], params["train"]["epochs"]
+    found = _read_all([place / name for place in (folder, resume_dir) for name in (LAST, PREVIOUS, BEST)])
     mine = {path: c for path, c in found.items() if c is not None and resume != "never"
             and c.fingerprint == fingerprint and c.params["train"]["epochs"] <= epochs}
     start = max(mine.values(), key=lambda c: c.position, default=None)
-    given = None
+    named = None
     if start is not None:
-        lines.append(_continuing(start, epochs))
+        log.info(_position_text(start, epochs))
     elif resume not in MODES:
-        given, line = read_named_checkpoint(resume, params, digest, spec)
-        lines.append(line)
+        named = read_named_checkpoint(resume, params, digest, spec)
+        log.info("continuing from %s", resume)
     for path in found.keys() - mine.keys():
-        _set_aside(path, found[path], fingerprint, journal)
-    other = found.get(folder / LAST) or found.get(own / LAST)
-    if other is not None and start is None:
-        lines += [_why_not(other, params, fingerprint, digest, resume), f"it is kept in {journal / other.fingerprint}"]
+        _set_aside(path, found[path], fingerprint, resume_dir.parent)
+    other = found.get(folder / LAST) or found.get(resume_dir / LAST)
     if start is not None:
-        _share(mine, start, folder, own)
-    return start or given, lines
+        _share(mine, start, folder, resume_dir)
+    elif other is not None:
+        log.info("not continuing the run at epoch %d, step %d: %s\nit is kept in %s", other.epoch, other.step,
+                    _why_not(other, params, fingerprint, digest), resume_dir.parent / other.fingerprint)
+    return start or named
 
 
-def differences(before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The keys that shape the result and differ, as "train.lr: 0.03 -> 0.01"."""
-    def flat(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-        return {f"{name}.{key}": value for name, group in groups.items() for key, value in group.items()
-                if not (name == "train" and key in NOT_IN_FINGERPRINT)}
-    old, new = ({f"train.{key}": value for key, value in DEFAULTS_OF_NEW_KEYS.items()} | flat(groups) for groups in (before, now))
-    return [f"{key}: {old.get(key)} -> {new.get(key)}" for key in sorted(old | new) if old.get(key) != new.get(key)]
+def resume_path(resume: str) -> Path:
+    """Return the file that `train.resume` names; a relative path starts at the root of the main repository.
+
+    Raises:
+        InputError: the file does not exist, or the run would overwrite it.
+    """
+    path = in_project(resume)
+    if path.parent.resolve() == CHECKPOINTS.resolve():
+        raise InputError(f"params.yaml: train.resume is '{resume}', which the run itself would overwrite; a file in another "
+                         f"folder is needed. Copy it: cp {resume} my.pt")
+    if not path.is_file():
+        raise InputError(f"params.yaml: train.resume is '{resume}', which is not a file ({path}); allowed are auto, never, "
+                         "or the path of a combo checkpoint.")
+    return path
+
+
+def read_named_checkpoint(resume: str, params: Groups, digest: str, spec: Mapping[str, Any]) -> ComboCheckpoint:
+    """Read the checkpoint that `train.resume` names, to continue it with the parameters as they are now.
+
+    Its best metric is dropped, and an epoch that other data or another batch size cut differently starts again.
+
+    Args:
+        resume: `train.resume`.
+        params: the groups data, fix, model, train as plain values.
+        digest: of the data.
+        spec: `NetSpec` of this run as plain values.
+
+    Raises:
+        InputError: it cannot be read, or its net, classes, size or optimizer are not those of the run; each is named.
+    """
+    path = resume_path(resume)
+    try:
+        start = read_checkpoint(path)
+    except InputError:
+        if _is_kaboom(path):
+            raise InputError(
+                f"params.yaml: train.resume is '{resume}', a combo checkpoint of kaboom-labs/pytorch-ssd, whose optimizer and "
+                f"scheduler cannot be continued. Start from its weights: set model.weights: {resume} and train.resume: auto; or "
+                f"convert it to a model file: ssd checkpoint convert {resume} ssd.pt --net NET --labels FILE") from None
+        raise
+    _check_structure(start, resume, params, spec)
+    # Frozen parts start as they are in the model that the checkpoint would become; else the average would still change them.
+    parts, final = FROZEN_PARTS[params["train"]["freeze"]], start.final_weights
+    weights: dict[str, Tensor] = {key: final[key] if key.split(".")[0] in parts else value for key, value in start.weights.items()}
+    start = replace(start, best=None, weights=weights)
+    if start.data_digest == digest and start.params["train"]["batch_size"] == params["train"]["batch_size"]:
+        return start
+    return replace(start, step=0, totals=start.totals * 0)
 
 
 def _shaping(train: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,54 +165,79 @@ def _shaping(train: Mapping[str, Any]) -> dict[str, Any]:
             if key not in NOT_IN_FINGERPRINT and not (key in DEFAULTS_OF_NEW_KEYS and value == DEFAULTS_OF_NEW_KEYS[key])}
 
 
-def _read_all(paths: Sequence[Path]) -> tuple[dict[Path, ComboCheckpoint | None], list[str]]:
-    """The checkpoints of those paths that exist, None where one is damaged, and a line for each of those."""
+def _weights_path(key: str, source: str) -> Path:
+    """Return the file that `model.weights` or `model.backbone_weights` names."""
+    path = in_project(source)
+    if reason := why_unreadable(path):
+        raise InputError(f"params.yaml: model.{key} is '{source}', which cannot be read ({path}: {reason}); allowed are "
+                         f"none{', imagenet' if key == 'backbone_weights' else ''}, or the path of a file of weights.")
+    return path
+
+
+def _is_kaboom(path: Path) -> bool:
+    try:
+        read_kaboom(path)
+    except InputError:
+        return False
+    return True
+
+
+def _check_structure(start: ComboCheckpoint, resume: str, params: Groups, spec: Mapping[str, Any]) -> None:
+    structure = ("net", "image_size", "width_mult", "class_names")
+    faults = [f"{key} {start.spec.get(key)} is not {spec[key]}" for key in structure if start.spec.get(key) != spec[key]]
+    if start.spec.get("prior_sizes", ()) != spec["prior_sizes"]:
+        faults.append("its priors have other sizes (model.priors); its weights can be used with model.weights")
+    before, now = start.params["train"]["optimizer"], params["train"]["optimizer"]
+    if before != now:
+        faults.append(f"optimizer {before} is not {now}")
+    if start.epoch >= params["train"]["epochs"]:
+        faults.append(f"it has {start.epoch} epochs, and train.epochs is {params['train']['epochs']}")
+    if faults:
+        raise InputError(f"{resume}: cannot be continued: {'; '.join(faults)}. Change params.yaml or train.resume.")
+
+
+def _read_all(paths: Sequence[Path]) -> dict[Path, ComboCheckpoint | None]:
+    """Read the checkpoints of those paths that exist; None for a damaged one, which is logged."""
     found: dict[Path, ComboCheckpoint | None] = {}
-    lines = []
-    for path in paths:
-        if path.exists():
-            try:
-                found[path] = read_checkpoint(path)
-            except InputError as error:
-                found[path] = None
-                lines.append(f"WARNING {error} It is passed over and kept.")
-    return found, lines
+    for path in filter(Path.exists, paths):
+        try:
+            found[path] = read_checkpoint(path)
+        except InputError as error:
+            found[path] = None
+            log.warning("%s It is skipped and kept.", error)
+    return found
 
 
-def _continuing(start: ComboCheckpoint, epochs: int) -> str:
+def _position_text(start: ComboCheckpoint, epochs: int) -> str:
     before = start.params["train"]["epochs"]
     if start.position == (epochs, 0):
         return f"the run is complete: {epochs} epochs are in its checkpoint"
-    line = f"continuing at epoch {start.epoch + 1}/{epochs}, step {start.step}"
-    if before < epochs:
-        line += f"; extended from {before} epochs: the learning rate follows the schedule of {epochs} from here on"
-    return line
+    extended = f"; extended from {before} epochs: the learning rate follows the schedule of {epochs} from here on"
+    return f"continuing at epoch {start.epoch + 1}/{epochs}, step {start.step}" + (extended if before < epochs else "")
 
 
-def _why_not(other: ComboCheckpoint, params: Mapping[str, Any], fingerprint: str, digest: str, resume: str) -> str:
+def _why_not(other: ComboCheckpoint, params: Groups, fingerprint: str, digest: str) -> str:
     before, now = other.params["train"]["epochs"], params["train"]["epochs"]
     if other.fingerprint == fingerprint:
-        reason = f"a run of {before} epochs is not one of {now}" if before > now else f"train.resume is {resume}"
-    else:
-        keys = differences(other.params, params)
-        if other.data_digest != digest:
-            keys.append("the bytes of data/fixed")
-        reason = "these differ: " + ("; ".join(keys) or "the checkpoint it continued from")
-    return f"not continuing the run at epoch {other.epoch}, step {other.step}: {reason}"
+        return f"a run of {before} epochs is not one of {now}" if before > now else f"train.resume is {params['train']['resume']}"
+    keys = differences(other.params, params)
+    if other.data_digest != digest:
+        keys.append("the bytes of data/fixed")
+    return "these differ: " + ("; ".join(keys) or "the checkpoint it continued from")
 
 
-def _set_aside(path: Path, checkpoint: ComboCheckpoint | None, fingerprint: str, journal: Path) -> None:
-    """Move a checkpoint that this run does not continue out of its way, into the journal.
+def _set_aside(path: Path, checkpoint: ComboCheckpoint | None, fingerprint: str, resume_root: Path) -> None:
+    """Move a checkpoint that this run does not continue to runs/resume.
 
-    A run of another fingerprint stays under its own, where its parameters find it again, unless another state of it is
-    there that is not older. What has the fingerprint of the new run gets a name of its own, and so does what cannot be read. It
-    counts as written now, so that it is kept for `runtime.keep_days` from now on.
+    A run of another fingerprint stays under its own, where its parameters find it again, unless a later state of it, or one of
+    another length, is already there. A checkpoint with this run's fingerprint gets a name of its own, and so does a damaged one.
+    Its time is set to now, so that it is kept for `runtime.keep_days` from now on.
     """
     if checkpoint is None:
-        target = journal / "damaged" / f"{path.stem}-{sha256(path)[:8]}.pt"
+        target = resume_root / "damaged" / f"{path.stem}-{sha256(path)[:8]}.pt"
     else:
-        target = journal / checkpoint.fingerprint / path.name
-        if checkpoint.fingerprint == fingerprint or not _may_become(target, path, checkpoint):
+        target = resume_root / checkpoint.fingerprint / path.name
+        if checkpoint.fingerprint == fingerprint or not _may_replace(target, path, checkpoint):
             place = f"epoch-{checkpoint.epoch}-step-{checkpoint.step}"
             target = target.with_name(f"kept-{path.stem}-{place}-{sha256(path)[:8]}.pt")
     link_or_copy(path, target)
@@ -165,22 +245,23 @@ def _set_aside(path: Path, checkpoint: ComboCheckpoint | None, fingerprint: str,
     os.utime(target)
 
 
-def _may_become(target: Path, path: Path, checkpoint: ComboCheckpoint) -> bool:
-    """Whether nothing is lost when `path`, which holds `checkpoint`, takes the place of `target`."""
+def _may_replace(target: Path, path: Path, checkpoint: ComboCheckpoint) -> bool:
+    """Return whether nothing is lost when `path`, which holds `checkpoint`, replaces `target`."""
     if not target.exists() or target.samefile(path) or sha256(target) == sha256(path):
         return True
     try:
-        there = read_checkpoint(target)
+        existing = read_checkpoint(target)
     except InputError:
         return False
-    return there.position < checkpoint.position and there.params["train"]["epochs"] == checkpoint.params["train"]["epochs"]
+    return (existing.position < checkpoint.position
+            and existing.params["train"]["epochs"] == checkpoint.params["train"]["epochs"])
 
 
-def _share(mine: Mapping[Path, ComboCheckpoint], start: ComboCheckpoint, folder: Path, own: Path) -> None:
-    """Let the folder and the run's journal hold the same: the start as last, and the latest previous and best."""
+def _share(mine: Mapping[Path, ComboCheckpoint], start: ComboCheckpoint, folder: Path, resume_dir: Path) -> None:
+    """Make both folders hold the same files: the start as last, and the latest previous and best."""
     for name in (LAST, PREVIOUS, BEST):
         paths = [path for path in mine if path.name == name or (name == LAST and mine[path] is start)]
         if paths:
             latest = max(paths, key=lambda path: mine[path].position)
-            for place in (folder, own):
+            for place in (folder, resume_dir):
                 link_or_copy(latest, place / name)

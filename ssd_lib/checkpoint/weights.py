@@ -1,36 +1,43 @@
-"""Weights of a detector from any file that holds some, and their way into a net of ours."""
+"""Read detector weights from any kind of file, put them into a net, and convert between kinds of files."""
 
+import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from ssd_lib.annotations.fixed_set import BACKGROUND_NAME
 from ssd_lib.checkpoint.file import CHECKPOINT_FORMAT, ComboCheckpoint, read_checkpoint
 from ssd_lib.checkpoint.kaboom import read_kaboom
 from ssd_lib.errors import InputError
+from ssd_lib.files import atomic_write
 from ssd_lib.nets.input_scale import rescale_input
-from ssd_lib.nets.model_file import MODEL_FORMAT, NetSpec
+from ssd_lib.nets.model_file import MODEL_FORMAT, Model, NetSpec, build_model, refuse_missing, save_model
 from ssd_lib.nets.ssd import SSD
 from ssd_lib.nets.torch_file import read_torch_file, refuse_strange
-from ssd_lib.nets.upstream import CLASS_HEADS, from_upstream
+from ssd_lib.nets.upstream import CLASS_HEADS, from_upstream, to_upstream
+from ssd_lib.nets.zoo import NETS
 
 WANTED = "weights of a detector (a combo checkpoint, an ssd.pt, or a .pth of qfgaohao, dusty-nv or kaboom-labs)"
 KABOOM = "kaboom-labs/pytorch-ssd"
-UNIT_PIXELS = ((0.0,) * 3, (255.0,) * 3)  # the mean and std of who divides by 255
+UNIT_PIXELS = ((0.0,) * 3, (255.0,) * 3)  # mean and std of training code that divides by 255
+SMALLEST_PX, LARGEST_PX = 64, 1024  # as for model.image_size
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class GivenWeights:
-    """What a file holds.
+class WeightsFile:
+    """The content of a file of weights.
 
     Attributes:
-        kind: whose file it is, in words.
-        tensors: under our names where there is a spec, else under upstream's.
-        spec: of the net they belong to; None in files that do not say.
-        saw_unit_pixels: they were trained on pixels in [0, 1], and not on what the net sees.
+        kind: whose file it is, for messages.
+        tensors: under our names if there is a spec, else under upstream's.
+        spec: of their net; None if the file does not contain one.
+        saw_unit_pixels: they were trained on pixels in [0, 1] instead of normalised ones.
         about: what else is known, as in models/ssd.pt.
     """
 
@@ -41,8 +48,8 @@ class GivenWeights:
     about: Mapping[str, Any] | None = None
 
 
-def read_weights(path: Path) -> GivenWeights:
-    """Read a file of weights of any of the kinds in `WANTED`; nothing in it is executed.
+def read_weights(path: Path) -> WeightsFile:
+    """Read a file of weights of any kind in `WANTED`. Nothing in it is executed.
 
     Raises:
         InputError: it is missing, damaged, or something else.
@@ -50,111 +57,192 @@ def read_weights(path: Path) -> GivenWeights:
     try:
         content = read_torch_file(path, WANTED)
     except InputError as error:
-        try:  # its scheduler is an object, so that torch refuses the file
-            given = GivenWeights(KABOOM, read_kaboom(path).weights, saw_unit_pixels=True)
+        try:  # torch refuses kaboom's files, which hold a scheduler object
+            file = WeightsFile(KABOOM, read_kaboom(path).weights, saw_unit_pixels=True)
         except InputError:
             raise error from None
     else:
-        given = _recognise(content, path)
-    refuse_strange(given.tensors, str(path))
-    return given
+        file = _recognise(content, path)
+    refuse_strange(file.tensors, str(path))
+    return file
 
 
-def fit_weights(given: GivenWeights, net: SSD, spec: NetSpec, where: str) -> tuple[dict[str, Tensor], list[str]]:
-    """The state dict of `net` with given weights in it, and a table of what was loaded, a line each.
+def fit_weights(file: WeightsFile, net: SSD, spec: NetSpec, where: str) -> dict[str, Tensor]:
+    """Return the state dict of `net` with the weights of a file in it, and log what was loaded.
 
-    Class heads stay as `net` has them where the file's classes are others; all else must fit.
+    Class heads stay as they are in `net` if the classes of the file differ; everything else must fit.
 
     Args:
-        given: from `read_weights`.
+        file: from `read_weights`.
         net: with new weights.
         spec: of that net.
-        where: the file, for messages.
+        where: the name of the file, for messages.
 
     Raises:
         InputError: the weights are of another net.
     """
     own = net.state_dict()
-    if given.spec is None:
-        loaded = from_upstream(given.tensors, own, where)
+    if file.spec is None:
+        weights = from_upstream(file.tensors, own, where)
     else:
-        loaded = match_one_image(given.tensors, given.spec, spec, own, where)
-    if given.saw_unit_pixels:
-        loaded = rescale_input(loaded, net, *UNIT_PIXELS)
-    reason = _other_classes(given, loaded, own, net, spec)
-    loaded = {key: own[key] if reason and key.startswith(CLASS_HEADS) else value for key, value in loaded.items()}
-    counts = Counter(key.split(".")[0] for key in own)
+        _check_same_net(file.tensors, file.spec, spec, own, where)
+        weights = file.tensors
+    if file.saw_unit_pixels:
+        weights = rescale_input(weights, net, *UNIT_PIXELS)
+    reason = _class_difference(file, weights, own, net, spec)
     lines = [f"  {part:12} {count:4} tensors {'new: ' + reason if reason and part + '.' == CLASS_HEADS else 'loaded'}"
-             for part, count in counts.items()]
-    return loaded, [f"weights of {where} ({given.kind}):", *lines, *_notes(given, reason, net, spec)]
+             for part, count in Counter(key.split(".")[0] for key in own).items()]
+    log.info("\n".join([f"weights of {where} ({file.kind}):", *lines]))
+    _log_notes(file, reason, net, spec)
+    return {key: own[key] if reason and key.startswith(CLASS_HEADS) else value for key, value in weights.items()}
 
 
-def classes_of(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], classes: int) -> int:
-    """How many classes weights under our names are of, from the last class head, beside those of a net with `classes`."""
-    key = [key for key in own if key.startswith(CLASS_HEADS)][-1]
-    return len(tensors[key]) * (classes + 1) // len(own[key]) - 1
+def open_model(path: Path, device: torch.device | str = "cpu") -> Model:
+    """Return the detector in an ssd.pt or in a combo checkpoint, in evaluation mode on `device`.
+
+    Raises:
+        StateError: the file does not exist.
+        InputError: it is another kind of file; upstream's do not name their net and classes.
+    """
+    refuse_missing(path)
+    file = read_weights(path)
+    if file.spec is None:
+        raise InputError(f"{path}: weights of {file.kind}, which do not name their net and their classes. Convert them first: "
+                         f"ssd checkpoint convert {path} ssd.pt --net mb1-ssd --labels labels.txt")
+    return build_model(path, vars(file.spec), file.tensors, dict(file.about or {}), device)
 
 
-def _recognise(content: Any, path: Path) -> GivenWeights:
-    plain = content if isinstance(content, Mapping) else {}
-    if plain.get("format") == CHECKPOINT_FORMAT:
+def convert(source: Path, target: Path, net: str | None, labels: Path | None, image_size: int) -> None:
+    """Write `target`: a model file of ours if its name ends in .pt, a state dict under upstream's names if in .pth.
+
+    Args:
+        source: any file that `read_weights` reads.
+        target: must not exist.
+        net, labels, image_size: for a source that does not contain them: a key of `NETS`, a file with one class name per line
+            (with or without BACKGROUND first), and the input size in pixels.
+
+    Raises:
+        InputError: a file cannot be read, is of another net or other classes, or the target exists.
+    """
+    if target.exists() or target.suffix not in (".pt", ".pth"):
+        raise InputError(f"{target}: {'exists' if target.exists() else 'ends in neither .pt (ours) nor .pth (upstream)'}; "
+                         "convert writes a new .pt or .pth file. Give another name.")
+    if not SMALLEST_PX <= image_size <= LARGEST_PX:
+        raise InputError(f"--image-size: {image_size}; {SMALLEST_PX} to {LARGEST_PX} pixels are allowed. Give the input size "
+                         "that the net was trained with.")
+    file = read_weights(source)
+    if file.spec is not None and (net or labels):
+        raise InputError(f"{source}: names its own net, {file.spec.net}, and its classes; --net and --labels are for files "
+                         "that do not. Leave them out.")
+    spec = file.spec or _spec_from_options(file, source, net, labels, image_size)
+    if target.suffix == ".pth" and not NETS[spec.net].is_upstreams:
+        raise InputError(f"{target}: upstream has no {spec.net}, so there are no .pth files of it, only .pt files. Give a "
+                         "name that ends in .pt.")
+    if target.suffix == ".pth" and spec.prior_sizes:
+        raise InputError(f"{target}: the priors of {source} were fitted to its data (model.priors: auto), and a .pth file "
+                         "cannot hold their sizes: its boxes would be wrong. Give a name that ends in .pt.")
+    weights = fit_weights(file, spec.build(), spec, str(source))
+    if target.suffix == ".pth":
+        with atomic_write(target) as new:
+            torch.save(to_upstream(weights), new)
+        if (spec.image_size, spec.width_mult) != (300, 1.0):
+            log.info("  a .pth file cannot hold that its net has width %g and input size %d px", spec.width_mult,
+                        spec.image_size)
+    else:
+        save_model(target, spec, weights, {"fingerprint": "", "source": source.name, **(file.about or {})})
+    log.info("written: %s, %s of %d classes", target, spec.net, len(spec.class_names))
+
+
+def _recognise(content: Any, path: Path) -> WeightsFile:
+    values = content if isinstance(content, Mapping) else {}
+    if values.get("format") == CHECKPOINT_FORMAT:
         return _from_combo(read_checkpoint(path), str(path))
-    if plain.get("format") == MODEL_FORMAT:
-        return GivenWeights("this project", plain.get("weights", {}), NetSpec.from_plain(plain.get("spec", {}), str(path)),
-                            about=plain.get("about"))
-    if isinstance(plain.get("format"), str):
-        raise InputError(f"{path}: its format is {plain['format']!r}, which this version of the project does not know. Take "
+    if values.get("format") == MODEL_FORMAT:
+        return WeightsFile("this project", values.get("weights", {}), NetSpec.from_plain(values.get("spec", {}), str(path)),
+                           about=values.get("about"))
+    if isinstance(values.get("format"), str):
+        raise InputError(f"{path}: its format is {values['format']!r}, which this version of the project does not know. Use "
                          "the version that made it.")
-    if {"epoch", "weights"} <= plain.keys():
-        return GivenWeights(KABOOM, read_kaboom(path).weights, saw_unit_pixels=True)
-    if plain and all(isinstance(value, Tensor) for value in plain.values()):
-        return GivenWeights("qfgaohao/pytorch-ssd", {str(key).removeprefix("module."): value for key, value in plain.items()})
-    raise InputError(f"{path}: not {WANTED}: it holds {_in_words(content)}.")
+    if {"epoch", "weights"} <= values.keys():
+        return WeightsFile(KABOOM, read_kaboom(path).weights, saw_unit_pixels=True)
+    if values and all(isinstance(value, Tensor) for value in values.values()):
+        return WeightsFile("qfgaohao/pytorch-ssd", {str(key).removeprefix("module."): value for key, value in values.items()})
+    found = f"a dict of {', '.join(map(str, list(content)[:4])) or 'nothing'}" if isinstance(content, Mapping) else (
+        f"a {type(content).__name__}")
+    raise InputError(f"{path}: not {WANTED}: it holds {found}.")
 
 
-def _from_combo(checkpoint: ComboCheckpoint, where: str) -> GivenWeights:
+def _from_combo(checkpoint: ComboCheckpoint, where: str) -> WeightsFile:
     about = {"fingerprint": checkpoint.fingerprint, "params": checkpoint.params,
              "metrics": dict(checkpoint.history[-1]) if checkpoint.history else {}}
-    return GivenWeights("this project", checkpoint.final_weights, NetSpec.from_plain(checkpoint.spec, where), about=about)
+    return WeightsFile("this project", checkpoint.final_weights, NetSpec.from_plain(checkpoint.spec, where), about=about)
 
 
-def match_one_image(tensors: dict[str, Tensor], given: NetSpec, spec: NetSpec, own: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
-    faults = [f"model.{key} {getattr(given, key)} is not {getattr(spec, key)}" for key in ("net", "width_mult")
-              if getattr(given, key) != getattr(spec, key)]
+def _check_same_net(tensors: Mapping[str, Tensor], file_spec: NetSpec, spec: NetSpec, own: Mapping[str, Tensor], where: str
+                    ) -> None:
+    faults = [f"model.{key} {getattr(file_spec, key)} is not {getattr(spec, key)}" for key in ("net", "width_mult")
+              if getattr(file_spec, key) != getattr(spec, key)]
     wrong = tensors.keys() ^ own.keys() or {key for key in own if tensors[key].shape != own[key].shape
                                             and not key.startswith(CLASS_HEADS)}
     if faults or wrong:
         raise InputError(f"{where}: its weights are not this net's: {'; '.join(faults) or sorted(wrong)[0]}. Change "
-                         "params.yaml, or take another file.")
-    return tensors
+                         "params.yaml, or use another file.")
 
 
-def _other_classes(given: GivenWeights, loaded: Mapping[str, Tensor], own: Mapping[str, Tensor], net: SSD,
-                   spec: NetSpec) -> str:
-    """Why the class heads do not fit, "" where they do."""
-    count = classes_of(loaded, own, net.classes)
+def _count_classes(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], classes: int) -> int:
+    """Return the number of classes of weights under our names, from the last class head of a net with `classes`."""
+    key = [key for key in own if key.startswith(CLASS_HEADS)][-1]
+    return len(tensors[key]) * (classes + 1) // len(own[key]) - 1
+
+
+def _class_difference(file: WeightsFile, weights: Mapping[str, Tensor], own: Mapping[str, Tensor], net: SSD, spec: NetSpec
+                      ) -> str:
+    """Return why the class heads do not fit; "" if they do."""
+    count = _count_classes(weights, own, net.classes)
     if count != net.classes:
         return f"{count} classes there, {net.classes} here"
-    if given.spec is not None and given.spec.class_names != spec.class_names:
-        pairs = zip(given.spec.class_names, spec.class_names, strict=True)
+    if file.spec is not None and file.spec.class_names != spec.class_names:
+        pairs = zip(file.spec.class_names, spec.class_names, strict=True)
         there, here = next(pair for pair in pairs if pair[0] != pair[1])
         return f"other classes ('{there}' there, '{here}' here)"
     return ""
 
 
-def _notes(given: GivenWeights, reason: str, net: SSD, spec: NetSpec) -> list[str]:
-    notes = []
-    if given.saw_unit_pixels:
-        notes.append("  WARNING such files were trained on pixels in [0, 1]; the first convolution is rescaled to the pixels "
-                     f"of this net, (x - {net.mean[0].item():g}) / {net.std[0].item():g}")
-    if given.spec is not None and given.spec.prior_sizes != spec.prior_sizes:
-        notes.append("  WARNING its priors have other sizes than this net's (model.priors): the box heads must learn anew")
-    if given.spec is None and not reason:
-        notes.append(f"  the file does not name its {net.classes} classes; taken to be the present ones, in the same order")
-    return notes
+def _log_notes(file: WeightsFile, reason: str, net: SSD, spec: NetSpec) -> None:
+    if file.saw_unit_pixels:
+        log.warning("such files were trained on pixels in [0, 1]; the first convolution is rescaled to the pixels of this "
+                       "net, (x - %g) / %g", net.mean[0].item(), net.std[0].item())
+    if file.spec is not None and file.spec.prior_sizes != spec.prior_sizes:
+        log.warning("its priors have other sizes than this net's (model.priors): the box heads must be retrained")
+    if file.spec is None and not reason:
+        log.info("  the file does not name its %d classes; they are assumed to be the present ones, in the same order",
+                    net.classes)
 
 
-def _in_words(content: Any) -> str:
-    if isinstance(content, Mapping):
-        return f"a dict of {', '.join(map(str, list(content)[:4])) or 'nothing'}"
-    return f"a {type(content).__name__}"
+def _spec_from_options(file: WeightsFile, source: Path, net: str | None, labels: Path | None, image_size: int) -> NetSpec:
+    """Return the net of a file that does not name it, from the command's options."""
+    if net not in NETS or labels is None:
+        nets = ", ".join(name for name, row in NETS.items() if row.is_upstreams)
+        raise InputError(f"{source}: weights of {file.kind}, which do not name their net and their classes; needed are --net "
+                         f"({nets}) and --labels, a file with one class name per line.")
+    names = _class_names(labels)
+    spec = NetSpec(net, image_size, 1.0, names, tuple(range(1, len(names) + 1)))
+    own = spec.build().state_dict()
+    count = _count_classes(from_upstream(file.tensors, own, str(source)), own, len(names))
+    if count != len(names):
+        raise InputError(f"{source}: has {count} classes; {labels} names {len(names)} beside {BACKGROUND_NAME}. Give the "
+                         "labels that it was trained with.")
+    return spec
+
+
+def _class_names(path: Path) -> tuple[str, ...]:
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as text: {error}. Labels are a file with one class name per line.") from error
+    names = tuple(lines[1:] if lines[:1] == [BACKGROUND_NAME] else lines)
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if not names or twice:
+        raise InputError(f"{path}: {f'names {twice!r} twice' if twice else 'names no class'}; one class name per line is "
+                         "needed, each once. Correct the file.")
+    return names

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssd_lib.checkpoint.convert import open_model
+from ssd_lib.checkpoint.weights import open_model
 from ssd_lib.detect.onnx_net import OnnxNet, load_onnx
 from ssd_lib.device import pick_device
 from ssd_lib.errors import InputError

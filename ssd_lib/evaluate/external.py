@@ -18,7 +18,7 @@ from ssd_lib.annotations.fixed_arrays import flatten
 from ssd_lib.annotations.fixed_set import FixedSet, from_columns
 from ssd_lib.annotations.repair import fix
 from ssd_lib.annotations.table import clean_name
-from ssd_lib.checkpoint.convert import open_model
+from ssd_lib.checkpoint.weights import open_model
 from ssd_lib.data.augment import build_transform
 from ssd_lib.data.dataset import DetectionDataset
 from ssd_lib.data.loader import worker_count

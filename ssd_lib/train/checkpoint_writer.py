@@ -1,4 +1,4 @@
-"""What a run leaves: checkpoints on the way, the model and the reports at its end."""
+"""Write the checkpoints of a run, and at its end the model and the reports."""
 
 import time
 from collections.abc import Iterator
@@ -15,28 +15,27 @@ from ssd_lib.distributed.collectives import rank_and_size
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.files import write_json
 from ssd_lib.nets.model_file import MODEL_PATH, save_model
-from ssd_lib.train.curves import draw_history
-from ssd_lib.train.logger import TrainLogger, write_history
+from ssd_lib.train.logger import TrainLogger, draw_history, write_history
 from ssd_lib.train.run_spec import RunSpec
 from ssd_lib.train.state import TrainState, snapshot
 
 HISTORY_PATH = Path("reports/history.csv")
 CURVES_PATH = Path("reports/history.png")
 SUMMARY_PATH = Path("reports/train.json")
-SUMMARY_KEYS = ("epoch", "train_loss", "val_loss", "images_per_s")  # what `dvc metrics show` says of training
+SUMMARY_KEYS = ("epoch", "train_loss", "val_loss", "images_per_s")  # shown by `dvc metrics show`
 
 
 @dataclass
 class CheckpointWriter:
-    """Writes the checkpoints of a run, and remembers when it last did.
+    """Write the checkpoints of a run.
 
-    Training waits while the state is copied, and not while the copy goes to the disk, in a thread. One is written at a time;
-    that it could not be written is raised at the next call.
+    Training waits while the state is copied, but not while a thread writes the copy to disk. One checkpoint is written at a time;
+    an error in writing it is raised at the next call.
     """
 
-    job: RunSpec
+    run_spec: RunSpec
     state: TrainState
-    journal: TrainLogger
+    logger: TrainLogger
     saved_at: float = field(default_factory=time.monotonic)
     saved: tuple[int, int] | None = None
     disk: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "checkpoint"))
@@ -44,38 +43,39 @@ class CheckpointWriter:
     writing_best: bool = False
 
     def save_if_due(self) -> None:
-        """Save if `train.checkpoint_minutes` have passed, and the last one is on the disk."""
+        """Save if `train.checkpoint_minutes` have passed and the previous checkpoint is on disk."""
         if self.writing is None or self.writing.done():
             self.wait()
-            if time.monotonic() - self.saved_at >= 60 * self.job.params.train.checkpoint_minutes:
+            if time.monotonic() - self.saved_at >= 60 * self.run_spec.params.train.checkpoint_minutes:
                 self.save()
 
     def save(self, is_best: bool = False) -> None:
-        """Save this state, unless it is saved already.
+        """Start to save this state, unless it is saved already.
 
         Raises:
-            StateError: a loss since the last save, or a weight, is not finite; nothing is saved. Or the one before could not
-                be written.
+            StateError: a loss since the last save, or a weight, is not finite, and nothing is saved; or the previous checkpoint
+                could not be written.
         """
         self.wait()
         position = self.state.epoch, self.state.step
         if position == self.saved:
             return
-        self.journal.read()
+        self.logger.read()
         if not torch.stack([weight.isfinite().all() for weight in self.state.net.parameters()]).all():
             raise StateError(f"the weights are not finite after step {self.state.step} of epoch {self.state.epoch + 1}. Lower "
                              "train.lr or set train.precision: fp32. The last checkpoint is from before.")
         if rank_and_size()[0] == 0:
-            checkpoint = snapshot(self.state, self.job.spec, self.job.fingerprint, self.job.digest, self.job.plain)
+            spec = self.run_spec
+            checkpoint = snapshot(self.state, spec.net_spec, spec.fingerprint, spec.data_digest, spec.params_dict)
             self.writing_best = is_best
-            self.writing = self.disk.submit(save_checkpoint, checkpoint, CHECKPOINTS, self.job.journal, is_best=is_best)
+            self.writing = self.disk.submit(save_checkpoint, checkpoint, CHECKPOINTS, spec.resume_dir, is_best=is_best)
         self.saved_at, self.saved = time.monotonic(), position
 
     def wait(self) -> None:
-        """Wait until what was saved is on the disk.
+        """Wait until the checkpoint is on disk.
 
         Raises:
-            StateError: it could not be written; the checkpoints that were there are untouched.
+            StateError: it could not be written; the checkpoints that were there are unchanged.
         """
         if self.writing is not None:
             writing, self.writing, saved, self.saved = self.writing, None, self.saved, None
@@ -83,16 +83,16 @@ class CheckpointWriter:
             self.saved, self.writing_best = saved, False
 
     @contextmanager
-    def rescue(self) -> Iterator[None]:
-        """Save what can be saved if an image cannot be read, a loader process dies, or the like: faults that are raised
-        between two steps, where the state is whole."""
+    def save_on_error(self) -> Iterator[None]:
+        """Save if an image cannot be read, a loader process dies, or the like: errors that are raised between two steps,
+        where the state is consistent."""
         try:
             yield
             self.wait()
         except (InputError, StateError):
-            with suppress(InputError, StateError):  # what is not finite is not saved, and the disk may be the fault
+            with suppress(InputError, StateError):  # not finite, or the disk is the problem
                 self.wait()
-                if not self.writing_best:  # a later checkpoint would know of a best epoch that best.pt never got
+                if not self.writing_best:  # else the checkpoint would name a best epoch that best.pt does not hold
                     self.save()
                     self.wait()
             raise
@@ -100,18 +100,18 @@ class CheckpointWriter:
             self.disk.shutdown()
 
 
-def finish(job: RunSpec, state: TrainState) -> str:
-    """Write the model and the reports of a complete run."""
+def finish(run_spec: RunSpec, state: TrainState) -> str:
+    """Write the model and the reports of a complete run, and return a line of summary."""
     weights = state.final_net.state_dict()
-    if job.params.train.select == "best" and (CHECKPOINTS / BEST).exists():
+    if run_spec.params.train.select == "best" and (CHECKPOINTS / BEST).exists():
         weights = read_checkpoint(CHECKPOINTS / BEST).final_weights
     last = state.history[-1]
-    save_model(MODEL_PATH, job.spec, weights, {"fingerprint": job.fingerprint, "params": job.plain, "metrics": dict(last)})
+    about = {"fingerprint": run_spec.fingerprint, "params": run_spec.params_dict, "metrics": dict(last)}
+    save_model(MODEL_PATH, run_spec.net_spec, weights, about)
     write_history(HISTORY_PATH, state.history)
     draw_history(CURVES_PATH, state.history)
     write_json(SUMMARY_PATH, {key: round(last[key], 4) for key in SUMMARY_KEYS}, indent=2)
-    shown = images_shown(job.factors)
-    balance = "" if shown == len(job.train_set) else f", {shown} shown in each"
-    return f"train: {state.epoch} epochs of {len(job.train_set)} images{balance}, loss {last['train_loss']:.3f}, " + (
-        f"AP50 {last['AP50']:.3f}, " if last.get("AP50") is not None else "") + f"model in {MODEL_PATH}"
-
+    images, shown = len(run_spec.train_set), images_shown(run_spec.repeat_factors)
+    balance = "" if shown == images else f", {shown} shown in each"
+    ap = f"AP50 {last['AP50']:.3f}, " if last.get("AP50") is not None else ""
+    return f"train: {state.epoch} epochs of {images} images{balance}, loss {last['train_loss']:.3f}, {ap}model in {MODEL_PATH}"

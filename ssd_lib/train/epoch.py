@@ -1,4 +1,4 @@
-"""The loop: one epoch of training, one pass of validation."""
+"""Train for one epoch, and compute the validation loss."""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from ssd_lib.train.state import TrainState
 
 
 class StepResult(NamedTuple):
-    """What a step says: (2,) classification and box loss of the global batch, its image indices, its learning rate."""
+    """Result of one training step: (2,) classification and box loss of the global batch, its image indices, its learning rate."""
 
     losses: Tensor
     indices: Tensor
@@ -29,20 +29,20 @@ class StepResult(NamedTuple):
 
 def train_epoch(state: TrainState, replica: nn.Module, batches: Iterable[Batch], steps: int, params: TrainParams,
                 precision: torch.dtype) -> Iterator[StepResult]:
-    """Train from `state.step` to the end of the epoch, and pause after every step, where the state is whole.
+    """Train from `state.step` to the end of the epoch, and yield after every step, where the state is consistent.
 
-    Guarantees: the state after a step depends on the state before it, the batch and the position alone.
+    Guarantees: the state after a step depends only on the state before it, the batch and the position.
 
     Args:
         state: is changed in place.
-        replica: `state.net`, or what synchronises it over processes.
-        batches: on the net's device, from the present position on; as many as needed are taken.
-        steps: of a whole epoch.
+        replica: `state.net`, or the module that synchronises it over processes.
+        batches: on the net's device, from the current position on; as many as needed are taken.
+        steps: number of steps of a whole epoch.
         params, precision: as in params.yaml, resolved.
     """
     set_training_mode(state.net, params.freeze)
     rank, _ = rank_and_size()
-    for step, batch in zip(range(state.step, steps), batches, strict=False):  # range first: zip would eat a batch too many
+    for step, batch in zip(range(state.step, steps), batches, strict=False):  # range first, else zip takes a batch too many
         position = state.epoch * steps + step
         torch.manual_seed(_step_seed(params.seed, position, rank))  # for dropout, if a net has it
         rate = learning_rate(position, params.epochs * steps, params.warmup_epochs * steps, params)
@@ -57,7 +57,7 @@ def train_epoch(state: TrainState, replica: nn.Module, batches: Iterable[Batch],
 
 @torch.no_grad()
 def validation_losses(net: SSD, batches: Iterable[Batch], device: torch.device, precision: torch.dtype) -> tuple[float, float]:
-    """Classification and box loss of `net`, in evaluation mode, over all images of all processes."""
+    """Return classification and box loss of `net`, in evaluation mode, over all images of all processes."""
     was_training = net.training
     net.eval()
     sums = torch.zeros(3, dtype=torch.float64, device=device)
@@ -70,7 +70,7 @@ def validation_losses(net: SSD, batches: Iterable[Batch], device: torch.device, 
 
 
 def _train_step(state: TrainState, replica: nn.Module, batch: Batch, clip: float, precision: torch.dtype) -> Tensor:
-    """One step of the optimizer; the losses are divided by the positives of the global batch."""
+    """Make one step of the optimizer; the losses are divided by the positives of the global batch."""
     sums = _loss_sums(replica, state.net, batch, precision)
     total = sum_over_processes(torch.stack(sums).detach())
     loss = (sums.classification + sums.box) / total[2] * rank_and_size()[1]  # DDP averages, this undoes it

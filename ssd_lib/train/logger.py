@@ -1,4 +1,4 @@
-"""What a person sees of a run: the progress bar, a line an epoch, TensorBoard, history.csv."""
+"""Show a run: progress bar, one line per epoch, TensorBoard, history.csv, and the curves in history.png."""
 
 import csv
 import io
@@ -10,24 +10,33 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from ssd_lib.errors import StateError
-from ssd_lib.files import write_text
+from ssd_lib.files import atomic_write, write_text
 from ssd_lib.train.epoch import StepResult
 
 READ_EVERY_STEPS = 10  # losses stay on the device in between: reading them makes the host wait
+PANELS = {  # of history.png: title -> lines as (column, label, colour)
+    "Loss": [("train_loss", "training, augmented", "#2a78c2"), ("val_loss", "validation", "#e07b27")],
+    "AP on the validation images": [("AP50", "IoU 0.50", "#2a78c2"), ("AP", "IoU 0.50 to 0.95", "#3d9a50")],
+    "Learning rate": [("learning_rate", "", "#5f6368")],
+}
 
 
 class TrainLogger:
-    """Follows the steps of a run. Losses are read, checked and shown every few steps.
+    """Log the steps of a run. Losses are read, checked and shown every READ_EVERY_STEPS steps.
 
     Args:
-        name_of: from an image's index to its name, for the message about a loss that is not finite.
-        batch_size: images a step, over all processes.
-        position, total_steps: steps done and steps of the whole run.
-        folder: of TensorBoard's event files.
+        name_of: maps an image's index to its name, for the error about a loss that is not finite.
+        batch_size: images per step, over all processes.
+        position, total_steps: steps done, and steps of the whole run.
+        folder: for TensorBoard's event files.
         show: whether this process shows anything.
     """
 
@@ -42,7 +51,7 @@ class TrainLogger:
         self._start_clock()
 
     def step(self, result: StepResult) -> None:
-        """Note a step."""
+        """Record a step."""
         self.waiting.append(result)
         self.position += 1
         self.bar.update()
@@ -50,10 +59,10 @@ class TrainLogger:
             self.read()
 
     def read(self) -> None:
-        """Read the losses of the steps since the last time.
+        """Read the losses of the steps since the last call.
 
         Raises:
-            StateError: one is not finite; its images are named. Nothing of these steps has been saved.
+            StateError: a loss is not finite; its images are named. Nothing of these steps has been saved.
         """
         if not self.waiting:
             return
@@ -68,49 +77,49 @@ class TrainLogger:
         self.scalars({"step/loss": mean.sum(), "step/loss_classification": mean[0], "step/loss_box": mean[1],
                       "step/learning_rate": rate, "step/images_per_s": self.images_per_s})
 
-    def wait_for(self, seconds: float) -> None:
-        """Note time spent waiting for a batch."""
+    def add_waiting_time(self, seconds: float) -> None:
+        """Record time spent waiting for a batch."""
         self.waited_s += seconds
 
     @property
     def images_per_s(self) -> float:
-        """Since the epoch began, or since the start if that was later."""
+        """Return the speed since the epoch began, or since the process started if that was later."""
         return self.batch_size * (self.position - self.clock_position) / max(self.seconds, 1e-9)
 
     @property
     def data_share(self) -> float:
-        """Share of that time spent waiting for data."""
+        """Return the share of that time spent waiting for data."""
         return self.waited_s / max(self.seconds, 1e-9)
 
     @property
     def seconds(self) -> float:
-        """Length of that time."""
+        """Return the length of that time."""
         return time.perf_counter() - self.clock_start
 
-    def epoch_done(self, row: Mapping[str, Any], epochs: int, picture: np.ndarray | None) -> None:
+    def epoch_done(self, row: Mapping[str, Any], epochs: int, image: np.ndarray | None) -> None:
         """Print the line of an epoch and write it to TensorBoard."""
         self.scalars({f"epoch/{key}": value for key, value in row.items() if isinstance(value, float)})
-        if picture is not None:
-            self._write(lambda board: board.add_image("validation", picture, self.position, dataformats="HWC"))
+        if image is not None:
+            self._write(lambda board: board.add_image("validation", image, self.position, dataformats="HWC"))
         self._write(lambda board: board.flush())
         if self.show:
             self.bar.write(epoch_line(row, epochs))
         self._start_clock()
 
     def scalars(self, values: Mapping[str, float]) -> None:
-        """Write to TensorBoard."""
+        """Write values to TensorBoard."""
         def add(board: SummaryWriter) -> None:
             for name, value in values.items():
                 board.add_scalar(name, value, self.position)
         self._write(add)
 
     def close(self) -> None:
-        """End the bar and the event file."""
+        """Close the bar and the event file."""
         self._write(lambda board: board.close())
         self.bar.close()
 
     def _write(self, act: Callable[[SummaryWriter], Any]) -> None:
-        """Let TensorBoard write; a full disk must not cost the run what came after its last checkpoint."""
+        """Call `act` with the TensorBoard writer; training goes on if its disk is full."""
         if self.board is not None:
             try:
                 act(self.board)
@@ -128,7 +137,7 @@ class TrainLogger:
 
 
 def epoch_line(row: Mapping[str, Any], epochs: int) -> str:
-    """An epoch in one line."""
+    """Format an epoch as one line."""
     minutes, seconds = divmod(round(row["seconds"]), 60)
     ap = f"  AP {row['AP']:.3f}  AP50 {row['AP50']:.3f}" if row.get("AP") is not None else ""
     return (f"epoch {row['epoch']}/{epochs}  loss {row['train_loss']:.3f} (cls {row['train_loss_classification']:.3f} "
@@ -137,10 +146,41 @@ def epoch_line(row: Mapping[str, Any], epochs: int) -> str:
 
 
 def write_history(path: Path, history: Sequence[Mapping[str, Any]]) -> None:
-    """Write all epochs as CSV, one row each; it is made anew from the checkpoint's history, so nothing in it can be lost."""
+    """Write all epochs as CSV, one row each. The history comes from the checkpoint, so a deleted file is written again."""
     text = io.StringIO()
     columns = list(dict.fromkeys(key for row in history for key in row))
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows({key: round(v, 6) if isinstance(v, float) else v for key, v in row.items()} for row in history)
     write_text(path, text.getvalue())
+
+
+def draw_history(path: Path, history: Sequence[Mapping[str, Any]]) -> None:
+    """Draw loss, AP and learning rate over the epochs; the same history gives the same bytes.
+
+    Args:
+        path: a .png file.
+        history: one dict per epoch, as in ComboCheckpoint.
+    """
+    figure = Figure(figsize=(13, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (title, lines) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
+        for column, label, colour in lines:
+            _draw_line(axes, history, column, label, colour)
+        axes.set_title(title, loc="left")
+        axes.set_xlabel("epoch")
+        axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        if axes.get_legend_handles_labels()[1]:
+            axes.legend(frameon=False)
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
+
+
+def _draw_line(axes: Axes, history: Sequence[Mapping[str, Any]], column: str, label: str, colour: str) -> None:
+    points = [(row["epoch"], row[column]) for row in history if row.get(column) is not None]
+    if points:
+        marker = "o" if len(points) < len(history) or len(points) == 1 else ""
+        axes.plot(*zip(*points, strict=True), color=colour, label=label or None, linewidth=2, marker=marker, markersize=4)

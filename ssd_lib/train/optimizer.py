@@ -1,5 +1,4 @@
-"""What is trained and how fast. The learning rate is a pure function of the step: there is no scheduler whose state could be
-lost."""
+"""Optimizer, learning rate and frozen parts. The learning rate is a pure function of the step: no scheduler has state to save."""
 
 import math
 
@@ -12,10 +11,11 @@ from ssd_lib.params import TrainParams
 
 
 def make_optimizer(net: SSD, params: TrainParams) -> Optimizer:
-    """SGD with Nesterov momentum, or AdamW, with two groups of parameters, those of convolutions and the rest, for each of:
-    backbone, extra maps, heads. Fused: one kernel for all, in which the host does not wait for the gradient scaler.
+    """Return SGD with Nesterov momentum, or AdamW.
 
-    Frozen parameters are in it, too, so that a run may be continued with others frozen: without a gradient they are left alone.
+    Backbone, extra maps and heads have two parameter groups each: weights of convolutions, and the rest. The optimizer is fused:
+    one kernel for all, in which the host does not wait for the gradient scaler. Frozen parameters are included, so that a run can
+    be continued with other parts frozen; without a gradient they do not change.
     """
     parts = (([net.backbone], params.backbone_lr), ([net.extras], params.extras_lr),
              ([net.class_heads, net.box_heads], params.lr))
@@ -33,14 +33,14 @@ def make_optimizer(net: SSD, params: TrainParams) -> Optimizer:
 
 
 def learning_rate(step: int, total_steps: int, warmup_steps: float, params: TrainParams) -> float:
-    """The rate of one step.
+    """Return the learning rate of one step.
 
-    Guarantees: it depends on the arguments alone. A run that is extended follows, from there on, the schedule of the longer run.
+    Guarantees: it depends only on the arguments. An extended run follows the schedule of the longer run from there on.
 
     Args:
         step: steps done before this one, over all epochs.
         total_steps: steps of the whole run.
-        warmup_steps: over which the rate rises linearly to `params.lr`.
+        warmup_steps: steps over which the rate rises linearly to `params.lr`.
         params: schedule, lr, and milestones and gamma for "multistep".
     """
     warmup = min(1.0, (step + 1) / (warmup_steps + 1))
@@ -54,24 +54,24 @@ def learning_rate(step: int, total_steps: int, warmup_steps: float, params: Trai
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
-    """Give every parameter group its share of the rate."""
+    """Set the rate of every parameter group, each with its share."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["rate_share"]
 
 
 def freeze(net: SSD, which: str) -> None:
-    """Keep gradients from the parts that `train.freeze` names."""
+    """Turn gradients off in the parts that `train.freeze` names."""
     for module in frozen_parts(net, which):
         module.requires_grad_(False)
 
 
 def set_training_mode(net: SSD, which: str) -> None:
-    """Training mode, but for frozen parts, whose batch norms would go on averaging."""
+    """Set training mode, except for frozen parts, whose batch norms would update their statistics."""
     net.train()
     for module in frozen_parts(net, which):
         module.eval()
 
 
 def frozen_parts(net: SSD, which: str) -> list[nn.Module]:
-    """The modules that `train.freeze` names."""
+    """Return the modules that `train.freeze` names."""
     return [net.get_submodule(part) for part in FROZEN_PARTS[which]]

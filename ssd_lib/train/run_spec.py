@@ -1,107 +1,191 @@
-"""What a training process is given, and how those of a run come to begin at the same place."""
+"""What a training run is given: data, net, parameters, and the checkpoint or the weights that it starts from."""
 
+import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from ssd_lib.annotations.fixed_set import FixedSet
+from ssd_lib.boxes.prior_fit import GOOD_IOU, best_ious, fit_sizes
+from ssd_lib.boxes.priors import sizes_of
 from ssd_lib.checkpoint.file import CHECKPOINTS, ComboCheckpoint
 from ssd_lib.checkpoint.resume import choose_start, differences, runs_folder
+from ssd_lib.checkpoint.weights import fit_weights, read_weights
+from ssd_lib.data.balance import show_factors
 from ssd_lib.data.dataset import DetectionDataset
 from ssd_lib.data.loader import steps_per_epoch
 from ssd_lib.distributed.collectives import all_gather_object, broadcast_object, rank_and_size
 from ssd_lib.errors import InputError
+from ssd_lib.files import in_project, write_json
 from ssd_lib.nets.model_file import NetSpec
-from ssd_lib.params import Params
+from ssd_lib.nets.pretrained import with_backbone_weights
+from ssd_lib.nets.ssd import SSD
+from ssd_lib.params import DataParams, ModelParams, Params
 from ssd_lib.train.state import TrainState, restore, snapshot
 
-Measure = Callable[..., Mapping[str, Any]]  # (net, data set, device=) -> metrics, "AP" among them
-Draw = Callable[..., np.ndarray]  # (net, data set, indices=, device=) -> (H, W, 3) uint8
+PRIORS_PATH = Path("reports/priors.json")
+FITTED_BOXES = 3000  # of a larger dataset so many boxes, evenly spread, are enough to fit sizes to
+SIDES_PX = (0, 8, 16, 32, 64, 128, 256, 2048)  # bin edges of the report's table by box size
+SMALL_PX = 32
+Measure = Callable[..., Mapping[str, Any]]  # (net, dataset, device=) -> metrics, "AP" among them
+Draw = Callable[..., np.ndarray]  # (net, dataset, indices=, device=) -> (H, W, 3) uint8
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """All that a training process is given.
+    """Everything that a training process is given.
 
     Attributes:
-        plain: the groups data, fix, model, train of `params` as plain values.
-        factors: (N,) how often an epoch shows each training image, on average.
-        start: where to continue; left behind where the job goes to another process, since its tensors travel badly.
-        weights: to begin from where nothing is continued; None for new ones.
-        measure, draw: what validation does beside the loss: AP, and a picture. Handed in, for `infer` is another room.
+        params_dict: the groups data, fix, model, train of `params` as plain values.
+        repeat_factors: (N,) how often an epoch shows each training image, on average.
+        resume_from: the checkpoint to continue. It is not sent to other processes: large tensors cannot be pickled well.
+        weights: to start from if nothing is continued; None for new ones.
+        measure, draw: compute AP and draw detections in validation; passed in, so that training does not import evaluation.
     """
 
     params: Params
-    plain: dict[str, Any]
-    spec: NetSpec
+    params_dict: dict[str, Any]
+    net_spec: NetSpec
     train_set: DetectionDataset
-    factors: np.ndarray
+    repeat_factors: np.ndarray
     val_set: DetectionDataset
-    digest: str
+    data_digest: str
     fingerprint: str
-    start: ComboCheckpoint | None
+    resume_from: ComboCheckpoint | None
     weights: dict[str, Tensor] | None
     measure: Measure
     draw: Draw
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"start": None}
+        return self.__dict__ | {"resume_from": None}
 
     @property
-    def steps(self) -> int:
-        """Steps of an epoch."""
-        return steps_per_epoch(self.factors, self.params.train.batch_size)
+    def steps_per_epoch(self) -> int:
+        """Return the number of steps of an epoch."""
+        return steps_per_epoch(self.repeat_factors, self.params.train.batch_size)
 
     @property
-    def journal(self) -> Path:
-        """Where this run's checkpoints are out of DVC's reach."""
+    def resume_dir(self) -> Path:
+        """Return runs/resume/<fingerprint>, where DVC does not roll checkpoints back."""
         return runs_folder() / "resume" / self.fingerprint
 
-    def find_start(self) -> tuple[ComboCheckpoint | None, list[str]]:
-        """Where to continue, as the disk has it now, and lines to tell the user."""
-        return choose_start(self.plain, self.fingerprint, self.digest, asdict(self.spec), CHECKPOINTS, self.journal.parent)
+    def choose_start(self) -> ComboCheckpoint | None:
+        """Return the checkpoint to continue, as the disk is now."""
+        return choose_start(self.params_dict, self.fingerprint, self.data_digest, asdict(self.net_spec), CHECKPOINTS,
+                            self.resume_dir)
 
-    def agree(self) -> None:
-        """Make sure that all machines work on one run.
+    def check_machines_agree(self) -> None:
+        """Check that all machines work on the same run.
 
         Raises:
             InputError: in all processes, if one machine has other parameters or data.
         """
-        mine = {"plain": self.plain, "digest": self.digest, "run": [self.fingerprint, self.params.train.epochs]}
+        mine = {"params_dict": self.params_dict, "digest": self.data_digest, "run": [self.fingerprint, self.params.train.epochs]}
         first, *others = all_gather_object(mine)
         for other in others:
             if other["run"] != first["run"]:
-                keys = differences(first["plain"], other["plain"])
+                keys = differences(first["params_dict"], other["params_dict"])
                 keys += ["train.epochs"] if other["run"][1] != first["run"][1] else []
                 keys += ["the bytes of data/fixed"] if other["digest"] != first["digest"] else []
                 raise InputError("params.yaml: another machine would train another run; these differ: "
-                                 f"{'; '.join(keys) or 'the files that it begins from'}. Copy params.yaml and data/ from the "
+                                 f"{'; '.join(keys) or 'the files that it starts from'}. Copy params.yaml and data/ from the "
                                  "first machine to the others.")
 
 
-def begin(state: TrainState, job: RunSpec, restart: int) -> None:
-    """Put the state where the run is: the first process knows, and tells the others.
+def restore_run(state: TrainState, run_spec: RunSpec, restart: int) -> None:
+    """Restore the state of the run: the first process reads it and sends it to the others.
 
     Args:
-        state: is changed in place; as new.
-        job: what the processes of this machine were given. One of several reads the start from the disk: after a restart there
-            is a later one.
-        restart: how often the processes of the run have started again.
+        state: new; is changed in place.
+        run_spec: with several processes, its first one chooses the checkpoint again, since a restart may find a later one.
+        restart: how often the processes of the run have been restarted.
     """
     rank, size = rank_and_size()
     if rank == 0:
-        start, lines = (job.start, []) if size == 1 else job.find_start()
         if restart > 0:
-            print("", f"a training process died; restart {restart} of at most {job.params.runtime.max_restarts}", *lines,
-                  sep="\n", flush=True)
+            log.info("\na training process died; restart %d of at most %d", restart, run_spec.params.runtime.max_restarts)
+        start = run_spec.resume_from if size == 1 else run_spec.choose_start()
         if start is not None:
             restore(state, start)
-            if (start.params["train"]["ap_every_epochs"] > 0) != (job.params.train.ap_every_epochs > 0):
-                state.best = None  # an AP is not to be compared with a loss
+            if (start.params["train"]["ap_every_epochs"] > 0) != (run_spec.params.train.ap_every_epochs > 0):
+                state.best = None  # an AP cannot be compared with a loss
     if size > 1:
-        shared = broadcast_object(snapshot(state, job.spec, job.fingerprint, job.digest, job.plain) if rank == 0 else None)
+        now = snapshot(state, run_spec.net_spec, run_spec.fingerprint, run_spec.data_digest, run_spec.params_dict)
+        shared = broadcast_object(now if rank == 0 else None)
         if rank > 0:
             restore(state, shared)
+
+
+def make_spec(model: ModelParams, fixed: FixedSet) -> NetSpec:
+    """Return the net of params.yaml for the classes of a dataset, with priors fitted to its boxes if `model.priors` is auto."""
+    spec = NetSpec(model.net, model.image_size, model.width_mult, fixed.class_names, fixed.source_ids)
+    if model.priors == "published":
+        return spec
+    net, boxes = spec.build(), _unit_boxes(fixed)
+    some = boxes[np.linspace(0, len(boxes) - 1, min(len(boxes), FITTED_BOXES)).round().astype(int)]
+    return replace(spec, prior_sizes=fit_sizes(some, net.rows, net.map_sizes, net.image_size))
+
+
+def repeat_factors_of(fixed: FixedSet, data: DataParams) -> np.ndarray:
+    """Return (N,) how often an epoch shows each image; crowds are not counted."""
+    counts = ~fixed.is_crowd
+    return show_factors(fixed.owners()[counts], fixed.labels[counts], len(fixed), data.balance, data.balance_threshold)
+
+
+def initial_weights(spec: NetSpec, model: ModelParams, seed: int) -> dict[str, Tensor] | None:
+    """Return the weights of `model.weights` or, without it, of `model.backbone_weights`; None for new ones.
+
+    Raises:
+        InputError: they cannot be read or downloaded, or are of another net.
+    """
+    if model.weights != "none":
+        return fit_weights(read_weights(in_project(model.weights)), spec.build(seed), spec, model.weights)
+    if model.backbone_weights != "none":
+        weights, line = with_backbone_weights(spec.build(seed), spec.net, model.backbone_weights)
+        log.info("%s", line)
+        return weights
+    return None
+
+
+def report_priors(net: SSD, fixed: FixedSet, is_fitted: bool, path: Path = PRIORS_PATH) -> None:
+    """Write how well the priors cover the objects of a dataset, and log a summary.
+
+    An object whose best prior has an IoU below GOOD_IOU is still matched to that one prior, but is learned badly.
+    """
+    boxes = _unit_boxes(fixed)
+    ious = best_ious(boxes, net.rows, net.map_sizes, net.image_size)
+    sides = np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1)) * net.image_size
+    good = ious >= GOOD_IOU
+    write_json(path, {
+        "priors": len(net.priors),
+        "fitted": is_fitted,
+        "sizes_px": [round(size * net.image_size, 1) for size in sizes_of(net.rows)],
+        "maps": [list(size) for size in net.map_sizes],
+        "boxes": len(boxes),
+        "recall": _mean(good),
+        "mean_iou": _mean(ious),
+        "by_side_px": [{"from": low, "to": high, "boxes": int(mask.sum()), "recall": _mean(good[mask]),
+                        "mean_iou": _mean(ious[mask])}
+                       for low, high in pairwise(SIDES_PX) if (mask := (sides >= low) & (sides < high)).any()],
+    }, indent=1)
+    small = sides < SMALL_PX
+    of_small = f", of the {small.sum()} with a side under {SMALL_PX} px {good[small].mean():.0%}" if small.any() else ""
+    log.info(f"priors: {good.mean():.0%} of {len(boxes)} training boxes have an IoU of {GOOD_IOU} with one of "
+             f"{len(net.priors)}{of_small}; see {path}")
+
+
+def _unit_boxes(fixed: FixedSet) -> np.ndarray:
+    """Return (N, 4) float64, xyxy in [0, 1]: all objects without crowds."""
+    counts = np.diff(fixed.box_offsets)
+    sizes = np.repeat(fixed.sizes, counts, axis=0)[:, [1, 0, 1, 0]]
+    return (fixed.boxes.astype(np.float64) / sizes)[~fixed.is_crowd]
+
+
+def _mean(values: np.ndarray) -> float:
+    return round(float(values.mean()), 4)

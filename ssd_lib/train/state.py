@@ -1,4 +1,4 @@
-"""What changes while a net is trained, and its way into a checkpoint and back."""
+"""The state of training: what changes from step to step, and its conversion to a checkpoint and back."""
 
 import platform
 from collections.abc import Mapping
@@ -9,33 +9,32 @@ from typing import Any, cast
 import numpy as np
 import torch
 import torchvision
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ssd_lib.checkpoint.file import ComboCheckpoint
-from ssd_lib.distributed.collectives import rank_and_size
+from ssd_lib.distributed.collectives import rank_and_size, sum_over_processes
 from ssd_lib.nets.model_file import NetSpec
 from ssd_lib.nets.ssd import SSD
 from ssd_lib.params import TrainParams
-from ssd_lib.train.batch_norm import with_shared_statistics
 from ssd_lib.train.optimizer import freeze, make_optimizer
 
 VERSIONS = {
     "python": platform.python_version(),
     "torch": str(torch.__version__),
     "torchvision": str(torchvision.__version__),
-    "albumentations": version("albumentations"),  # importing it here would ask the network for news: see data/transforms.py
+    "albumentations": version("albumentations"),  # not imported here: its import looks for updates online; see data/augment.py
     "numpy": np.__version__,
 }
 
 
 @dataclass
 class TrainState:
-    """The one mutable thing of a run. There is no generator in it: every step is seeded by its position.
+    """The mutable state of a run. It holds no random generator: every step is seeded by its position.
 
     Attributes:
-        net, average: the net, and its moving average (None where `train.ema_decay` is 0).
+        net, average: the net, and its moving average (None if `train.ema_decay` is 0).
         epoch, step, totals, best, history: as in ComboCheckpoint.
     """
 
@@ -51,13 +50,13 @@ class TrainState:
 
     @property
     def final_net(self) -> SSD:
-        """The net that is validated and becomes the model: the average where there is one."""
+        """Return the net that is validated and becomes the model: the average if there is one."""
         return self.net if self.average is None else cast(SSD, self.average.module)
 
 
 def new_state(spec: NetSpec, params: TrainParams, device: torch.device, precision: torch.dtype,
               weights: Mapping[str, Tensor] | None = None) -> TrainState:
-    """The state before the first step, from given weights or from new ones, which `params.seed` alone makes."""
+    """Return the state before the first step, from `weights` or from new ones, which depend on `params.seed` only."""
     net = spec.build(params.seed)
     if weights is not None:
         net.load_state_dict(weights)
@@ -66,7 +65,7 @@ def new_state(spec: NetSpec, params: TrainParams, device: torch.device, precisio
     average = None
     if params.ema_decay > 0:
         average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(params.ema_decay), use_buffers=True)
-        average.n_averaged = average.n_averaged.cpu()  # it is looked at in every step, and no step shall wait for the device
+        average.n_averaged = average.n_averaged.cpu()  # read in every step, which must not wait for the device
     if params.sync_batch_norm and rank_and_size()[1] > 1:
         net = cast(SSD, with_shared_statistics(net))  # the average is only ever evaluated
     return TrainState(
@@ -79,7 +78,7 @@ def new_state(spec: NetSpec, params: TrainParams, device: torch.device, precisio
 
 
 def restore(state: TrainState, checkpoint: ComboCheckpoint) -> None:
-    """Put a checkpoint into a fresh state of the same net; weight decay and momentum stay as the state has them."""
+    """Load a checkpoint into a new state of the same net. Weight decay and momentum stay those of the state."""
     state.net.load_state_dict(checkpoint.weights)
     if state.average is not None and checkpoint.average:
         state.average.load_state_dict(checkpoint.average)
@@ -87,9 +86,9 @@ def restore(state: TrainState, checkpoint: ComboCheckpoint) -> None:
         state.average.module.load_state_dict(checkpoint.weights)
     if checkpoint.optimizer:
         settings = [{key: value for key, value in group.items() if key != "params"} for group in state.optimizer.param_groups]
-        given = _copy(checkpoint.optimizer)  # it keeps what it is given, and processes share that
-        groups = [{**group, **setting} for group, setting in zip(given["param_groups"], settings, strict=True)]
-        state.optimizer.load_state_dict({**given, "param_groups": groups})
+        saved = _copy(checkpoint.optimizer)  # a copy, since load_state_dict keeps references
+        groups = [{**group, **setting} for group, setting in zip(saved["param_groups"], settings, strict=True)]
+        state.optimizer.load_state_dict({**saved, "param_groups": groups})
     if checkpoint.scaler:
         state.scaler.load_state_dict(checkpoint.scaler)
     state.totals.copy_(checkpoint.totals)
@@ -99,7 +98,7 @@ def restore(state: TrainState, checkpoint: ComboCheckpoint) -> None:
 
 def snapshot(state: TrainState, spec: NetSpec, fingerprint: str, data_digest: str,
              params: Mapping[str, Any]) -> ComboCheckpoint:
-    """The checkpoint of a state: a copy on the CPU, so that training can go on while it is written."""
+    """Return the checkpoint of a state: a copy on the CPU, so that training can go on while it is written."""
     return ComboCheckpoint(
         fingerprint=fingerprint,
         params=dict(params),
@@ -120,7 +119,7 @@ def snapshot(state: TrainState, spec: NetSpec, fingerprint: str, data_digest: st
 
 
 def _copy(tree: Any) -> Any:
-    """Dicts, lists and tuples as new ones, tensors as new ones on the CPU."""
+    """Copy nested dicts, lists and tuples; copy tensors to the CPU."""
     if isinstance(tree, Tensor):
         return tree.detach().to("cpu", copy=True)
     if isinstance(tree, Mapping):
@@ -128,3 +127,57 @@ def _copy(tree: Any) -> Any:
     if isinstance(tree, list | tuple):
         return type(tree)(_copy(value) for value in tree)
     return tree
+
+
+def with_shared_statistics(net: nn.Module) -> nn.Module:
+    """Change the batch norms of `net` to use statistics over all processes in training mode, and return it.
+
+    Guarantees: parameters and buffers stay the same tensors under the same names; evaluation mode is unchanged.
+
+    Args:
+        net: on a CUDA device torch's SyncBatchNorm is used, on the CPU, which that does not support, SharedBatchNorm.
+    """
+    if next(net.parameters()).is_cuda:
+        return nn.SyncBatchNorm.convert_sync_batchnorm(net)
+    for module in net.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = SharedBatchNorm
+    return net
+
+
+class SharedBatchNorm(nn.BatchNorm2d):
+    """Batch norm whose mean and variance are over the images of all processes, as one process with the whole batch has them."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise (B, C, H, W)."""
+        if not self.training:
+            return super().forward(input)
+        x = input.to(self.weight.dtype)  # bf16 has too few bits for sums
+        variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
+        count = torch.full_like(mean, x.numel() / x.shape[1], dtype=torch.float64)
+        sums = torch.stack([count, count * mean, count * (variance + mean.double() ** 2)])
+        count, total, squares = _Sum.apply(sums).unbind()
+        mean64 = total / count
+        mean, variance = mean64.to(x.dtype), (squares / count - mean64 ** 2).clamp(min=0).to(x.dtype)
+        self._update_running(mean.detach(), variance.detach() * (count / (count - 1)).to(x.dtype))
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return ((x - mean[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)
+
+    @torch.no_grad()
+    def _update_running(self, mean: Tensor, variance: Tensor) -> None:
+        """Update the running statistics as nn.BatchNorm2d does."""
+        for running, now in ((self.running_mean, mean), (self.running_var, variance)):
+            running.lerp_(now, self.momentum)  # type: ignore[union-attr, arg-type]  # None only with track_running_stats=False
+        self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over processes. Each process contributes to the result of all, so the gradient is also a sum over processes."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        return sum_over_processes(tensor)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return sum_over_processes(gradient.contiguous())

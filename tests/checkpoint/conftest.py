@@ -13,14 +13,14 @@ Make = Callable[..., ComboCheckpoint]
 
 
 class Places(NamedTuple):
-    """models/checkpoints, and the run's folder in the journal."""
+    """models/checkpoints and runs/resume/<fingerprint>."""
 
     folder: Path
-    journal: Path
+    resume_dir: Path
 
     def save(self, checkpoint: ComboCheckpoint, is_best: bool = False) -> None:
         """Save in both."""
-        save_checkpoint(checkpoint, self.folder, self.journal, is_best=is_best)
+        save_checkpoint(checkpoint, self.folder, self.resume_dir, is_best=is_best)
 
 
 @pytest.fixture
@@ -43,4 +43,4 @@ def make() -> Make:
 @pytest.fixture
 def places(tmp_path: Path) -> Places:
     """Two empty folders."""
-    return Places(tmp_path / "checkpoints", tmp_path / "journal")
+    return Places(tmp_path / "checkpoints", tmp_path / "resume" / "0123456789abcdef")

@@ -64,7 +64,7 @@ def test_a_writer_that_dies_at_any_call_loses_nothing(places: Places, make: Make
             break
         assert process.exitcode == 9
     assert number > 10, "so many calls a save has at least"
-    assert max(_whole(places.folder)) == max(_whole(places.journal)) == (1, 3)
+    assert max(_whole(places.folder)) == max(_whole(places.resume_dir)) == (1, 3)
 
 
 def test_a_disk_that_fails_at_any_call_loses_nothing(places: Places, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +97,7 @@ def test_what_is_saved_is_read_back(places: Places, make: Make) -> None:
     assert {**vars(back), "weights": 0, "totals": 0} == {**vars(make(step=2)), "weights": 0, "totals": 0}
     assert [read_checkpoint(places.folder / name).step for name in (PREVIOUS, BEST)] == [1, 1]
     for name in (LAST, PREVIOUS, BEST):
-        assert (places.folder / name).samefile(places.journal / name)
+        assert (places.folder / name).samefile(places.resume_dir / name)
 
 
 def test_a_file_cut_anywhere_is_refused_in_one_line(places: Places, make: Make) -> None:

@@ -1,5 +1,6 @@
-"""Weights of a detector from any file that holds some."""
+"""Weights of a detector from any kind of file, and conversion between kinds."""
 
+import logging
 import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,14 +11,28 @@ from checkpoint.conftest import Make, Places
 from support.kaboom import write_kaboom
 
 from ssd_lib.checkpoint.file import LAST
-from ssd_lib.checkpoint.weights import fit_weights, read_weights
+from ssd_lib.checkpoint.weights import convert, fit_weights, open_model, read_weights
+from ssd_lib.cli import main
 from ssd_lib.errors import InputError
-from ssd_lib.nets.model_file import NetSpec, save_model
+from ssd_lib.nets.model_file import NetSpec, load_model, save_model
 from ssd_lib.nets.upstream import to_upstream
 
 SPEC = NetSpec("mb2-ssd-lite", 64, 0.1, ("cat", "dog"), (17, 18))
+MB1 = NetSpec("mb1-ssd", 96, 1.0, ("cat", "dog"), (1, 2))
 OTHERS = replace(SPEC, class_names=("bus", "car", "tram"), source_ids=(1, 2, 3))
 NEW = SPEC.build(seed=1)
+
+
+def _lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The log since the last call, by lines."""
+    lines = "\n".join(caplog.messages).splitlines()
+    caplog.clear()
+    return lines
+
+
+@pytest.fixture(autouse=True)
+def _log_all(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
 
 
 def _is_loaded(weights: dict[str, torch.Tensor], part: str, theirs: dict[str, torch.Tensor]) -> bool:
@@ -29,10 +44,11 @@ def _is_loaded(weights: dict[str, torch.Tensor], part: str, theirs: dict[str, to
     return len(from_file) == len(keys) and all(from_file)
 
 
-def test_a_model_of_the_same_classes_is_loaded_whole(tmp_path: Path) -> None:
+def test_a_model_of_the_same_classes_is_loaded_whole(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     theirs = SPEC.build(seed=2).state_dict()
     save_model(tmp_path / "ssd.pt", SPEC, theirs, {})
-    weights, lines = fit_weights(read_weights(tmp_path / "ssd.pt"), NEW, SPEC, "ssd.pt")
+    weights = fit_weights(read_weights(tmp_path / "ssd.pt"), NEW, SPEC, "ssd.pt")
+    lines = _lines(caplog)
     assert all(torch.equal(weights[key], theirs[key]) for key in theirs)
     assert lines[0] == "weights of ssd.pt (this project):"
     assert [line.split()[0] for line in lines[1:]] == ["backbone", "extras", "class_heads", "box_heads"]
@@ -43,10 +59,11 @@ def test_a_model_of_the_same_classes_is_loaded_whole(tmp_path: Path) -> None:
     (OTHERS, "new: 3 classes there, 2 here"),
     (replace(SPEC, class_names=("cat", "cow")), r"new: other classes ('cow' there, 'dog' here)"),
 ], ids=["number", "names"])
-def test_other_classes_get_new_class_heads_and_the_old_rest(tmp_path: Path, spec: NetSpec, reason: str) -> None:
+def test_other_classes_get_new_class_heads_and_the_old_rest(tmp_path: Path, spec: NetSpec, reason: str, caplog: pytest.LogCaptureFixture) -> None:
     theirs = spec.build(seed=2).state_dict()
     save_model(tmp_path / "ssd.pt", spec, theirs, {})
-    weights, lines = fit_weights(read_weights(tmp_path / "ssd.pt"), NEW, SPEC, "ssd.pt")
+    weights = fit_weights(read_weights(tmp_path / "ssd.pt"), NEW, SPEC, "ssd.pt")
+    lines = _lines(caplog)
     assert [part for part in ("backbone", "extras", "class_heads", "box_heads") if not _is_loaded(weights, part, theirs)] == [
         "class_heads"]
     assert any("class_heads" in line and line.endswith(reason) for line in lines)
@@ -55,7 +72,7 @@ def test_other_classes_get_new_class_heads_and_the_old_rest(tmp_path: Path, spec
 def test_another_image_size_is_no_hindrance(tmp_path: Path) -> None:
     theirs = SPEC.build(seed=2).state_dict()
     save_model(tmp_path / "ssd.pt", replace(SPEC, image_size=128), theirs, {})
-    assert _is_loaded(fit_weights(read_weights(tmp_path / "ssd.pt"), NEW, SPEC, "x")[0], "class_heads", theirs)
+    assert _is_loaded(fit_weights(read_weights(tmp_path / "ssd.pt"), NEW, SPEC, "x"), "class_heads", theirs)
 
 
 def test_a_combo_checkpoint_gives_its_averaged_weights(make: Make, places: Places) -> None:
@@ -64,35 +81,38 @@ def test_a_combo_checkpoint_gives_its_averaged_weights(make: Make, places: Place
     checkpoint = replace(make(1, 0), spec=spec, weights=net, average={"n_averaged": torch.tensor(3), **{
         f"module.{key}": value for key, value in average.items()}})
     places.save(checkpoint)
-    given = read_weights(places.folder / LAST)
-    assert given.spec == SPEC
-    assert _is_loaded(fit_weights(given, NEW, SPEC, "x")[0], "backbone", average)
+    file = read_weights(places.folder / LAST)
+    assert file.spec == SPEC
+    assert _is_loaded(fit_weights(file, NEW, SPEC, "x"), "backbone", average)
     assert all(torch.equal(value, net[key]) for key, value in replace(checkpoint, average={}).final_weights.items())
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_a_state_dict_of_upstream_is_loaded_and_its_classes_counted(tmp_path: Path, prefix: str) -> None:
+def test_a_state_dict_of_upstream_is_loaded_and_its_classes_counted(tmp_path: Path, prefix: str, caplog: pytest.LogCaptureFixture) -> None:
     theirs = OTHERS.build(seed=2).state_dict()
     torch.save({prefix + key: value for key, value in to_upstream(theirs).items()}, tmp_path / "mb2.pth")
-    weights, lines = fit_weights(read_weights(tmp_path / "mb2.pth"), NEW, SPEC, "mb2.pth")
+    weights = fit_weights(read_weights(tmp_path / "mb2.pth"), NEW, SPEC, "mb2.pth")
+    lines = _lines(caplog)
     assert _is_loaded(weights, "backbone", theirs)
     assert _is_loaded(weights, "box_heads", theirs)
     assert any(line.endswith("new: 3 classes there, 2 here") for line in lines)
-    same, lines = fit_weights(read_weights(tmp_path / "mb2.pth"), OTHERS.build(), OTHERS, "mb2.pth")
+    same = fit_weights(read_weights(tmp_path / "mb2.pth"), OTHERS.build(), OTHERS, "mb2.pth")
+    lines = _lines(caplog)
     assert _is_loaded(same, "class_heads", theirs)
-    assert "does not name its 3 classes; taken to be the present ones" in lines[-1]
+    assert "does not name its 3 classes; they are assumed to be the present ones" in lines[-1]
 
 
-def test_a_file_of_kaboom_labs_is_rescaled_to_the_pixels_of_the_net(tmp_path: Path) -> None:
+def test_a_file_of_kaboom_labs_is_rescaled_to_the_pixels_of_the_net(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     net = SPEC.build(seed=2)
     theirs = net.state_dict()
     write_kaboom(tmp_path / "COMBO_CHECKPOINT_x.pth", net, 3, prefix="module.", names=to_upstream(theirs))
-    given = read_weights(tmp_path / "COMBO_CHECKPOINT_x.pth")
-    weights, lines = fit_weights(given, NEW, SPEC, "x.pth")
+    file = read_weights(tmp_path / "COMBO_CHECKPOINT_x.pth")
+    weights = fit_weights(file, NEW, SPEC, "x.pth")
+    lines = _lines(caplog)
     assert _is_loaded(weights, "extras", theirs)
     first = "backbone.features.0.0.weight"
     assert torch.allclose(weights[first], theirs[first] * 128 / 255)
-    assert any("WARNING such files were trained on pixels in [0, 1]" in line for line in lines)
+    assert any("such files were trained on pixels in [0, 1]" in line for line in lines)
 
 
 @pytest.mark.parametrize(("spec", "message"), [
@@ -156,11 +176,12 @@ def test_a_damaged_combo_checkpoint_is_refused(make: Make, places: Places) -> No
         read_weights(path)
 
 
-def test_other_sizes_of_priors_are_told(tmp_path: Path) -> None:
+def test_other_sizes_of_priors_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     spec = replace(SPEC, prior_sizes=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7))
     save_model(tmp_path / "ssd.pt", spec, spec.build().state_dict(), {})
-    _, lines = fit_weights(read_weights(tmp_path / "ssd.pt"), NEW, SPEC, "ssd.pt")
-    assert "WARNING its priors have other sizes than this net's" in lines[-1]
+    fit_weights(read_weights(tmp_path / "ssd.pt"), NEW, SPEC, "ssd.pt")
+    lines = _lines(caplog)
+    assert "its priors have other sizes than this net's" in lines[-1]
 
 
 @pytest.mark.parametrize("value", [
@@ -202,3 +223,86 @@ def test_files_of_other_versions_and_odd_ones_are_told(tmp_path: Path, content: 
 def test_a_folder_is_called_one(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="it is a folder; weights of a detector"):
         read_weights(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model file, the same weights as upstream has them, and labels."""
+    folder = tmp_path_factory.mktemp("files")
+    weights = MB1.build(seed=4).state_dict()
+    save_model(folder / "ssd.pt", MB1, weights, {"fingerprint": "f00d"})
+    torch.save(to_upstream(weights), folder / "mb1.pth")
+    (folder / "labels.txt").write_text("BACKGROUND\ncat\ndog\n")
+    return folder
+
+
+def test_a_file_of_upstream_becomes_a_detector(files: Path, tmp_path: Path) -> None:
+    convert(files / "mb1.pth", tmp_path / "new.pt", "mb1-ssd", files / "labels.txt", 96)
+    model, same = load_model(tmp_path / "new.pt"), load_model(files / "ssd.pt")
+    image = torch.randint(0, 256, (1, 3, 96, 96), dtype=torch.uint8)
+    with torch.no_grad():
+        assert torch.equal(model.net(image)[0], same.net(image)[0])
+    assert model.spec == MB1
+
+
+def test_a_detector_becomes_a_file_of_upstream(files: Path, tmp_path: Path) -> None:
+    convert(files / "ssd.pt", tmp_path / "new.pth", None, None, 300)
+    new, old = (torch.load(path, weights_only=True) for path in (tmp_path / "new.pth", files / "mb1.pth"))
+    assert new.keys() == old.keys()
+    assert all(torch.equal(new[key], old[key]) for key in old)
+
+
+def test_what_a_file_does_not_say_must_be_given(files: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"mb1\.pth: .*needed are --net \(vgg16-ssd, .*sq-ssd-lite\) and --labels"):
+        convert(files / "mb1.pth", tmp_path / "new.pt", None, None, 300)
+    with pytest.raises(InputError, match=r"convert .*mb1\.pth ssd\.pt --net"):
+        open_model(files / "mb1.pth")
+
+
+def test_labels_must_be_as_many_as_the_classes(files: Path, tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("cat\ndog\nbus\n")
+    with pytest.raises(InputError, match=r"has 2 classes; .*labels\.txt names 3 beside BACKGROUND"):
+        convert(files / "mb1.pth", tmp_path / "new.pt", "mb1-ssd", tmp_path / "labels.txt", 300)
+
+
+@pytest.mark.parametrize(("text", "message"), [("BACKGROUND\n", "names no class"), ("a\nb\na\n", "names 'a' twice")])
+def test_labels_that_name_nothing_or_one_twice_are_refused(files: Path, tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "labels.txt").write_text(text)
+    with pytest.raises(InputError, match=message):
+        convert(files / "mb1.pth", tmp_path / "new.pt", "mb1-ssd", tmp_path / "labels.txt", 300)
+
+
+def test_nothing_is_overwritten_and_the_name_says_what_is_wanted(files: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="exists"):
+        convert(files / "mb1.pth", files / "ssd.pt", "mb1-ssd", files / "labels.txt", 96)
+    with pytest.raises(InputError, match="ends in neither"):
+        convert(files / "ssd.pt", tmp_path / "new.onnx", None, None, 300)
+
+
+def test_the_command_converts_and_prints_errors_in_one_line(files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+                                                             ) -> None:
+    command = ["checkpoint", "convert", str(files / "mb1.pth"), str(tmp_path / "new.pt"), "--net", "mb1-ssd"]
+    assert main(command) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("ERROR ")
+    assert len(error.splitlines()) == 1
+    assert main([*command, "--labels", str(files / "labels.txt"), "--image-size", "96"]) == 0
+    assert f"written: {tmp_path / 'new.pt'}, mb1-ssd of 2 classes" in capsys.readouterr().out
+    assert open_model(tmp_path / "new.pt").spec == MB1
+
+
+def test_fitted_priors_have_no_place_in_a_file_of_upstream(tmp_path: Path) -> None:
+    spec = replace(MB1, prior_sizes=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7))
+    save_model(tmp_path / "ssd.pt", spec, spec.build().state_dict(), {})
+    with pytest.raises(InputError, match=r"the priors of .* were fitted to its data .* Give a name that ends in \.pt"):
+        convert(tmp_path / "ssd.pt", tmp_path / "x.pth", None, None, 300)
+
+
+def test_what_a_file_says_itself_must_not_be_given(files: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="names its own net, mb1-ssd, and its classes"):
+        convert(files / "ssd.pt", tmp_path / "x.pt", "mb2-ssd-lite", None, 300)
+
+
+def test_an_absurd_size_is_refused(files: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--image-size: 10; 64 to 1024 pixels are allowed"):
+        convert(files / "mb1.pth", tmp_path / "x.pt", "mb1-ssd", files / "labels.txt", 10)

@@ -1,4 +1,4 @@
-"""What is saved when the disk, the folder, or a loader process fails; and training goes on while a checkpoint is written."""
+"""What is saved when the disk, the folder or a loader process fails; training goes on while a checkpoint is written."""
 
 import os
 import threading
@@ -11,15 +11,17 @@ import torch
 from support.tiny_run import assert_same_weights, run_stage, set_params
 
 from ssd_lib.checkpoint.file import LAST, read_checkpoint
+from ssd_lib.errors import InputError, StateError
 from ssd_lib.nets.model_file import NetSpec
 from ssd_lib.params import load_params
-from ssd_lib.train import checkpoint_writer as saving
+from ssd_lib.train import checkpoint_writer
 from ssd_lib.train.checkpoint_writer import CheckpointWriter
 from ssd_lib.train.state import new_state
 
 CHECKPOINTS = Path("models/checkpoints")
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_costs_one_message_and_no_checkpoint(workspace: Path, never_stopped: Path) -> None:
     run_stage(workspace, kill_at="after-step-4:SIGTERM")
     before = (workspace / CHECKPOINTS / LAST).read_bytes()
@@ -60,29 +62,83 @@ def test_the_death_of_a_loader_process_is_told_and_costs_no_step(workspace: Path
     assert_same_weights(workspace, never_stopped)
 
 
+def _writer(workspace: Path) -> CheckpointWriter:
+    """A writer for a new, tiny net."""
+    spec = NetSpec("mb2-ssd-lite", 64, 0.1, ("red", "blue"), (3, 7))
+    params = load_params("train", path=workspace / "params.yaml")
+    state = new_state(spec, params.train, torch.device("cpu"), torch.float32)
+    run_spec = SimpleNamespace(net_spec=spec, params=params, params_dict={}, fingerprint="f", data_digest="d",
+                               resume_dir=workspace / "resume")
+    return CheckpointWriter(cast(Any, run_spec), state, cast(Any, SimpleNamespace(read=lambda: None)))
+
+
 def test_training_goes_on_while_a_checkpoint_is_written(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The disk is held up; what it then gets is the state as it was when it was saved."""
-    may_write, real = threading.Event(), saving.save_checkpoint
+    """What is written is the state at the time of the save."""
+    may_write, real = threading.Event(), checkpoint_writer.save_checkpoint
 
     def slow(*args: Any, **kwargs: Any) -> None:
         assert may_write.wait(60)
         real(*args, **kwargs)
-    monkeypatch.setattr(saving, "save_checkpoint", slow)
-    spec = NetSpec("mb2-ssd-lite", 64, 0.1, ("red", "blue"), (3, 7))
-    params = load_params("train", path=workspace / "params.yaml")
-    state = new_state(spec, params.train, torch.device("cpu"), torch.float32)
-    job = SimpleNamespace(spec=spec, params=params, plain={}, fingerprint="f", digest="d", journal=workspace / "journal")
-    saver = CheckpointWriter(cast(Any, job), state, cast(Any, SimpleNamespace(read=lambda: None)))
-    weight = next(state.net.parameters())
+    monkeypatch.setattr(checkpoint_writer, "save_checkpoint", slow)
+    writer = _writer(workspace)
+    weight = next(writer.state.net.parameters())
     saved = weight.detach().clone()
-    saver.save()
+    writer.save()
     assert not (workspace / CHECKPOINTS / LAST).exists()
     with torch.no_grad():
         weight.add_(1)  # the next step
-    state.step += 1
-    saver.save_if_due()  # neither waits nor begins another
+    writer.state.step += 1
+    writer.save_if_due()  # neither waits nor starts another
     may_write.set()
-    saver.wait()
+    writer.wait()
     written = read_checkpoint(workspace / CHECKPOINTS / LAST)
     assert written.step == 0
     assert torch.equal(next(iter(written.weights.values())), saved)
+
+
+def test_weights_that_are_not_finite_are_never_saved(workspace: Path) -> None:
+    writer = _writer(workspace)
+    writer.state.step = 3
+    with torch.no_grad():
+        next(writer.state.net.parameters()).fill_(torch.nan)
+    with pytest.raises(StateError, match="the weights are not finite after step 3 of epoch 1"), writer.save_on_error():
+        writer.save()
+    assert not (workspace / CHECKPOINTS / LAST).exists()
+
+
+@pytest.mark.parametrize(("is_best", "calls"), [(False, 2), (True, 1)])
+def test_a_failed_save_is_tried_once_more_at_the_end_unless_it_was_the_best(
+        workspace: Path, monkeypatch: pytest.MonkeyPatch, is_best: bool, calls: int) -> None:
+    """A later checkpoint would name a best epoch that best.pt does not hold."""
+    made = []
+
+    def fail(*_: Any, **__: Any) -> None:
+        made.append(1)
+        raise StateError("the disk is full")
+    writer = _writer(workspace)
+    monkeypatch.setattr(checkpoint_writer, "save_checkpoint", fail)
+    with pytest.raises(StateError, match="the disk is full"), writer.save_on_error():
+        writer.save(is_best=is_best)
+    assert len(made) == calls
+
+
+def test_an_error_between_two_steps_saves_the_steps_before_it(workspace: Path) -> None:
+    def train(writer: CheckpointWriter) -> None:
+        with writer.save_on_error():
+            writer.save()
+            writer.state.step = 2
+            raise InputError("an image cannot be read")
+    with pytest.raises(InputError, match="an image cannot be read"):
+        train(_writer(workspace))
+    assert read_checkpoint(workspace / CHECKPOINTS / LAST).step == 2
+
+
+def test_a_checkpoint_is_due_after_checkpoint_minutes(workspace: Path) -> None:
+    writer = _writer(workspace)
+    writer.state.step = 1
+    writer.save_if_due()
+    assert writer.writing is None
+    writer.saved_at -= 60 * writer.run_spec.params.train.checkpoint_minutes
+    writer.save_if_due()
+    writer.wait()
+    assert read_checkpoint(workspace / CHECKPOINTS / LAST).step == 1

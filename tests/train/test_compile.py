@@ -10,6 +10,8 @@ from support.tiny_run import make_workspace, run_stage, set_params
 
 from ssd_lib.checkpoint.file import LAST, read_checkpoint
 
+pytestmark = pytest.mark.slow  # tracing takes half a minute
+
 
 def test_a_compiled_net_learns_the_same_under_the_same_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a backend that traces and rewrites, but compiles nothing: the others take a minute or more. Rounding differs."""

@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from support.project import write_fixed
 from support.tiny_run import final_weights, run_stage, set_params
 
@@ -43,6 +44,7 @@ def _use_blood_cells(folder: Path, archive_path: Path) -> None:
     Manifest(source="local", root="tiny", splits=splits, files=files).save(folder / "data" / "manifest.json")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_other_classes_learns_blood_cells(workspace: Path, never_stopped: Path, shared_data: Path) -> None:
     _use_blood_cells(workspace, shared_data / "voc-bccd.zip")
     before = read_checkpoint(never_stopped / "models" / "checkpoints" / LAST)

@@ -8,15 +8,14 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ssd_lib.errors import StateError
-from ssd_lib.train.curves import draw_history
 from ssd_lib.train.epoch import StepResult
-from ssd_lib.train.logger import TrainLogger, epoch_line, write_history
+from ssd_lib.train.logger import TrainLogger, draw_history, epoch_line, write_history
 
 ROW = {"epoch": 12, "train_loss": 3.412, "train_loss_classification": 2.201, "train_loss_box": 1.211, "val_loss": 3.9,
        "AP": 0.187, "AP50": 0.35, "learning_rate": 0.01, "images_per_s": 412.0, "data_share": 0.06, "seconds": 187.2}
 
 
-def _journal(folder: Path) -> TrainLogger:
+def _logger(folder: Path) -> TrainLogger:
     return TrainLogger(lambda i: f"train/{i}.jpg", batch_size=2, position=0, total_steps=40, folder=folder, show=True)
 
 
@@ -26,38 +25,38 @@ def _result(classification: float, box: float = 1.0) -> StepResult:
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_names_its_images(tmp_path: Path, bad: float) -> None:
-    journal = _journal(tmp_path)
-    journal.step(_result(1.0))
-    journal.step(_result(bad))
+    logger = _logger(tmp_path)
+    logger.step(_result(1.0))
+    logger.step(_result(bad))
     with pytest.raises(StateError, match=r"not finite.*'train/3\.jpg', 'train/8\.jpg'.*Lower train\.lr"):
-        journal.read()
-    journal.close()
+        logger.read()
+    logger.close()
 
 
 def test_losses_are_read_without_being_asked_every_few_steps(tmp_path: Path) -> None:
-    journal = _journal(tmp_path)
+    logger = _logger(tmp_path)
     for _ in range(9):
-        journal.step(_result(float("nan")))
+        logger.step(_result(float("nan")))
     with pytest.raises(StateError, match="not finite"):
-        journal.step(_result(1.0))
-    journal.close()
+        logger.step(_result(1.0))
+    logger.close()
 
 
 def test_an_epoch_is_told_in_a_log_file_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """There is no progress bar where nobody watches."""
-    journal = _journal(tmp_path)
-    journal.step(_result(2.0))
-    journal.epoch_done(ROW, 20, None)
-    journal.close()
+    logger = _logger(tmp_path)
+    logger.step(_result(2.0))
+    logger.epoch_done(ROW, 20, None)
+    logger.close()
     assert epoch_line(ROW, 20) in capsys.readouterr().out
 
 
 def test_tensorboard_has_scalars_and_the_picture(tmp_path: Path) -> None:
-    journal = _journal(tmp_path)
+    logger = _logger(tmp_path)
     for _ in range(10):
-        journal.step(_result(2.0))
-    journal.epoch_done(ROW, 20, torch.zeros(8, 8, 3, dtype=torch.uint8).numpy())
-    journal.close()
+        logger.step(_result(2.0))
+    logger.epoch_done(ROW, 20, torch.zeros(8, 8, 3, dtype=torch.uint8).numpy())
+    logger.close()
     events = EventAccumulator(str(tmp_path))
     events.Reload()
     assert [round(event.value, 3) for event in events.Scalars("step/loss")] == [3.0]

@@ -35,7 +35,7 @@ def test_a_folder_is_shown_a_document_a_file_unreadable_ones_included(
     assert _show(places.folder) == 0
     last, previous, torn = yaml.safe_load_all(capsys.readouterr().out)
     assert [last["position"]["step"], previous["position"]["step"]] == [2, 1]
-    assert "it is torn" in torn["unreadable"]
+    assert "it is truncated" in torn["unreadable"]
 
 
 def test_the_predecessor_s_files_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

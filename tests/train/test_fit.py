@@ -1,0 +1,146 @@
+"""The promise: kill a run anywhere, run the same command again, and the final weights are those of a run that was never stopped."""
+
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support.tiny_run import assert_same_weights, make_workspace, run_stage, set_params, set_runtime
+
+from ssd_lib.checkpoint.file import BEST, LAST, PREVIOUS, read_checkpoint
+
+CHECKPOINTS = Path("models/checkpoints")
+slow = pytest.mark.slow
+
+
+@pytest.mark.parametrize("point", [
+    "after-step-2:SIGKILL",
+    pytest.param("after-step-3:SIGKILL", marks=slow),  # the last one of the first epoch
+    pytest.param("after-step-5:SIGKILL", marks=slow),
+    "while-saving-2:SIGKILL",
+    pytest.param("in-validation-2:SIGKILL", marks=slow),
+])
+def test_a_killed_run_continues_bit_for_bit(workspace: Path, never_stopped: Path, point: str) -> None:
+    set_params(workspace, checkpoint_minutes=1e-9)  # after every step
+    assert run_stage(workspace, kill_at=point).returncode == -signal.SIGKILL
+    assert not (workspace / "models" / "ssd.pt").exists()
+    again = run_stage(workspace)
+    assert again.returncode == 0, again.stderr
+    assert_same_weights(workspace, never_stopped)
+    assert not list(workspace.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("point", ["after-step-4:SIGTERM", pytest.param("in-validation-1:SIGINT", marks=slow),
+                                   pytest.param("after-step-4:SIGUSR1", marks=slow)])
+def test_a_signal_saves_and_the_same_command_continues(workspace: Path, never_stopped: Path, point: str) -> None:
+    stopped = run_stage(workspace, kill_at=point)
+    assert stopped.returncode == 128 + signal.Signals[point.split(":")[1]]
+    assert "The same command continues from there" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    checkpoint = read_checkpoint(workspace / CHECKPOINTS / LAST)
+    assert checkpoint.position == ((1, 1) if "step" in point else (0, 3))
+    set_runtime(workspace, "workers: 1", "workers: 2")
+    again = run_stage(workspace)
+    assert again.returncode == 0
+    assert "continuing at epoch" in again.stdout
+    assert_same_weights(workspace, never_stopped)
+
+
+@slow
+@pytest.mark.parametrize("settings", [
+    {"optimizer": "sgd", "momentum": 0.9, "ema_decay": 0.0, "schedule": "multistep", "warmup_epochs": 0.5},
+    {"optimizer": "sgd", "momentum": 0.9, "precision": "bf16", "augmentation": "ssd"},
+    {"optimizer": "adam", "ema_decay": 0.99, "schedule": "constant", "warmup_epochs": 1.5, "deterministic": True},
+    {"data": {"balance": "repeat", "balance_threshold": 1.0}, "augmentation": "ssdlite"},
+], ids=["SGD, milestones, no average", "SGD, bf16, all augmentations", "AdamW, long warm-up, deterministic", "balanced"])
+def test_every_way_of_training_continues_bit_for_bit(tmp_path: Path, settings: dict[str, Any]) -> None:
+    calm, killed = make_workspace(tmp_path / "calm"), make_workspace(tmp_path / "killed")
+    set_params(calm, **settings)
+    assert run_stage(calm).returncode == 0
+    set_params(killed, checkpoint_minutes=1e-9, **settings)
+    assert run_stage(killed, kill_at="after-step-2:SIGKILL").returncode == -signal.SIGKILL
+    assert run_stage(killed, kill_at="after-step-2:SIGKILL").returncode == -signal.SIGKILL
+    assert "continuing at" in run_stage(killed).stdout
+    assert_same_weights(calm, killed)
+
+
+@slow
+def test_a_run_from_the_raw_cache_ends_as_one_from_small_originals(workspace: Path, never_stopped: Path) -> None:
+    """Images smaller than the cache's stay as they are, so that the pixels are the same."""
+    set_params(workspace, data={"cache": "raw"}, checkpoint_minutes=1e-9)
+    killed = run_stage(workspace, kill_at="after-step-4:SIGKILL")
+    assert killed.returncode == -signal.SIGKILL
+    assert "12 images will take some 0.000 GB" in killed.stderr, "the training images, and no other"
+    again = run_stage(workspace)
+    assert "continuing at" in again.stdout
+    assert "images will take" not in again.stderr
+    assert_same_weights(workspace, never_stopped)
+
+
+@slow
+def test_a_run_that_is_not_kept_is_deleted_and_that_is_printed(workspace: Path, never_stopped: Path) -> None:
+    shutil.copytree(never_stopped, workspace, dirs_exist_ok=True)
+    set_params(workspace, epochs=1, lr=0.02)
+    set_runtime(workspace, "keep_runs: 20", "keep_runs: 0")
+    assert "(runtime.keep_runs: 0, runtime.keep_days: 30)" in run_stage(workspace).stdout
+    assert len(list((workspace / "runs" / "resume").iterdir())) == 1
+
+
+def test_more_epochs_continue_a_finished_run(workspace: Path, never_stopped: Path) -> None:
+    shutil.copytree(never_stopped, workspace, dirs_exist_ok=True)
+    set_params(workspace, epochs=3)
+    longer = run_stage(workspace)
+    assert "continuing at epoch 3/3, step 0; extended from 2 epochs" in longer.stdout
+    assert read_checkpoint(workspace / CHECKPOINTS / LAST).position == (3, 0)
+    assert len((workspace / "reports" / "history.csv").read_text().splitlines()) == 4
+
+
+@slow
+def test_a_named_checkpoint_is_trained_with_edited_parameters(workspace: Path, never_stopped: Path) -> None:
+    shutil.copy(never_stopped / CHECKPOINTS / LAST, workspace / "my.pt")
+    set_params(workspace, resume="my.pt", weight_decay=0.5, ema_decay=0.0, epochs=3)
+    assert "continuing from my.pt" in run_stage(workspace).stdout
+    last = read_checkpoint(workspace / CHECKPOINTS / LAST)
+    assert last.position == (3, 0)
+    assert [group["weight_decay"] for group in last.optimizer["param_groups"]] == [0.5, 0.0] * 3
+    assert not last.average
+
+
+def test_a_checkpoint_of_another_net_is_refused_by_name(workspace: Path, never_stopped: Path) -> None:
+    set_params(workspace, resume=str(never_stopped / CHECKPOINTS / LAST), epochs=5, model={"image_size": 96})
+    refused = run_stage(workspace)
+    assert refused.returncode == 1
+    assert "image_size 64 is not 96" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_the_best_epoch_becomes_the_model_on_request(workspace: Path, never_stopped: Path) -> None:
+    shutil.copytree(never_stopped, workspace, dirs_exist_ok=True)
+    shutil.rmtree(workspace / "runs")
+    set_params(workspace, select="best")
+    done = run_stage(workspace)
+    assert done.returncode == 0
+    assert "the run is complete: 2 epochs are in its checkpoint" in done.stdout
+    best = read_checkpoint(workspace / CHECKPOINTS / BEST).average
+    model = torch.load(workspace / "models" / "ssd.pt", weights_only=True)["weights"]
+    assert all(torch.equal(model[key], best[f"module.{key}"]) for key in model)
+
+
+def test_a_diverged_run_names_its_images_and_saves_nothing(workspace: Path) -> None:
+    set_params(workspace, lr=1e30, clip_grad_norm=0.0, warmup_epochs=0.0)
+    diverged = run_stage(workspace)
+    assert diverged.returncode == 1
+    assert "the loss is not finite" in diverged.stderr
+    assert "'train/" in diverged.stderr
+    assert "Traceback" not in diverged.stderr
+    assert not (workspace / CHECKPOINTS / LAST).exists()
+    assert not (workspace / "models" / "ssd.pt").exists()
+
+
+def test_last_previous_and_best_are_kept(never_stopped: Path) -> None:
+    names = {path.name for path in (never_stopped / CHECKPOINTS).iterdir()}
+    assert names == {LAST, PREVIOUS, BEST}
+    resume_dir = next((never_stopped / "runs" / "resume").iterdir())
+    assert (resume_dir / LAST).samefile(never_stopped / CHECKPOINTS / LAST)
