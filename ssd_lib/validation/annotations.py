@@ -1,4 +1,4 @@
-"""Find faults of annotations, and images that occur more than once, without reading an image. `repair` mends them."""
+"""Find faults of annotations, and images that occur more than once, without reading an image. `repair` fixes them."""
 
 import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping

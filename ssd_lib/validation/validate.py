@@ -40,24 +40,29 @@ def validate(manifest: Manifest, data: DataParams, runtime: RuntimeParams, path:
     """
     parts = read_splits(manifest)
     splits = join_parts(parts)
+    if "train" in splits and "val" in splits:
+        merge_categories(splits["train"], splits["val"])  # what would stop fix_annotations stops here, before hours of decoding
     workers = available_cores() if runtime.workers == "auto" else runtime.workers
-    if "train" in splits and "val" in splits:
-        merge_categories(splits["train"], splits["val"])  # raise here what fix_annotations would raise after hours of decoding
-    faults = list(check_images(_image_files(manifest, splits), workers))
-    faults += _orphans(manifest, parts)
-    faults += _changed_labels(manifest)
-    for split, parts_of_split in parts.items():
-        faults += _label_faults(parts_of_split, split)
-    faults += check_names(category for annotations in splits.values() for category in annotations.categories)
-    faults += check_duplicates(manifest, splits)
-    if "train" in splits and "val" in splits:
-        faults += check_between(splits["train"], splits["val"])
+    faults = [*check_images(_image_files(manifest, splits), workers), *_other_faults(manifest, parts, splits)]
     report = _report(splits, faults)
     write_json(path, report, indent=1)
     write_report(path.parent, manifest, splits, faults, report, data)
     _refuse_no_objects(report, path)
     _refuse_too_many(report, data.max_bad_fraction, path)
     return report
+
+
+def _other_faults(manifest: Manifest, parts: dict[str, tuple[ParsedPart, ...]],
+                  splits: dict[str, Annotations]) -> Iterator[Fault]:
+    """Yield the faults that are found without decoding an image."""
+    yield from _orphans(manifest, parts)
+    yield from _changed_labels(manifest)
+    for split, parts_of_split in parts.items():
+        yield from _label_faults(parts_of_split, split)
+    yield from check_names(category for annotations in splits.values() for category in annotations.categories)
+    yield from check_duplicates(manifest, splits)
+    if "train" in splits and "val" in splits:
+        yield from check_between(splits["train"], splits["val"])
 
 
 def _label_faults(parts: Sequence[ParsedPart], split: str) -> Iterator[Fault]:
@@ -93,6 +98,7 @@ def _image_files(manifest: Manifest, splits: dict[str, Annotations]) -> list[Ima
 
 
 def _orphans(manifest: Manifest, parts: dict[str, tuple[ParsedPart, ...]]) -> list[Fault]:
+    """Return a fault for each image file that no annotation lists."""
     listed = {name for parts_of_split in parts.values() for part in parts_of_split
               for name in (*part.annotations.images.file_names, *part.unasked)}
     return [Fault("orphan", (split, name), f"{name}: no annotation file lists it")

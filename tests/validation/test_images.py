@@ -120,12 +120,12 @@ def test_of_an_animation_training_sees_the_first_frame(tmp_path: Path, quarters:
     assert np.abs(middles(trained_on(image_file(tmp_path, data, f"a.{kind.lower()}"))) - middles(quarters)).max() <= LOSSY
 
 
-def test_damage_behind_the_first_frame_of_an_animation_is_none(tmp_path: Path, quarters: np.ndarray) -> None:
+def test_damage_after_the_first_frame_of_an_animation_is_ignored(tmp_path: Path, quarters: np.ndarray) -> None:
     data = encode(Pillow.fromarray(quarters), "PNG", save_all=True, append_images=[Pillow.fromarray(quarters[::-1].copy())])
     assert (trained_on(image_file(tmp_path, data[:-40], "a.png")) == quarters).all()
 
 
-def test_a_jpeg_in_several_passes_and_one_with_bytes_after_its_end_have_the_right_colours(
+def test_progressive_jpegs_and_bytes_after_the_end_give_the_right_colours(
         tmp_path: Path, quarters: np.ndarray) -> None:
     image = Pillow.fromarray(quarters)
     for data in (encode(image, "JPEG", progressive=True), encode(image, "JPEG") + bytes(500) + b"trailer"):
@@ -160,16 +160,16 @@ def test_a_rotated_image_that_was_annotated_as_shown_has_another_size(tmp_path: 
 
 
 @pytest.mark.parametrize("turn", range(2, 9))
-def test_a_square_image_has_the_hint_for_every_turn_and_mirror(tmp_path: Path, quarters: np.ndarray, turn: int) -> None:
+def test_a_square_image_has_the_hint_for_every_rotation_and_reflection(tmp_path: Path, quarters: np.ndarray, turn: int) -> None:
     assert kinds(image_file(tmp_path, turned_by_exif(quarters[:, :40].copy(), "JPEG", turn), size=(40, 40))) == ["exif_rotated"]
 
 
 @pytest.mark.parametrize("turn", [0, 1, 9])
-def test_an_orientation_that_viewers_ignore_is_no_hint(tmp_path: Path, quarters: np.ndarray, turn: int) -> None:
+def test_an_orientation_that_viewers_ignore_gives_no_hint(tmp_path: Path, quarters: np.ndarray, turn: int) -> None:
     assert kinds(image_file(tmp_path, turned_by_exif(quarters, "JPEG", turn))) == []
 
 
-def test_a_tiff_is_read_as_turned_and_the_hint_says_so(tmp_path: Path, quarters: np.ndarray) -> None:
+def test_a_tiff_is_read_as_rotated_and_the_hint_says_so(tmp_path: Path, quarters: np.ndarray) -> None:
     checked = image_file(tmp_path, turned_by_exif(quarters, "TIFF", 3), "a.tif")
     fault, = check_image(checked)
     assert (fault.kind, "training sees the pixels as rotated, because it is a TIFF" in fault.text) == ("exif_rotated", True)
@@ -212,7 +212,7 @@ def test_missing_bytes_are_found_by_pillow_whatever_opencv_makes_of_them(tmp_pat
 
 
 @pytest.mark.parametrize("lost", [1, 2, 3, 10, 100])
-def test_the_last_bytes_are_missed(tmp_path: Path, photo_bytes: bytes, image: Pillow.Image, lost: int) -> None:
+def test_missing_last_bytes_are_found(tmp_path: Path, photo_bytes: bytes, image: Pillow.Image, lost: int) -> None:
     assert kinds(image_file(tmp_path, photo_bytes[:-lost])) == ["truncated"]
     assert kinds(image_file(tmp_path, encode(image, "PNG")[:-lost], "a.png")) == ["truncated"]
 
@@ -222,7 +222,7 @@ def test_an_image_whose_second_half_is_zeros_is_found(tmp_path: Path, photo_byte
     assert kinds(image_file(tmp_path, photo_bytes[:half] + bytes(len(photo_bytes) - half))) == ["truncated"]
 
 
-def test_an_empty_a_missing_and_a_foreign_file_are_told_apart(tmp_path: Path) -> None:
+def test_empty_missing_and_foreign_files_are_distinguished(tmp_path: Path) -> None:
     assert kinds(image_file(tmp_path, b"")) == ["empty"]
     assert kinds(image_file(tmp_path, b"<!DOCTYPE html><title>404</title>")) == ["not_an_image"]
     fault, = check_image(ImageFile("train", "b.jpg", tmp_path / "b.jpg", SIZE, None))
@@ -238,13 +238,13 @@ def test_an_empty_a_missing_and_a_foreign_file_are_told_apart(tmp_path: Path) ->
     (b"\0\0\0\x0cjP  \r\n", "JPEG 2000; convert it to JPEG or PNG"),
     (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS; `git lfs pull` fetches the image"),
 ])
-def test_what_bears_an_image_s_name_is_called_what_it_is(tmp_path: Path, data: bytes, what: str) -> None:
+def test_other_content_under_an_image_s_name_is_identified(tmp_path: Path, data: bytes, what: str) -> None:
     fault, = check_image(image_file(tmp_path, data))
     assert (fault.kind, fault.text) == ("not_an_image", f"a.jpg: {len(data)} bytes of {what}")
 
 
 @pytest.mark.skipif("avif" not in features.modules or not features.check("avif"), reason="this Pillow writes no AVIF")
-def test_an_image_in_a_form_that_not_every_opencv_reads_is_no_image(tmp_path: Path, image: Pillow.Image) -> None:
+def test_avif_is_not_an_image_because_not_every_opencv_reads_it(tmp_path: Path, image: Pillow.Image) -> None:
     assert kinds(image_file(tmp_path, encode(image, "AVIF"))) == ["not_an_image"]
 
 
@@ -254,7 +254,7 @@ def test_a_float_tiff_is_reported(tmp_path: Path, image: Pillow.Image) -> None:
 
 
 @pytest.mark.parametrize("name", ["../a.jpg", "train/../../a.jpg", "{folder}/a.jpg"])
-def test_a_name_that_leads_out_of_the_folder_is_missing_though_an_image_is_there(
+def test_a_name_that_leads_out_of_the_folder_is_missing_even_if_the_file_exists(
         tmp_path: Path, photo_bytes: bytes, name: str) -> None:
     sound = image_file(tmp_path, photo_bytes)
     fault, = check_image(sound._replace(name=name.format(folder=tmp_path), recorded=None))
@@ -269,7 +269,7 @@ def test_a_folder_in_place_of_a_file_is_missing(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(20)
 @pytest.mark.skipif(os.name != "posix", reason="only POSIX systems have named pipes and devices")
-def test_a_pipe_and_a_device_are_told_without_waiting_for_their_bytes(tmp_path: Path) -> None:
+def test_a_pipe_and_a_device_are_reported_without_waiting_for_their_bytes(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.jpg")
     (tmp_path / "b.jpg").symlink_to("/dev/zero")
     for name in ("a.jpg", "b.jpg"):
@@ -292,7 +292,7 @@ def test_a_file_that_may_not_be_read_is_missing_with_the_reason(tmp_path: Path) 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are Unicode")
-def test_a_name_of_other_bytes_than_utf_8_is_read_and_can_be_written_down(tmp_path: Path, image: Pillow.Image) -> None:
+def test_a_name_of_other_bytes_than_utf_8_is_read_and_can_be_reported(tmp_path: Path, image: Pillow.Image) -> None:
     name = os.fsdecode(b"gr\xfc\xdfe.jpg")
     assert kinds(image_file(tmp_path, encode(image, "JPEG"), name)) == []
     fault, = check_image(image_file(tmp_path, b"", name))
@@ -309,7 +309,7 @@ def test_a_decompression_bomb_is_a_fault_and_not_a_crash(tmp_path: Path, side: i
     assert kinds(image_file(tmp_path, b"\x89PNG\r\n\x1a\n" + body, "a.png")) == ["too_large"]
 
 
-def test_other_bytes_than_were_downloaded_are_found_at_any_length(tmp_path: Path, image: Pillow.Image) -> None:
+def test_changed_bytes_are_found_at_equal_and_different_length(tmp_path: Path, image: Pillow.Image) -> None:
     data = encode(image, "JPEG")
     sound = image_file(tmp_path, data)
     assert kinds(sound._replace(recorded=(len(data), "0" * 64))) == ["changed"]

@@ -86,7 +86,7 @@ def test_broken_annotations_are_found_by_id(copy: Manifest, tmp_path: Path) -> N
         assert f"train: annotation {number} of 'train2017/" in found[kind][0]
 
 
-def test_of_an_image_listed_twice_the_first_size_holds(copy: Manifest, tmp_path: Path) -> None:
+def test_the_first_size_of_an_image_listed_twice_is_used(copy: Manifest, tmp_path: Path) -> None:
     path = copy.path(copy.splits["train"][0].annotations)
     tree = json.loads(path.read_text(encoding="utf-8"))
     tree["images"].append({**tree["images"][0], "id": 1, "width": 9})
@@ -125,7 +125,7 @@ def write_coco(root: Path, train: list[str], val: list[str]) -> Manifest:
     return manifest_of(root, **{split: Part(images=split, annotations=f"{split}.json") for split in ("train", "val")})
 
 
-def test_train_and_val_that_call_classes_otherwise_are_refused_before_an_image_is_read(tmp_path: Path) -> None:
+def test_different_classes_under_one_id_are_refused_before_an_image_is_read(tmp_path: Path) -> None:
     manifest = write_coco(tmp_path, ["cat", "dog"], ["dog", "cat"])
     with pytest.raises(InputError, match="id 1 is 'cat' in train and 'dog' in val"):
         validate(manifest, data_params(1), runtime(0), tmp_path / "report.json")

@@ -69,7 +69,7 @@ def summary_section(report: Mapping[str, Any], data: DataParams) -> Section:
     """
     rows = [(row["split"], *(f"{row[key]:,}" for key in ("images", "boxes", "crowds", "images_without_boxes")))
             for row in report["splits"]]
-    return Section("Summary", (_verdict(report, data.max_bad_fraction),
+    return Section("Summary", (_summary_sentence(report, data.max_bad_fraction),
                                Table(("split", "images", "boxes", "crowds", "images without objects"), rows)))
 
 
@@ -195,7 +195,7 @@ def sample_section(manifest: Manifest, split: str, annotations: Annotations, fau
     return Section(f"{plural(len(tiles), 'random image')} of {split}", (Text(text), Thumbnails("", tiles)))
 
 
-def _verdict(report: Mapping[str, Any], allowed: float) -> Text:
+def _summary_sentence(report: Mapping[str, Any], allowed: float) -> Text:
     if empty := splits_without_objects(report):
         return Text(f"Stopped: no objects in {' and '.join(empty)}; train and val need at least one object each.", "bad")
     for unit in ("images", "boxes"):

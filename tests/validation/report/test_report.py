@@ -107,7 +107,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path, faulty: ReportInput
     assert write(tmp_path / "once", faulty) == write(tmp_path / "twice", faulty)
 
 
-def test_nothing_of_a_name_becomes_markup(tmp_path: Path, faulty: ReportInput) -> None:
+def test_names_never_become_markup_in_either_file(tmp_path: Path, faulty: ReportInput) -> None:
     markdown, html = write(tmp_path / "reports", faulty)
     assert "<b>bold" not in html
     assert "<script" not in html
@@ -115,7 +115,7 @@ def test_nothing_of_a_name_becomes_markup(tmp_path: Path, faulty: ReportInput) -
     assert "train/\\<b>bold\\<b> & \"a\" \\| \\`b\\` 図.png" in markdown
 
 
-def test_files_that_were_left_out_are_not_counted_as_trained_on(tmp_path: Path, faulty: ReportInput) -> None:
+def test_unreadable_files_are_not_counted_as_training_data(tmp_path: Path, faulty: ReportInput) -> None:
     markdown, _ = write(tmp_path / "reports", faulty)
     assert "| cat \\<script> | few  | 100.0 % |           3 |            3 |         0 |          0 |" in markdown
 
@@ -153,7 +153,7 @@ def test_real_images_without_faults_are_ready_for_training(unpacked: Path, tmp_p
     assert html.count("data:image/jpeg") == 12
 
 
-def test_every_element_nests_and_its_words_are_there() -> None:
+def test_every_element_is_well_formed_and_has_its_texts() -> None:
     text = html_of(Text("Do `this`.", "advice"), Listing("L", ["one line"]), Table(("h", "n"), [("cell", "1")]),
                 Bars("B", ["bin"], {"train": [3], "val": [0]}, {0: "mark"}),
                 Thumbnails("P", [Tile((Thumbnail(b"jpeg"), Thumbnail(b"", reason="why")), "name.jpg", "fault")]))
@@ -163,7 +163,7 @@ def test_every_element_nests_and_its_words_are_there() -> None:
         assert word in words
 
 
-def test_nothing_is_asked_of_the_network_and_nothing_runs() -> None:
+def test_the_page_needs_no_network_and_has_no_scripts() -> None:
     text = html_of(Bars("B", ["bin"], {"train": [3]}), Thumbnails("P", [Tile((Thumbnail(b"jpeg"),), "n", "t")]))
     assert "<script" not in text
     assert not re.search(r"(?:https?:)?//|@import|url\(", text.split("</style>")[1])
@@ -171,7 +171,7 @@ def test_nothing_is_asked_of_the_network_and_nothing_runs() -> None:
     assert not re.search(r"https?:|@import|url\(", text.split("</style>")[0])
 
 
-def test_names_are_text_wherever_they_stand() -> None:
+def test_names_are_text_in_every_element() -> None:
     markup = '<img src=x onerror=alert(1)>"&\'`x`'
     text = html_of(Text(markup), Listing(markup, [markup]), Table((markup,), [(markup,)]),
                 Bars(markup, [markup], {markup: [1]}, {0: markup}),
@@ -180,7 +180,7 @@ def test_names_are_text_wherever_they_stand() -> None:
     assert Nesting(text).tips == [markup]
 
 
-def test_a_long_name_loses_its_middle_and_keeps_it_in_the_tooltip() -> None:
+def test_a_long_name_is_cut_in_the_middle_and_complete_in_the_tooltip() -> None:
     name = "a" * 50 + "b" * 50
     found = Nesting(html_of(Thumbnails("", [Tile((), name, "")])))
     shown, = (text for text in found.texts if "…" in text)
@@ -196,7 +196,7 @@ def test_a_long_table_is_collapsed_and_complete() -> None:
     assert f"<td>class {MAX_OPEN_ROWS}</td>" in text
 
 
-def test_columns_of_numbers_stand_to_the_right() -> None:
+def test_columns_of_numbers_are_aligned_to_the_right() -> None:
     text = html_of(Table(("a", "b"), [("x", "1,200"), ("2", "–")]))
     assert '<td>x</td><td class="number">1,200</td>' in text
     assert "<td>2</td>" in text
@@ -292,7 +292,7 @@ def test_names_are_literal_in_markdown_and_on_one_line() -> None:
     assert "Class \\<b> of `data`.\n" in markdown_of(Text("Class <b> of `data`."))
 
 
-def test_the_summary_stands_out_and_advice_is_set_off() -> None:
+def test_the_summary_is_bold_and_advice_is_quoted() -> None:
     text = markdown_of(Text("Fit.", "good"), Text("Do `this`.", "advice"), Text("Plain."))
     assert text.endswith("## S\n\n**Fit.**\n\n> Do `this`.\n\nPlain.\n")
 

@@ -82,7 +82,7 @@ def test_kinds_of_faults_come_with_their_cure_the_bad_ones_first(faulty: ReportI
     assert table.rows[2][3] == "removes the box"
 
 
-def test_each_kind_has_thumbnails_and_what_has_no_image_its_texts(faulty: ReportInput) -> None:
+def test_each_kind_has_thumbnails_or_without_images_a_list(faulty: ReportInput) -> None:
     section = fault_section(faulty.manifest, faulty.splits, faulty.faults)
     thumbnails = {element.title: element.tiles for element in section.elements if isinstance(element, Thumbnails)}
     assert list(thumbnails) == ["missing: 1", "not_an_image: 1", "non_finite: 1", "partly_outside: 1"]
@@ -92,7 +92,7 @@ def test_each_kind_has_thumbnails_and_what_has_no_image_its_texts(faulty: Report
     assert gone.thumbnails[0].reason == gone.text
 
 
-def test_the_offending_box_is_drawn_and_one_without_a_place_is_not(faulty: ReportInput) -> None:
+def test_the_faulty_box_is_drawn_unless_its_coordinates_are_invalid(faulty: ReportInput) -> None:
     section = fault_section(faulty.manifest, faulty.splits, faulty.faults)
     tiles = {element.title: element.tiles[0] for element in section.elements if isinstance(element, Thumbnails)}
     mark, = tiles["partly_outside: 1"].thumbnails[0].marks
@@ -101,14 +101,14 @@ def test_the_offending_box_is_drawn_and_one_without_a_place_is_not(faulty: Repor
     assert (tiles["non_finite: 1"].thumbnails[0].marks, tiles["non_finite: 1"].thumbnails[0].jpeg != b"") == ((), True)
 
 
-def test_an_image_at_fault_is_shown_with_all_its_boxes(sound: ReportInput) -> None:
+def test_a_faulty_image_is_shown_with_all_its_boxes(sound: ReportInput) -> None:
     fault = Fault("exif_rotated", ("train", "train/3.png"), "train/3.png: its EXIF orientation is 6", "train/3.png")
     tile, = only(fault_section(sound.manifest, sound.splits, [fault]), Thumbnails).tiles
     mark, = tile.thumbnails[0].marks
     assert (mark.xywh, mark.name, mark.is_faulty) == ((5, 6, 20, 10), "cat", False)
 
 
-def test_at_most_so_many_of_a_kind_are_shown_and_all_are_counted(sound: ReportInput) -> None:
+def test_a_limited_number_of_each_kind_is_shown_and_all_are_counted(sound: ReportInput) -> None:
     faults = [Fault("outside", ("train", at), "text", f"train/{at}.png", (70, 0, 5, 5)) for at in range(20)]
     section = fault_section(sound.manifest, sound.splits, faults)
     assert only(section, Table).rows[0][:2] == ("outside", "20")
@@ -129,7 +129,7 @@ def test_duplicates_are_shown_side_by_side_leaks_first(faulty: ReportInput) -> N
     assert [len(tile.thumbnails) for tile in (*leaks.tiles, *same.tiles)] == [2, 2]
     assert leaks.tiles[0].text == "in train, and in val as val/a.png"
     assert (same.tiles[0].name, same.tiles[0].text) == ("train/0.png", "in train, also as train/1.png")
-    assert [picture.marks[0].name for picture in leaks.tiles[0].thumbnails] == ["cat <script>", "owl"]
+    assert [image.marks[0].name for image in leaks.tiles[0].thumbnails] == ["cat <script>", "owl"]
     assert len(leaks.tiles) <= PAIRS
 
 
@@ -145,7 +145,7 @@ def test_classes_are_listed_by_number_with_their_shares_and_rare_ones_marked() -
     assert "`data.balance: repeat`" in words(section)
 
 
-def test_an_even_set_gets_no_advice() -> None:
+def test_a_balanced_dataset_gets_no_advice() -> None:
     section = classes_section(counts(cat=30, dog=60), {})
     assert "data.balance" not in words(section)
     assert all(element.tone == "plain" for element in section.elements if isinstance(element, Text))
@@ -158,19 +158,19 @@ def test_a_class_without_boxes_is_never_the_rarest() -> None:
         assert "least frequent" not in words(classes_section(even, {}))
 
 
-def test_a_column_for_each_way_to_balance_can_be_added() -> None:
+def test_each_mode_of_balance_has_a_column() -> None:
     table = only(classes_section(counts(cat=30, dog=60), {"repeat": np.array([90.4, 61.0])}), Table)
     assert (table.head[-1], [row[-1] for row in table.rows]) == ("boxes per epoch, repeat", ["61", "90"])
 
 
-def test_a_chart_of_many_classes_ends_and_its_shares_are_of_all() -> None:
+def test_a_chart_of_many_classes_is_cut_and_its_shares_refer_to_all() -> None:
     section = classes_section(counts(**{f"c{at}": 1 for at in range(50)}), {})
     bars = only(section, Bars)
     assert (len(bars.labels), bars.title, bars.total("train")) == (40, "Boxes of the 40 most frequent classes", 50)
     assert len(only(section, Table).rows) == 50
 
 
-def test_a_set_without_classes_or_boxes_is_still_told_of() -> None:
+def test_a_dataset_without_classes_or_boxes_has_a_classes_section() -> None:
     assert words(classes_section(counts(), {})) == "No classes."
     assert "1 class without boxes" in words(classes_section(counts(cat=0), {}))
 
@@ -198,20 +198,20 @@ def test_marks_stand_where_the_smallest_priors_do() -> None:
     assert (numbers["7 % to 10 %"], numbers["14 % to 20 %"], numbers["20 % to 28 %"]) == (1, 1, 1)
 
 
-def test_small_objects_bring_advice_and_large_ones_none() -> None:
+def test_only_small_objects_give_advice() -> None:
     assert "66.7 % for mobile nets and sq-ssd-lite" in words(sides_section(on_one_image((19, 19), (20, 20), (9, 9))))
     assert "`model.priors: auto`" in words(sides_section(on_one_image((19, 19), (20, 20), (9, 9))))
     assert "model.priors" not in words(sides_section(on_one_image((50, 50))))
 
 
-def test_long_objects_are_counted_in_the_square_that_a_net_sees() -> None:
+def test_aspect_ratios_are_those_after_resizing_to_a_square() -> None:
     section = ratios_section(on_one_image((100, 10), (30, 30), (20, 100), width=200))  # 5:1, 1:2 and 1:10 when squeezed
     assert "66.7 % of the objects have an aspect ratio above 3:1 or below 1:3" in words(section)
     numbers = dict(zip(only(section, Bars).labels, only(section, Bars).series["train"], strict=True))
     assert {label: number for label, number in numbers.items() if number} == {"below 1:5": 1, "1:2 to 1:1.2": 1, "above 5:1": 1}
 
 
-def test_sizes_of_images_are_listed_the_commonest_first() -> None:
+def test_sizes_of_images_are_listed_the_most_frequent_first() -> None:
     images = [Image(1, "a", 60, 40), Image(2, "b", 30, 30), Image(3, "c", 60, 40)]
     orientation, sizes = images_section({"train": trainable(from_rows(images, [], []), ())}).elements
     assert isinstance(orientation, Table)
@@ -220,7 +220,7 @@ def test_sizes_of_images_are_listed_the_commonest_first() -> None:
     assert sizes.rows == [("60 × 40", "2", "66.7 %"), ("30 × 30", "1", "33.3 %")]
 
 
-def test_the_sample_is_of_twelve_sound_images_with_all_their_boxes_and_always_the_same(sound: ReportInput) -> None:
+def test_the_sample_has_twelve_sound_images_with_all_their_boxes_and_is_reproducible(sound: ReportInput) -> None:
     train = trainable(sound.splits["train"], ())
     with_fault = {f"train/{at}.png" for at in range(5)}
     section = sample_section(sound.manifest, "train", train, with_fault)
@@ -232,7 +232,7 @@ def test_the_sample_is_of_twelve_sound_images_with_all_their_boxes_and_always_th
     assert sample_section(sound.manifest, "train", train, with_fault) == section
 
 
-def test_a_set_without_a_sound_image_has_no_sample(sound: ReportInput) -> None:
+def test_a_dataset_without_sound_images_has_no_sample(sound: ReportInput) -> None:
     train = sound.splits["train"]
     section = sample_section(sound.manifest, "train", trainable(train, ()), train.images.file_names)
     assert words(section) == "No image has objects and no faults."

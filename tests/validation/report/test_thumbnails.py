@@ -34,7 +34,7 @@ def faulty(*xywh: float) -> tuple[Mark, ...]:
 
 @pytest.mark.parametrize(("size", "small"), [((960, 480), (240, 120)), ((300, 600), (120, 240)), ((60, 40), (60, 40)),
                                              ((9000, 3), (240, 1))])
-def test_the_longest_side_is_made_small_and_none_large(
+def test_large_images_are_reduced_and_small_ones_keep_their_size(
         tmp_path: Path, size: tuple[int, int], small: tuple[int, int]) -> None:
     thumbnail = read_thumbnail(write_image(tmp_path, *size), ())
     image = Pillow.open(io.BytesIO(thumbnail.jpeg))
@@ -62,17 +62,17 @@ def test_the_view_follows_a_faulty_box_out_of_the_image(
     assert read_thumbnail(write_image(tmp_path, 100, 100), faulty(*xywh)).view == pytest.approx(view)
 
 
-def test_the_view_stays_for_a_box_that_is_not_at_fault(tmp_path: Path) -> None:
+def test_the_view_does_not_follow_a_box_without_a_fault(tmp_path: Path) -> None:
     assert read_thumbnail(write_image(tmp_path, 100, 100), (Mark((90, 0, 50, 50), ""),)).view == (0, 0, 100, 100)
 
 
-def test_at_most_so_many_boxes_are_drawn(tmp_path: Path) -> None:
+def test_a_limited_number_of_boxes_is_drawn(tmp_path: Path) -> None:
     marks = tuple(Mark((0, 0, side, side), "") for side in range(100))
     assert read_thumbnail(write_image(tmp_path, 100, 100), marks).marks == marks[:MAX_MARKS]
 
 
 @pytest.mark.timeout(20)
-def test_what_cannot_be_shown_says_why_and_never_waits(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_shown_gives_the_reason_without_blocking(tmp_path: Path) -> None:
     (tmp_path / "page.jpg").write_bytes(b"<!doctype html>")
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "folder.jpg").mkdir()
