@@ -1,5 +1,7 @@
-"""The manifest: what was downloaded, by name, size and hash. It stands for the images, which DVC does not track itself
-(as a DVC out, COCO would cost a second copy on disk and seconds at every command)."""
+"""The manifest: name, size and hash of every downloaded file. DVC tracks it in place of the images.
+
+As a DVC output, COCO would take a second copy on disk and some seconds at every command.
+"""
 
 from collections.abc import Container, Iterable
 from pathlib import Path, PurePosixPath
@@ -11,11 +13,11 @@ from ssd_lib.files import in_project, write_text
 from ssd_lib.params import Format
 
 MANIFEST_PATH = Path("data/manifest.json")
-REPORT_PATH = Path("reports/validation.json")  # what validate reports; fix_annotations reads it
-FIXED_FOLDER = Path("data/fixed")  # what fix_annotations makes of it
-Place = tuple[str, int]  # of a part: its split, its number in it
-TEXT_SUFFIXES = (".json", ".csv", ".xml", ".txt", ".yaml", ".yml", ".names")  # of annotations, never of images
-REPAIR_HINT = "`dvc repro --force --single-item download` fetches what is missing, and lists data of your own anew"
+REPORT_PATH = Path("reports/validation.json")  # written by validate, read by fix_annotations
+FIXED_FOLDER = Path("data/fixed")  # written by fix_annotations
+PartKey = tuple[str, int]  # split of a part, and its number in the split
+TEXT_SUFFIXES = (".json", ".csv", ".xml", ".txt", ".yaml", ".yml", ".names")  # of annotation files
+REPAIR_HINT = "`dvc repro --force --single-item download` fetches what is missing, and lists your own files again"
 
 
 class _Frozen(BaseModel):
@@ -30,18 +32,18 @@ class Archive(_Frozen):
 
 
 class Part(_Frozen):
-    """Where the images and annotations of a split lie below the root, or of a part of it where a split has several sources.
+    """The images and annotations of a split, or of one of its sources if it has several; names are relative to the root.
 
     Attributes:
-        format: what the annotations are written in.
-        images: the folder that the names in `annotations` are below (coco, open_images).
+        format: of the annotations.
+        images: the folder that file names in `annotations` are relative to (coco, open_images).
         annotations: the file with all boxes (coco, open_images).
-        only: the images of this part, by the names in `annotations`, where that file also has those of the other split (coco);
-            else none.
-        pairs: the images and each one's own annotation file (voc, yolo); "" where it has none, and so no objects.
-        class_names: how the annotations call a class -> its name, in the order of the classes (yolo: the number, open_images:
-            the id such as /m/01g317; voc: the name itself). For voc it may be empty: all names that are found; for coco it is.
-        depictions: drawings of an object count as one (open_images).
+        only: the images of this part, by their names in `annotations`, if that file also has those of the other split (coco);
+            otherwise empty.
+        pairs: image -> its label file (voc, yolo); "" if it has none, and so no objects.
+        class_names: class in the label files -> its name, in the order of the classes (yolo: the number; open_images: the id
+            such as /m/01g317; voc: the name itself). Empty for voc means all names that occur; always empty for coco.
+        depictions: whether a drawing of an object counts as one (open_images).
     """
 
     format: Format = "coco"
@@ -54,15 +56,15 @@ class Part(_Frozen):
 
 
 class Manifest(_Frozen):
-    """What a source has put on the disk.
+    """The files of a dataset on this machine.
 
     Attributes:
-        source: `data.source` that made it.
-        root: the folder that all names are below; relative to data/raw, or absolute for a local data set.
-        archives: what was downloaded, by its path below the base URL.
-        splits: by name: "train", "val", at times "test" (whose annotation file has images only); each of one part or more.
-        classes: names of the classes to learn, of those that there are; none means all.
-        files: every image and annotation file: name below root (with "/") -> (size in bytes, SHA-256 in hex).
+        source: `data.source`.
+        root: the folder that all names are relative to; itself relative to data/raw, or absolute for a local dataset.
+        archives: downloaded archives by their path below the base URL.
+        splits: parts of "train", "val" and possibly "test" (whose annotation file lists only images); at least one part each.
+        classes: names of the classes to learn; empty for all.
+        files: every image and annotation file: name relative to root (with "/") -> (size in bytes, SHA-256 in hex).
     """
 
     source: str
@@ -73,17 +75,16 @@ class Manifest(_Frozen):
     files: dict[str, tuple[int, str]]
 
     def path(self, name: str) -> Path:
-        """Where the file called `name` lies on this machine."""
+        """Return the path of a file on this machine."""
         return raw_folder() / self.root / name
 
-    def parts(self, form: Format) -> dict[Place, Part]:
-        """The parts that are written in a format, by their split and their number in it."""
+    def parts(self, form: Format) -> dict[PartKey, Part]:
+        """Return the parts in a format, by their split and their number in it."""
         return {(split, number): part for split, parts in self.splits.items() for number, part in enumerate(parts)
                 if part.format == form}
 
     def images(self, split: str) -> dict[str, tuple[int, str]]:
-        """The rows of `files` that are images of `split`: those with an annotation file, those of
-        `only`, or else what lies in its image folder."""
+        """Return the entries of `files` for the images of `split`: those of `pairs` or `only`, or else all in its folder."""
         found: dict[str, tuple[int, str]] = {}
         for part in self.splits[split]:
             found |= {name: self.files[name] for name in self._names(part) if name in self.files}
@@ -96,7 +97,7 @@ class Manifest(_Frozen):
         return [name for name in self.files if name.startswith(prefix) and not name.lower().endswith(TEXT_SUFFIXES)]
 
     def save(self, path: Path = MANIFEST_PATH) -> None:
-        """Write it, sorted by name, one file a line: the same content gives the same bytes."""
+        """Write it sorted by name, one file per line; the same content gives the same bytes."""
         ordered = self.model_copy(update={"files": dict(sorted(self.files.items()))})
         write_text(path, ordered.model_dump_json(indent=1) + "\n")
 
@@ -105,7 +106,7 @@ def load_manifest(path: Path = MANIFEST_PATH) -> Manifest:
     """Read the manifest.
 
     Raises:
-        StateError: it is not there.
+        StateError: it does not exist.
         InputError: it is not a manifest.
     """
     try:
@@ -118,14 +119,14 @@ def load_manifest(path: Path = MANIFEST_PATH) -> Manifest:
 
 
 def name_below(folder: str, name: str, known: Container[str]) -> str:
-    """The name of a file below the root, of what annotations call it.
+    """Return the name of a file relative to the root, from its name in the annotations.
 
-    Guarantees: "./" and a doubled "/" mean nothing; a "\\", as tools on Windows write it, is a "/" where no file has it in its name.
+    Guarantees: "./" and doubled "/" are removed; a "\\", as tools on Windows write it, becomes "/" if no file has it in its name.
 
     Args:
-        folder: that `name` is relative to; "" for the root.
-        name: as the annotations have it.
-        known: names of files below the root.
+        folder: the folder that `name` is relative to; "" for the root.
+        name: as in the annotations.
+        known: names of the files below the root.
     """
     plain = f"{folder}/{name}" if folder else name
     if plain in known:
@@ -135,5 +136,5 @@ def name_below(folder: str, name: str, known: Container[str]) -> str:
 
 
 def raw_folder() -> Path:
-    """data/raw of the main repository: copies of it have no images."""
+    """Return data/raw of the main repository; the copies that DVC makes for experiments have no images."""
     return in_project("data/raw")

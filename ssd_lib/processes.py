@@ -7,12 +7,8 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
-
-T = TypeVar("T")
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # <malloc.h>
@@ -66,27 +62,3 @@ def keep_freed_memory() -> bool:
 def available_cores() -> int:
     """The CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def begin(work: Callable[[], T]) -> Callable[[], T]:
-    """Start some work in a fork of this process, where that is to be had and a core is free; a call of the result waits for it.
-
-    Guarantees: the call gives what `work()` gives, whatever becomes of the fork. What is given must be plain and small; what the work
-    changes is lost.
-    """
-    if not sys.platform.startswith("linux") or available_cores() < 2:
-        return work
-    context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=lambda: sender.send(work()), daemon=True)
-    process.start()
-    sender.close()
-
-    def result() -> T:
-        try:
-            return receiver.recv()
-        except EOFError:  # it was killed
-            return work()
-        finally:
-            process.join()
-    return result

@@ -16,7 +16,7 @@ from support.architecture import (
 from support.project import ROOT
 
 # A package or a file of ssd_lib imports only from itself and from those before it.
-LAYERS = ["errors", "files", "processes", "params", "manifest", "images", "image_size", "annotations", "demo", "download",
+LAYERS = ["errors", "files", "processes", "params", "manifest", "images", "annotations", "demo", "download",
           "boxes", "data", "validation", "device", "precision", "nets", "checkpoint", "distributed", "train", "evaluate",
           "nms_graph", "export", "detect", "cli", "__main__"]
 LONGEST_STAGE = 30

@@ -1,24 +1,26 @@
-"""One way to read pixels: RGB, as stored, whatever the file; and errors that name it."""
+"""Images: pixels are RGB as stored, whatever the file; sizes are read from headers; errors name the file."""
 
 import io
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image as Pillow
+from support.label_sets import add_image
 
 from ssd_lib.errors import InputError
-from ssd_lib.images import decode_image, read_image
+from ssd_lib.images import decode_image, read_image, read_sizes
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
 
 def two_colours(mode: str = "RGB") -> Pillow.Image:
     """Red on the left, blue on the right; 4 wide, 2 high."""
-    picture = Pillow.new("RGB", (4, 2), RED)
-    picture.paste(BLUE, (2, 0, 4, 2))
-    return picture.convert(mode)
+    image = Pillow.new("RGB", (4, 2), RED)
+    image.paste(BLUE, (2, 0, 4, 2))
+    return image.convert(mode)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
@@ -69,3 +71,52 @@ def test_an_absurd_size_is_no_image_and_no_crash() -> None:
     data = bytearray(file.getvalue())
     data[18:26] = struct.pack("<ii", 2**30, 2**30)
     assert decode_image(bytes(data)) is None
+
+
+def sizes(*paths: Path) -> list[list[int]]:
+    return read_sizes(paths).tolist()
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "webp", "tiff", "gif", "ppm"])
+def test_every_usual_format_has_a_size(tmp_path: Path, suffix: str) -> None:
+    add_image(tmp_path, f"a.{suffix}", (60, 40))
+    assert sizes(tmp_path / f"a.{suffix}") == [[60, 40]]
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff"])
+def test_an_exif_rotated_image_has_the_size_of_its_decoded_pixels(tmp_path: Path, suffix: str) -> None:
+    exif = Pillow.Exif()
+    exif[0x0112] = 6  # turn it by 90 degrees
+    Pillow.new("RGB", (60, 40)).save(tmp_path / f"a.{suffix}", exif=exif)
+    assert sizes(tmp_path / f"a.{suffix}") == [list(read_image(tmp_path / f"a.{suffix}").shape[1::-1])]
+
+
+def test_the_header_suffices(tmp_path: Path) -> None:
+    Pillow.effect_noise((600, 400), 50).save(tmp_path / "a.jpg")
+    (tmp_path / "b.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:1000])
+    assert sizes(tmp_path / "b.jpg") == [[600, 400]]
+
+
+@pytest.mark.parametrize("data", [b"", b"<!DOCTYPE html>", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"])
+def test_what_is_no_image_has_no_size(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a.jpg").write_bytes(data)
+    assert sizes(tmp_path / "a.jpg") == [[0, 0]]
+
+
+def test_a_missing_file_a_folder_and_an_impossible_name_have_no_size(tmp_path: Path) -> None:
+    assert sizes(tmp_path / "absent.jpg", tmp_path, tmp_path / "a\0.jpg") == [[0, 0]] * 3
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_image_of_absurd_size_is_not_decoded_and_not_warned_of(tmp_path: Path) -> None:
+    for name, side in (("large.png", 10_000), ("absurd.png", 60_000)):
+        header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+        chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+        (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 9) + b"IDAT")
+    assert sizes(tmp_path / "large.png", tmp_path / "absurd.png") == [[10_000, 10_000], [0, 0]]
+
+
+def test_many_are_read_in_their_order(tmp_path: Path) -> None:
+    for side in range(1, 70):  # more than HEADERS_AT_ONCE
+        add_image(tmp_path, f"{side}.png", (side, 2 * side))
+    assert sizes(*(tmp_path / f"{side}.png" for side in range(1, 70))) == [[side, 2 * side] for side in range(1, 70)]

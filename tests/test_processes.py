@@ -1,4 +1,4 @@
-"""A child ends when its parent does; work in a fork gives what it gives here; freed memory is kept."""
+"""A child ends when its parent does; freed memory is kept."""
 
 import os
 import platform
@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 from support.processes import ends
 from support.project import ROOT
-
-from ssd_lib.processes import begin
 
 PARENT = """
 import subprocess, sys
@@ -90,10 +88,3 @@ def test_memory_that_is_kept_need_not_be_fetched_again() -> None:
     """The kernel counts the pages that it hands out: 8192 for each of these blocks, or a few huge ones."""
     kept, given_back = (int(subprocess.check_output([sys.executable, "-c", FAULTS, how])) for how in ("keep", "return"))
     assert kept * 10 < given_back
-
-
-
-def test_work_that_is_begun_gives_what_it_gives_here_even_if_its_process_is_killed() -> None:
-    assert begin(lambda: [1, os.getppid()])() == [1, os.getpid() if sys.platform.startswith("linux") else os.getppid()]
-    here = os.getpid()
-    assert begin(lambda: 7 if os.getpid() == here else os.kill(os.getpid(), signal.SIGKILL))() == 7

@@ -1,19 +1,21 @@
-"""Every kind of fault that `validate` finds, in one table: how much it weighs and what `fix_annotations` does about it.
-Finding them is the business of `checks` and `image_checks`."""
+"""The kinds of faults that `validate` reports, in one table: which of them count as bad, and what `fix_annotations` does.
+
+`ssd_lib.validation.annotations` and `ssd_lib.validation.images` find them.
+"""
 
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
-FIRST = 20  # so many faults of a kind are written out; the rest are counted
+MAX_TEXTS = 20  # faults of a kind that are written out; the rest are counted
 
 
 class Kind(NamedTuple):
     """One row of the table.
 
     Attributes:
-        of: what it is a fault of.
-        is_bad: counts against `data.max_bad_fraction`; otherwise it is a warning.
-        leaves_out: the image cannot be trained on, so that `fix_annotations` leaves it out.
+        of: what has the fault.
+        is_bad: it counts against `data.max_bad_fraction`; otherwise it is a warning.
+        leaves_out: the image cannot be trained on, so `fix_annotations` removes it.
         cure: what `fix_annotations` does.
     """
 
@@ -30,17 +32,17 @@ KINDS = {kind.name: kind for kind in (
     Kind("truncated", "images", True, True, "leaves the image and its boxes out"),
     Kind("not_an_image", "images", True, True, "leaves the image and its boxes out"),
     Kind("too_large", "images", True, True, "leaves the image and its boxes out"),
-    Kind("size_differs", "images", True, True, "leaves the image and its boxes out: nobody knows where they lie"),
-    Kind("broken_labels", "images", True, True, "leaves the image out: nobody knows what is on it"),
+    Kind("size_differs", "images", True, True, "leaves the image and its boxes out: their position is unknown"),
+    Kind("broken_labels", "images", True, True, "leaves the image out: its objects are unknown"),
     Kind("changed", "images", True, False, "keeps the image as it is now"),
-    Kind("changed_labels", "images", False, False, "reads them as they are now"),
-    Kind("duplicate_image_id", "images", True, False, "keeps the first image; the boxes of both become its own"),
-    Kind("duplicate_file_name", "images", True, False, "keeps the first entry; the boxes of both become its own"),
+    Kind("changed_labels", "images", False, False, "reads the labels as they are now"),
+    Kind("duplicate_image_id", "images", True, False, "keeps the first image; it gets the boxes of both"),
+    Kind("duplicate_file_name", "images", True, False, "keeps the first entry; it gets the boxes of both"),
     Kind("wrong_format", "images", False, False, "nothing; the image is read by its content"),
-    Kind("exif_rotated", "images", False, False, "nothing; boxes must refer to the stored pixels"),
+    Kind("exif_rotated", "images", False, False, "nothing; boxes must refer to the pixels as stored"),
     Kind("orphan", "images", False, False, "nothing; the image is not used"),
-    Kind("duplicate_content", "images", False, False, "nothing; the image is trained on as often as it is there"),
-    Kind("train_val_leak", "images", False, False, "nothing; it raises AP above the truth: remove it from one split"),
+    Kind("duplicate_content", "images", False, False, "nothing; each copy is trained on"),
+    Kind("train_val_leak", "images", False, False, "nothing; it makes AP too high: remove it from one split"),
     Kind("unknown_image", "boxes", True, False, "removes the box"),
     Kind("unknown_category", "boxes", True, False, "removes the box"),
     Kind("duplicate_box_id", "boxes", True, False, "keeps the first box"),
@@ -52,8 +54,8 @@ KINDS = {kind.name: kind for kind in (
     Kind("duplicate_category_id", "categories", False, False, "keeps the first category"),
     Kind("duplicate_category_name", "categories", False, False, "makes one class of them"),
     Kind("empty_category_name", "categories", False, False, "removes the category and its boxes"),
-    Kind("similar_category_names", "categories", False, False, "keeps both; is one a slip of the other?"),
-    Kind("untrained_category", "categories", False, False, "keeps it; it is never detected, so it lowers AP"),
+    Kind("similar_category_names", "categories", False, False, "keeps both; is one a misspelling of the other?"),
+    Kind("untrained_category", "categories", False, False, "keeps it; it is never detected, which lowers AP"),
 )}
 
 
@@ -61,11 +63,11 @@ class Fault(NamedTuple):
     """One fault.
 
     Attributes:
-        kind: of the table.
-        subject: what is counted once however many faults it has: its split, and its name or number.
-        text: for people.
-        image: the image to look at, by its name in the manifest; "" where there is none.
-        xywh: where on it, in pixels as annotated.
+        kind: a name of `KINDS`.
+        subject: split, and name or id, of what has the fault; it is counted once however many faults it has.
+        text: the message.
+        image: the image to look at, by its name in the manifest; "" for none.
+        xywh: the box on it, in pixels as annotated.
     """
 
     kind: str
@@ -76,14 +78,14 @@ class Fault(NamedTuple):
 
 
 def count_bad(faults: Iterable[Fault], of: str) -> int:
-    """How many images, or boxes, have a fault that counts."""
+    """Return the number of images, or of boxes, that have a bad fault."""
     return len({fault.subject for fault in faults if KINDS[fault.kind].of == of and KINDS[fault.kind].is_bad})
 
 
 def summarise(faults: Iterable[Fault]) -> list[dict[str, Any]]:
-    """The kinds that were found, in the order of the table: how many, the first of them, what will be done."""
+    """Return for each kind that was found, in the order of the table: the count, the first texts, what will be done."""
     texts: dict[str, list[str]] = {name: [] for name in KINDS}
     for fault in faults:
         texts[fault.kind].append(fault.text)
     return [{"kind": name, "count": len(found), "bad": KINDS[name].is_bad,
-             "fix_annotations": KINDS[name].cure, "first": found[:FIRST]} for name, found in texts.items() if found]
+             "fix_annotations": KINDS[name].cure, "first": found[:MAX_TEXTS]} for name, found in texts.items() if found]

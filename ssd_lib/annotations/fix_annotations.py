@@ -1,16 +1,13 @@
-"""The work of the stage `fix_annotations`: read, `repair`, write data/fixed, which is all that training learns of the
-data but the pixels."""
+"""The stage `fix_annotations`: read the annotations, repair them, write data/fixed, the only annotations that training reads."""
 
 import hashlib
 import json
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ssd_lib.annotations.coco import write_annotations
-from ssd_lib.annotations.fixed_arrays import write_flat
-from ssd_lib.annotations.fixed_set import BACKGROUND_NAME
+from ssd_lib.annotations.fixed_set import BACKGROUND_NAME, write_fixed
 from ssd_lib.annotations.read import join_parts, read_splits
 from ssd_lib.annotations.repair import fix, merge_categories
 from ssd_lib.annotations.table import Annotations, Category
@@ -18,10 +15,8 @@ from ssd_lib.errors import InputError, StateError
 from ssd_lib.files import write_json, write_text
 from ssd_lib.manifest import FIXED_FOLDER, REPORT_PATH, Manifest
 from ssd_lib.params import FixParams
-from ssd_lib.processes import begin
 
 SPLITS = ("train", "val")
-MANY_BOXES = 100_000  # from here on another process is worth its start
 
 
 def fix_annotations(manifest: Manifest, report: dict[str, Any], params: FixParams,
@@ -29,16 +24,16 @@ def fix_annotations(manifest: Manifest, report: dict[str, Any], params: FixParam
     """Write train.json and val.json, each with its .npz, labels.txt and id_map.json; the same input gives the same bytes.
 
     Args:
-        manifest: what was downloaded.
+        manifest: of the downloaded files.
         report: of `validate`; its `unreadable` images are left out.
         params: the group `fix`.
-        folder: where to.
+        folder: where to write.
 
     Returns:
-        The fixed annotations of "train" and "val", as written.
+        The fixed annotations of "train" and "val".
 
     Raises:
-        InputError: nothing is left to train on or to validate with, or train and val disagree about their classes.
+        InputError: no objects are left in train or val, or the two disagree about their classes.
     """
     splits = join_parts(read_splits(manifest.model_copy(update={"splits": {s: manifest.splits[s] for s in SPLITS}})))
     categories = merge_categories(splits["train"], splits["val"])
@@ -46,7 +41,7 @@ def fix_annotations(manifest: Manifest, report: dict[str, Any], params: FixParam
     fixed = {split: _fix_split(replace(annotations, categories=categories), unreadable, params, manifest)
              for split, annotations in splits.items()}
     for split, annotations in fixed.items():
-        _refuse_nothing(split, annotations, splits[split])
+        _require_objects(split, annotations, splits[split])
     for split, annotations in fixed.items():
         write_split(folder, split, annotations)
     _write_labels(folder, fixed["train"].categories)
@@ -68,15 +63,13 @@ def load_report(path: Path = REPORT_PATH) -> dict[str, Any]:
 
 
 def write_split(folder: Path, split: str, annotations: Annotations) -> None:
-    """Write one split: in COCO's form for people and for evaluation, and flat for training, which opens that in no time."""
-    flat = partial(write_flat, folder / f"{split}.npz", annotations)
-    written = begin(flat) if len(annotations.boxes) > MANY_BOXES else flat
+    """Write one split twice: in COCO format, for evaluation and for people, and as arrays, for training."""
     write_annotations(folder / f"{split}.json", annotations)
-    written()
+    write_fixed(folder / f"{split}.npz", annotations)
 
 
 def images_sha256(manifest: Manifest, annotations: Annotations) -> str:
-    """One hash over the names, sizes and hashes of all images: it changes when the bytes of any image do."""
+    """Return one hash of the names, sizes and hashes of all images; it changes when the bytes of any image do."""
     rows = [[name, *manifest.files.get(name, (0, ""))] for name in sorted(annotations.images.file_names)]
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
@@ -86,7 +79,7 @@ def _fix_split(annotations: Annotations, unreadable: set[str], params: FixParams
     return replace(fixed, info={"source": manifest.source, "images_sha256": images_sha256(manifest, fixed)})
 
 
-def _refuse_nothing(split: str, fixed: Annotations, before: Annotations) -> None:
+def _require_objects(split: str, fixed: Annotations, before: Annotations) -> None:
     if not fixed.boxes.is_crowd.all():
         return
     raise InputError(f"{split}: nothing is left of {len(before.images)} images and {len(before.boxes)} boxes but "
@@ -95,7 +88,7 @@ def _refuse_nothing(split: str, fixed: Annotations, before: Annotations) -> None
 
 
 def _write_labels(folder: Path, categories: tuple[Category, ...]) -> None:
-    """Line n of labels.txt, counted from 0, names label n; id_map.json leads to the original ids and back."""
+    """Write labels.txt, whose line n, counted from 0, names label n, and id_map.json, to the original ids and back."""
     write_text(folder / "labels.txt", "".join(f"{name}\n" for name in (BACKGROUND_NAME, *(c.name for c in categories))))
     write_json(folder / "id_map.json", {
         "to_source": {str(category.id): category.source_id for category in categories},

@@ -1,26 +1,32 @@
-"""Open Images' labels: one CSV file for all images of a split, a line for each object, in shares of the image."""
+"""The Open Images format: for each split one CSV file, a line for each object, boxes relative to the image, and an image folder."""
 
 import csv
 import io
+import re
 from collections.abc import Container, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
 import numpy as np
 
-from ssd_lib.annotations.image_size import read_sizes
-from ssd_lib.annotations.label_files import ROW, join_rows, known_sizes, parse_number, rows_in_pixels
-from ssd_lib.annotations.table import Category, Images, ParsedPart
+from ssd_lib.annotations.files import DatasetListing, below, describe_files, is_image, parse_number, read_text
+from ssd_lib.annotations.splits import SPLIT_WORDS
+from ssd_lib.annotations.table import LABEL_ROW, Category, Images, ParsedPart, annotations_from_rows, rows_in_pixels
 from ssd_lib.errors import InputError
-from ssd_lib.images import IMAGE_SUFFIXES
-from ssd_lib.manifest import Manifest, Part, Place
+from ssd_lib.images import read_sizes
+from ssd_lib.manifest import REPAIR_HINT, Manifest, Part, PartKey
+from ssd_lib.params import DataParams
 
+EXPECTED_FILES = "{train,validation,test}-annotations-bbox.csv, sub-{split}-annotations-bbox.csv"
+BOX_FILE = re.compile(r"(sub-)?(oidv\d+-)?(\w+)-annotations-bbox\.csv", re.I)
+CLASS_FILE = re.compile(r"[^/]*class-descriptions[^/]*\.csv", re.I)
+USUAL_CLASS_FILE = "class-descriptions-boxable.csv"
 SIDES = ("XMin", "XMax", "YMin", "YMax")
 FLAGS = ("IsGroupOf", "IsDepiction")
 
 
 class OpenImagesRow(NamedTuple):
-    """One object; its corners as shares of the image's width and height, [0, 1]."""
+    """One object; its corners as fractions of the image's width and height, [0, 1]."""
 
     line: int
     image_id: str
@@ -33,113 +39,202 @@ class OpenImagesRow(NamedTuple):
     is_depiction: bool
 
 
-def read_open_images(manifest: Manifest) -> dict[Place, ParsedPart]:
-    """The annotations of all parts of format open_images, images in the order of their names, objects in that of the file;
-    groups are crowds.
+def matches(names: frozenset[str]) -> bool:
+    """Whether the names of the files look like a dataset in this format."""
+    return any(BOX_FILE.fullmatch(name) for name in names)
 
-    Guarantees: an image belongs to the rows whose ImageID is its name without suffix; two such images get one id, so that `checks`
-    names them. Rows of images that are not there are counted and passed over. The classes are those that any part of the
-    manifest has an object of, and those of `manifest.classes`; sorted, so train and val agree. Pixels are rounded as
-    `rows_in_pixels` says. An image whose size cannot be read has size (0, 0) and no boxes: `image_checks` says why.
+
+def find(root: Path, names: frozenset[str], data: DataParams) -> DatasetListing:
+    """Find the CSV file of boxes and the image folder of train and of val, and the class names.
+
+    Guarantees: sub-*.csv, which qfgaohao/pytorch-ssd and its forks write for the classes that they train, precedes the whole file.
+    The test images are val if there is no validation. Without a file of class names, the column ClassName names the classes.
+
+    Args:
+        root: the folder that the names are relative to.
+        names: all files in it.
+        data: `depictions`.
 
     Raises:
-        InputError: a file of any part is not as it must be; all images depend on it.
+        InputError: a CSV file, an image folder or the class names are missing, or there are two of them.
+    """
+    box_files = {split: _find_box_file(root, names, split) for split in SPLIT_WORDS}
+    box_files["val"] = box_files["val"] or box_files["test"]
+    for split in ("train", "val"):
+        if not box_files[split]:
+            raise InputError(f"{root}: no CSV file of boxes for {split}; that is {split.replace('val', 'validation')}-annotations-"
+                             f"bbox.csv; {describe_files(names)}. Add it: this format is not divided into train and val here.")
+    class_file = _find_class_file(root, names)
+    class_names = _read_class_names(root / class_file) if class_file else _class_names_of_boxes(root, box_files)
+    splits: dict[str, tuple[Part, ...]] = {
+        split: (Part(format="open_images", images=_find_images(root, names, box_files[split]), annotations=box_files[split],
+                     class_names=class_names, depictions=data.depictions),) for split in ("train", "val")}
+    return DatasetListing(splits, frozenset([class_file] if class_file else []))
+
+
+def read_open_images(manifest: Manifest) -> dict[PartKey, ParsedPart]:
+    """Read all parts of format open_images; images are sorted by name, boxes are in the order of the file, groups become crowds.
+
+    Guarantees: the ImageID of an image is its name without suffix; two such images get one id, which validation reports. Rows of
+    images that do not exist are counted and ignored. The classes are those with an object in any part, and those of
+    `manifest.classes`; sorted by name, so train and val agree. Pixels are rounded as `rows_in_pixels` does. An image whose
+    size cannot be read has size (0, 0) and no boxes; validation reports it.
+
+    Raises:
+        InputError: a file of any part is not valid; all images depend on it.
     """
     parts = manifest.parts("open_images")
     known = sorted({name for part in parts.values() for name in part.class_names.values()})
-    names = {place: _list_images(manifest, part) for place, part in parts.items()}
-    found = {place: _read_rows(manifest, part, _first_places(names[place]), known) for place, part in parts.items()}
-    wanted = np.array([place for place, name in enumerate(known) if name in manifest.classes], dtype=np.int64)
+    images = {key: _list_images(manifest, part) for key, part in parts.items()}
+    found = {key: _read_rows(manifest, part, _index_by_id(images[key]), known) for key, part in parts.items()}
+    wanted = np.array([index for index, name in enumerate(known) if name in manifest.classes], dtype=np.int64)
     used = np.unique(np.concatenate([wanted, *(rows["category_id"] for rows, _ in found.values())]))
     used = used[used >= 0]
-    return {place: _join(manifest, part, names[place], *found[place], known, used) for place, part in parts.items()}
+    return {key: _join(manifest, part, images[key], *found[key], known, used) for key, part in parts.items()}
 
 
 def parse_open_images(file: IO[bytes], where: str, wanted: Container[str] | None = None) -> Iterator[OpenImagesRow | None]:
-    """The objects of a file, one at a time: that of Open Images' train split has 14 million.
+    """Parse a CSV file of boxes, one object at a time: that of Open Images' train split has 14 million.
 
-    Guarantees: columns may come in any order, and others beside them. Where LabelName is absent, ClassName takes its place. A flag
-    that is absent or -1 (unknown) is false. NaN, infinity and boxes beyond the image pass, for `checks` to name.
+    Guarantees: columns may be in any order, with others among them. Without a column LabelName, ClassName replaces it. A flag
+    that is absent or -1 (unknown) is false. NaN, infinity and boxes beyond the image are accepted, and left for validation to report.
 
     Args:
-        file: UTF-8 text, with or without byte order mark; lines may end as on Unix, Windows or an old Mac.
-        where: names the file in errors.
-        wanted: ids of images; a row of another one is not looked at, and given as None. Without it all rows are parsed.
+        file: UTF-8 text, with or without byte order mark; lines end with LF, CR LF or CR.
+        where: the name of the file, for errors.
+        wanted: ids of images; a row of another image is not parsed, and yielded as None. Without it all rows are parsed.
 
     Raises:
-        InputError: it is no such file; the line is named.
+        InputError: it is not such a file; names the line.
     """
     records = _split_lines(file, where)
     columns = _find_columns(next(records, (1, []))[1], where)
-    id_at = columns["ImageID"]
+    id_column = columns["ImageID"]
     for line, fields in records:
         try:
-            if wanted is None or fields[id_at] in wanted:
+            if wanted is None or fields[id_column] in wanted:
                 yield _parse_fields(fields, columns, line, f"{where}: line {line}")
             else:
                 yield None
         except IndexError as error:
             raise InputError(f"{where}: line {line} has {len(fields)} fields; the columns of line 1 need "
-                             f"{max(columns.values()) + 1}. Is the file cut short?") from error
+                             f"{max(columns.values()) + 1}. Is the file truncated?") from error
 
 
-def _join(manifest: Manifest, part: Part, names: list[str], rows: np.ndarray, absent: int, known: list[str],
-          used: np.ndarray) -> ParsedPart:
-    """The annotations of one part.
+# Finding the files
 
-    Args:
-        manifest, part: which one.
-        names: of its images.
-        rows, absent: of `_read_rows`.
-        known: the names of all classes.
-        used: the places in it of those that are classes here.
-    """
-    place_of = _first_places(names)
-    rows["category_id"] = np.where(rows["category_id"] < 0, -1, np.searchsorted(used, rows["category_id"]) + 1)
-    categories = tuple(Category(number, known[place], number) for number, place in enumerate(used.tolist(), 1))
-    folder = manifest.path("")
-    sizes = known_sizes(read_sizes(folder / name for name in names))
-    images = Images(np.array([place_of[_image_id(name)] + 1 for name in names], dtype=np.int64), tuple(names), sizes)
-    label_files, info = dict.fromkeys(names, part.annotations), {"rows_of_absent_images": str(absent)}
-    return ParsedPart(join_rows(images, rows_in_pixels(rows, sizes), categories, "line", label_files, info))
+
+def _find_box_file(root: Path, names: frozenset[str], split: str) -> str:
+    fitting = [match for match in map(BOX_FILE.fullmatch, sorted(names)) if match and match[3].lower() in SPLIT_WORDS[split]]
+    found = [match[0] for match in fitting if match[1]] or [match[0] for match in fitting]
+    if len(found) > 1:
+        raise InputError(f"{root}: {len(found)} CSV files of boxes for {split}, {', '.join(found)}; one is needed. Move the "
+                         "others away.")
+    return found[0] if found else ""
+
+
+def _find_images(root: Path, names: frozenset[str], box_file: str) -> str:
+    match = BOX_FILE.fullmatch(box_file)
+    words = next(words for words in SPLIT_WORDS.values() if match and match[3].lower() in words)
+    folders = [folder for folder in sorted({name.partition("/")[0] for name in names if "/" in name})
+               if folder.lower() in words and any(map(is_image, below(folder, names)))]
+    if len(folders) != 1:
+        found = f"found {', '.join(folders)}" if folders else describe_files(names)
+        raise InputError(f"{root}: {len(folders) or 'no'} folders with the images of {box_file}; one is needed, called "
+                         f"{' or '.join(words)}; {found}. Move the images to one.")
+    return folders[0]
+
+
+def _find_class_file(root: Path, names: frozenset[str]) -> str:
+    found = sorted(name for name in names if CLASS_FILE.fullmatch(name))
+    if len(found) > 1 and USUAL_CLASS_FILE not in found:
+        raise InputError(f"{root}: {len(found)} files with the names of classes, {', '.join(found)}; one is needed. Move the "
+                         "others away.")
+    return USUAL_CLASS_FILE if USUAL_CLASS_FILE in found else found[0] if found else ""
+
+
+def _read_class_names(path: Path) -> dict[str, str]:
+    """Return id -> name of the classes, from rows such as "/m/01g317,Person"."""
+    found: dict[str, str] = {}
+    rows = csv.reader(io.StringIO(read_text(path), newline=""))
+    try:
+        for row in rows:
+            if not row or row[0] == "LabelName":
+                continue
+            if len(row) < 2 or not row[0].strip() or not row[1].strip():
+                raise InputError(f"{path}: line {rows.line_num} is {','.join(row)!r:.100}; a line has an id and a name, such "
+                                 "as /m/01g317,Person. Correct it.")
+            _add_class_name(found, row[0], row[1], path, rows.line_num)
+    except csv.Error as error:
+        raise InputError(f"{path}: line {rows.line_num} is not CSV ({error}). Download the file again.") from error
+    if not found:
+        raise InputError(f"{path}: no class names; at least one is needed. Download the file again.")
+    return found
+
+
+def _class_names_of_boxes(root: Path, box_files: dict[str, str]) -> dict[str, str]:
+    """Return id -> name of the classes, from the columns LabelName and ClassName; without LabelName, the name is the id."""
+    found: dict[str, str] = {}
+    for path in (root / box_files[split] for split in ("train", "val")):
+        try:
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                rows = csv.DictReader(file)
+                if "ClassName" not in (rows.fieldnames or ()):
+                    raise InputError(f"{root}: no {USUAL_CLASS_FILE}, and {path.name} has no column ClassName; without one of "
+                                     "them the classes have no names. Download that file from the Open Images site.")
+                for row in rows:
+                    if name := row["ClassName"]:
+                        _add_class_name(found, row.get("LabelName") or name, name, path, rows.line_num)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror}. Correct its permissions.") from error
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: not CSV in UTF-8 ({error}). Download the file again.") from error
+    return found
+
+
+def _add_class_name(found: dict[str, str], label: str, name: str, path: Path, line: int) -> None:
+    """Add a name to `found`, unless the class has another one."""
+    if found.setdefault(label, name) != name:
+        raise InputError(f"{path}: line {line} calls {label!r:.60} {name!r:.60}, a line before it {found[label]!r:.60}; a "
+                         "class has one name. Remove one.")
+
+
+# Reading the labels
 
 
 def _list_images(manifest: Manifest, part: Part) -> list[str]:
-    """The names of a part's images, sorted."""
-    prefix = f"{part.images}/" if part.images else ""
-    return sorted(name for name in manifest.files
-                  if name.startswith(prefix) and PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(name for name in below(part.images, manifest.files) if is_image(name))
 
 
-def _first_places(names: list[str]) -> dict[str, int]:
-    """The place of each ImageID among the images; of two with the same one, the first."""
-    return {_image_id(name): place for place, name in reversed(list(enumerate(names)))}
+def _index_by_id(images: list[str]) -> dict[str, int]:
+    """Return ImageID -> index of the image; of two images with the same ImageID, the first."""
+    return {_image_id(name): index for index, name in reversed(list(enumerate(images)))}
 
 
 def _image_id(name: str) -> str:
     return PurePosixPath(name).stem
 
 
-def _read_rows(manifest: Manifest, part: Part, place_of: dict[str, int], known: list[str]) -> tuple[np.ndarray, int]:
-    """The objects of a part as `ROW`, in shares of their image; how many others are of images that are not there.
+def _read_rows(manifest: Manifest, part: Part, index_by_id: dict[str, int], known: list[str]) -> tuple[np.ndarray, int]:
+    """Return the objects of a part as LABEL_ROW with relative boxes, and the number of rows of images that do not exist.
 
-    The classes are places in `known`, -1 where nobody knows what is meant.
+    The category ids are indices in `known`, -1 for an unknown class.
     """
-    known_place = {name: place for place, name in enumerate(known)}
-    names = {name: name for name in part.class_names.values()} | part.class_names  # by name, too: see ClassName
-    class_of = {label: known_place[name] for label, name in names.items()}
+    known_index = {name: index for index, name in enumerate(known)}
+    names = {name: name for name in part.class_names.values()} | part.class_names  # by name, too, for ClassName
+    class_of = {label: known_index[name] for label, name in names.items()}
     absent = 0
 
     def kept() -> Iterator[tuple]:
         nonlocal absent
-        for row in _rows_of_file(manifest.path(part.annotations), place_of):
+        for row in _rows_of_file(manifest.path(part.annotations), index_by_id):
             if row is None:
                 absent += 1
             elif part.depictions or not row.is_depiction:
                 box = (row.xmin, row.ymin, row.xmax - row.xmin, row.ymax - row.ymin)
-                yield place_of[row.image_id], class_of.get(row.label, -1), box, row.is_group, row.line
+                yield index_by_id[row.image_id], class_of.get(row.label, -1), box, row.is_group, row.line
 
-    return np.fromiter(kept(), ROW), absent
+    return np.fromiter(kept(), LABEL_ROW), absent
 
 
 def _rows_of_file(path: Path, wanted: Container[str]) -> Iterator[OpenImagesRow | None]:
@@ -147,13 +242,24 @@ def _rows_of_file(path: Path, wanted: Container[str]) -> Iterator[OpenImagesRow 
         with path.open("rb") as file:
             yield from parse_open_images(file, str(path), wanted)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}. `dvc repro --force --single-item download` fetches what "
-                         "is missing, if it was downloaded.") from error
+        raise InputError(f"{path}: cannot be read: {error.strerror}. {REPAIR_HINT}.") from error
+
+
+def _join(manifest: Manifest, part: Part, names: list[str], rows: np.ndarray, absent: int, known: list[str],
+          used: np.ndarray) -> ParsedPart:
+    """Build the annotations of one part; `used` holds the indices in `known` of the classes of all parts."""
+    index_by_id = _index_by_id(names)
+    rows["category_id"] = np.where(rows["category_id"] < 0, -1, np.searchsorted(used, rows["category_id"]) + 1)
+    categories = tuple(Category(number, known[index], number) for number, index in enumerate(used.tolist(), 1))
+    sizes = read_sizes(manifest.path("") / name for name in names)
+    images = Images(np.array([index_by_id[_image_id(name)] + 1 for name in names], dtype=np.int64), tuple(names), sizes)
+    label_files, info = dict.fromkeys(names, part.annotations), {"rows_of_absent_images": str(absent)}
+    return ParsedPart(annotations_from_rows(images, rows_in_pixels(rows, sizes), categories, "line", label_files, info))
 
 
 def _split_lines(file: IO[bytes], where: str) -> Iterator[tuple[int, list[str]]]:
-    """The number and the fields of every line that has some."""
-    # Strange bytes become strange characters: in columns that nobody needs they do no harm.
+    """Yield the number and the fields of every line that is not empty."""
+    # Invalid bytes become surrogates: in columns that are not read they do no harm.
     reader = csv.reader(io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape"))
     try:
         for fields in reader:
@@ -164,15 +270,15 @@ def _split_lines(file: IO[bytes], where: str) -> Iterator[tuple[int, list[str]]]
 
 
 def _find_columns(header: list[str], where: str) -> dict[str, int]:
-    """Where each column that we need stands, by its name in this project; the flags only where they are there."""
-    at = {name: place for place, name in reversed(list(enumerate(header)))}
-    if "LabelName" not in at and "ClassName" in at:
-        at["LabelName"] = at["ClassName"]
+    """Return the index of each column that is read; the flags only if the file has them."""
+    index = {name: number for number, name in reversed(list(enumerate(header)))}
+    if "LabelName" not in index and "ClassName" in index:
+        index["LabelName"] = index["ClassName"]
     needed = ("ImageID", "LabelName", *SIDES)
-    if missing := [name for name in needed if name not in at]:
+    if missing := [name for name in needed if name not in index]:
         raise InputError(f"{where}: line 1 names no column {', '.join(missing)}, but {', '.join(header) or 'none'!r:.100}; "
                          f"needed are {', '.join(needed)}. Is it another file?")
-    return {name: at[name] for name in (*needed, *FLAGS) if name in at}
+    return {name: index[name] for name in (*needed, *FLAGS) if name in index}
 
 
 def _parse_fields(fields: list[str], columns: dict[str, int], line: int, where: str) -> OpenImagesRow:
@@ -186,5 +292,5 @@ def _number(fields: list[str], columns: dict[str, int], name: str, where: str) -
     text = fields[columns[name]]
     number = parse_number(text)
     if number is None:
-        raise InputError(f"{where} has {name} {text!r:.60}; it must be a number.")
+        raise InputError(f"{where} has {name} {text!r:.60}; it must be a number. Correct it.")
     return number

@@ -1,4 +1,4 @@
-"""All annotations of a manifest, whatever they are written in, as one form: each format has its reader, named in one table."""
+"""Read all annotations of a manifest, in any format; `READERS` has the reader of each."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -12,13 +12,13 @@ from ssd_lib.annotations.table import Annotations, Category, ParsedPart, clean_n
 from ssd_lib.annotations.voc import read_voc
 from ssd_lib.annotations.yolo import read_yolo
 from ssd_lib.errors import InputError
-from ssd_lib.manifest import Manifest, Place
+from ssd_lib.manifest import Manifest, PartKey
 from ssd_lib.params import Format
 
-MOST_NAMED = 40  # classes in a message
+MAX_NAMES = 40  # classes in a message
 
-# Each reads all parts of its format at once: where labels have no numbers for classes, those of one part follow from all.
-READERS: Mapping[Format, Callable[[Manifest], dict[Place, ParsedPart]]] = {
+# Each reads all parts of its format at once: if labels have no class numbers, the classes of one part depend on all.
+READERS: Mapping[Format, Callable[[Manifest], dict[PartKey, ParsedPart]]] = {
     "coco": read_coco,
     "voc": read_voc,
     "yolo": read_yolo,
@@ -27,26 +27,26 @@ READERS: Mapping[Format, Callable[[Manifest], dict[Place, ParsedPart]]] = {
 
 
 def read_splits(manifest: Manifest) -> dict[str, tuple[ParsedPart, ...]]:
-    """Read the parts of every split, without the classes that are not to be learned.
+    """Read the parts of every split; of the classes only those of `data.classes`, if it names any.
 
     Raises:
-        InputError: a file cannot be read, or `data.classes` names a class that the data do not have.
+        InputError: a file cannot be read, or `data.classes` names a class that the dataset does not have.
     """
-    readings: dict[Place, ParsedPart] = {}
+    parsed: dict[PartKey, ParsedPart] = {}
     for form, read in READERS.items():
-        readings |= read(manifest) if manifest.parts(form) else {}
-    splits = {split: tuple(readings[split, number] for number in range(len(parts))) for split, parts in manifest.splits.items()}
+        parsed |= read(manifest) if manifest.parts(form) else {}
+    splits = {split: tuple(parsed[split, number] for number in range(len(parts))) for split, parts in manifest.splits.items()}
     if not manifest.classes:
         return splits
     declared = [name for parts in manifest.splits.values() for part in parts for name in part.class_names.values()]
-    found = [category.name for parts in splits.values() for reading in parts for category in reading.annotations.categories]
+    found = [category.name for parts in splits.values() for part in parts for category in part.annotations.categories]
     _refuse_unknown(manifest.classes, {clean_name(name) for name in declared + found})
-    return {split: tuple(_asked_for(reading, manifest.classes) for reading in parts) for split, parts in splits.items()}
+    return {split: tuple(_keep_classes(part, manifest.classes) for part in parts) for split, parts in splits.items()}
 
 
 def join_parts(splits: Mapping[str, Sequence[ParsedPart]]) -> dict[str, Annotations]:
-    """Each split as one: as it was read where no split has several parts; else with classes that are one by name."""
-    parts = {split: [reading.annotations for reading in readings] for split, readings in splits.items()}
+    """Join the parts of each split. If every split has one part, it stays as it is; else classes are matched by name."""
+    parts = {split: [part.annotations for part in parsed] for split, parsed in splits.items()}
     if all(len(annotations) == 1 for annotations in parts.values()):
         return {split: annotations[0] for split, annotations in parts.items()}
     names = dict.fromkeys(clean_name(category.name) for annotations in parts.values() for part in annotations
@@ -56,9 +56,9 @@ def join_parts(splits: Mapping[str, Sequence[ParsedPart]]) -> dict[str, Annotati
 
 
 def only_classes(annotations: Annotations, names: Sequence[str]) -> Annotations:
-    """The annotations of some classes alone, without the images whose objects are all of other classes.
+    """Keep some classes, and drop the images whose objects are all of other classes.
 
-    Images without any object stay: that they show none of the classes is known.
+    Images without any object are kept: they are known to show none of the classes.
     """
     categories = tuple(category for category in annotations.categories if clean_name(category.name) in names)
     others = {category.id for category in annotations.categories} - {category.id for category in categories}
@@ -66,16 +66,17 @@ def only_classes(annotations: Annotations, names: Sequence[str]) -> Annotations:
     is_other = np.isin(boxes.category_ids, list(others))
     ids = annotations.images.ids
     dropped = np.isin(ids, boxes.image_ids[is_other]) & ~np.isin(ids, boxes.image_ids[~is_other])
-    new_row = np.cumsum(~is_other) - 1
+    new_index = np.cumsum(~is_other) - 1
+    lines = annotations.source_lines
     return replace(annotations, images=annotations.images.take(np.flatnonzero(~dropped)), categories=categories,
-                   boxes=boxes.take(~is_other), places=None if annotations.places is None else annotations.places[~is_other],
-                   strays={int(new_row[row]): name for row, name in annotations.strays.items()})
+                   boxes=boxes.take(~is_other), source_lines=None if lines is None else lines[~is_other],
+                   unknown_classes={int(new_index[index]): name for index, name in annotations.unknown_classes.items()})
 
 
-def _asked_for(reading: ParsedPart, classes: Sequence[str]) -> ParsedPart:
-    kept = only_classes(reading.annotations, classes)
-    unasked = frozenset(reading.annotations.images.file_names).difference(kept.images.file_names)
-    return reading._replace(annotations=kept, unasked=unasked)
+def _keep_classes(part: ParsedPart, classes: Sequence[str]) -> ParsedPart:
+    kept = only_classes(part.annotations, classes)
+    skipped = frozenset(part.annotations.images.file_names).difference(kept.images.file_names)
+    return part._replace(annotations=kept, skipped_images=skipped)
 
 
 def _refuse_unknown(wanted: Sequence[str], known: set[str]) -> None:
@@ -83,12 +84,9 @@ def _refuse_unknown(wanted: Sequence[str], known: set[str]) -> None:
     if unknown:
         by_letters = {name.casefold(): name for name in known}
         near = (get_close_matches(name.casefold(), by_letters, n=1, cutoff=0.5) for name in unknown)
-        said = [f"'{name}'{f' (did you mean {by_letters[found[0]]!r}?)' if found else ''}"
-                for name, found in zip(unknown, near, strict=True)]
-        raise InputError(f"data.classes: the data have no class {', '.join(said)}. They have {_some(sorted(known))}. Names are "
-                         "compared letter by letter.")
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more or "none"
+        shown = [f"'{name}'{f' (did you mean {by_letters[found[0]]!r}?)' if found else ''}"
+                 for name, found in zip(unknown, near, strict=True)]
+        more = f" and {len(known) - MAX_NAMES} more" if len(known) > MAX_NAMES else ""
+        raise InputError(f"data.classes: the dataset has no class {', '.join(shown)}. It has "
+                         f"{', '.join(sorted(known)[:MAX_NAMES]) + more or 'none'}; names must be equal letter by letter. "
+                         "Correct data.classes.")

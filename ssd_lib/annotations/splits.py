@@ -1,4 +1,4 @@
-"""What splits are called, and a split for data sets that have none."""
+"""Names of splits in files and folders, and a deterministic split for datasets that have none."""
 
 import hashlib
 import re
@@ -10,16 +10,16 @@ SPLIT_WORDS = {"train": ("train",), "val": ("val", "valid", "validation"), "test
 
 
 def is_val(name: str, fraction: float) -> bool:
-    """Does the image called `name` belong to val? A function of the name, so that new images never move old ones."""
-    return _draw(name) < fraction
+    """Whether the image called `name` belongs to val; depends on the name alone, so new images never move old ones."""
+    return _fraction_of(name) < fraction
 
 
 def split_names(names: Collection[str], fraction: float) -> tuple[list[str], list[str]]:
-    """Names for train, and for val about a share `fraction` of them; sorted.
+    """Return the names of train, and of val about a share `fraction`; sorted.
 
-    Guarantees: where a name goes depends on it alone (`is_val`), but that of two names or more each side gets at least one.
+    Guarantees: `is_val` decides, but of two names or more each side gets at least one.
     """
-    ordered = sorted(names, key=_draw)
+    ordered = sorted(names, key=_fraction_of)
     count = sum(is_val(name, fraction) for name in ordered)
     if len(ordered) > 1:
         count = min(max(count, 1), len(ordered) - 1)
@@ -37,7 +37,7 @@ def require_images(where: str, split: str, names: Collection[str]) -> None:
 
 
 def split_of(folder: str) -> str:
-    """The split that a folder, or one that it lies in, is called after, such as "val" of "valid/night"; "" for none."""
+    """Return the split that a folder, or one around it, is named after, such as "val" for "valid/night"; "" for none."""
     for part in folder.split("/"):
         for split, words in SPLIT_WORDS.items():
             if re.fullmatch(rf"({'|'.join(words)})\d*", part, re.I):
@@ -45,27 +45,27 @@ def split_of(folder: str) -> str:
     return ""
 
 
-def matching(names: Iterable[str], split: str, places: Iterable[str]) -> list[str]:
-    """Names that fit one of the places, each once, in the order of the places and then sorted.
+def matching(names: Iterable[str], split: str, patterns: Iterable[str]) -> list[str]:
+    """Return the names that match a pattern, each once, in the order of the patterns and then sorted.
 
     Args:
-        names: of files, or of folders.
-        split: whose words `{split}` in a place stands for; the word is on its own: "train2017" is train, "trainval" is not.
-        places: such as "annotations/instances_{split}*.json"; `*` stands for anything within one part of a name.
+        names: of files or folders.
+        split: `{split}` in a pattern stands for its words, on their own: "train2017" is train, "trainval" is not.
+        patterns: such as "annotations/instances_{split}*.json"; `*` stands for anything without "/".
     """
     ordered, found = sorted(names), dict[str, None]()
     word = f"(?:{'|'.join(SPLIT_WORDS[split])})(?![a-z])"
-    for place in places:
-        pattern = re.compile(re.escape(place).replace(r"\{split\}", word).replace(r"\*", "[^/]*"), re.I)
-        found |= {name: None for name in ordered if pattern.fullmatch(name)}
+    for pattern in patterns:
+        regex = re.compile(re.escape(pattern).replace(r"\{split\}", word).replace(r"\*", "[^/]*"), re.I)
+        found |= {name: None for name in ordered if regex.fullmatch(name)}
     return list(found)
 
 
-def spelled(split: str, places: Iterable[str]) -> str:
-    """The places with the words of the split, for people."""
-    return ", ".join(place.replace("{split}", "|".join(SPLIT_WORDS[split])) for place in places)
+def spelled(split: str, patterns: Iterable[str]) -> str:
+    """Return the patterns with the words of the split, for a message."""
+    return ", ".join(pattern.replace("{split}", "|".join(SPLIT_WORDS[split])) for pattern in patterns)
 
 
-def _draw(name: str) -> float:
-    """A number in [0, 1) that looks random and is always the same for the same name."""
+def _fraction_of(name: str) -> float:
+    """Return a number in [0, 1) from a hash of the name."""
     return int.from_bytes(hashlib.sha256(name.encode(errors="surrogatepass")).digest()[:6]) / 2**48

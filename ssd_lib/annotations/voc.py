@@ -1,6 +1,7 @@
-"""PASCAL VOC's labels: an XML file for each image, with the names and corners of its objects."""
+"""The PASCAL VOC format: an XML file for each image with the names and corners of its objects, and lists of images per split."""
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import replace
 from math import isfinite
 from pathlib import Path
@@ -12,18 +13,38 @@ from defusedxml.common import DefusedXmlException  # type: ignore[import-untyped
 from defusedxml.ElementTree import XMLParser  # type: ignore[import-untyped]
 
 from ssd_lib.annotations.faults import Fault
-from ssd_lib.annotations.image_size import read_sizes
-from ssd_lib.annotations.label_files import ROW, join_rows, known_sizes, parse_number, read_labels
-from ssd_lib.annotations.table import Category, Images, ParsedPart
+from ssd_lib.annotations.files import (
+    SHOWN,
+    DatasetListing,
+    check_class_names,
+    is_image,
+    join,
+    parse_number,
+    read_label_file,
+    read_lines,
+    stem,
+)
+from ssd_lib.annotations.splits import require_images, split_names, split_of
+from ssd_lib.annotations.table import LABEL_ROW, Category, Images, ParsedPart, annotations_from_rows
 from ssd_lib.errors import InputError
-from ssd_lib.manifest import Manifest, Part, Place
+from ssd_lib.images import read_sizes
+from ssd_lib.manifest import Manifest, Part, PartKey
+from ssd_lib.params import DataParams
 
+EXPECTED_FILES = "XML files in Annotations/, or beside images of the same name"
+XML_FOLDER, IMAGE_FOLDERS = "annotations", ("jpegimages", "images")
+LIST_FOLDERS = ("imagesets/main", "imagesets")
+TRAIN_LISTS, VAL_LISTS = ("train", "trainval", "default"), ("val", "test")
+CLASS_FLAGS = {"-1", "0", "1"}  # the second column of a list for a single class
+CLASS_FILES = ("labels.txt", "labelmap.txt")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
-LARGEST_SIDE = 10**9  # pixels; there is no such image
+LARGEST_SIDE_PX = 10**9
+
+Pairs = dict[str, tuple[str, str]]  # key of an image -> the image and its XML file; see `_key`
 
 
 class VocRow(NamedTuple):
-    """One object; its corners in pixels as they are written, which may count from 0 or from 1."""
+    """One object; its corners in pixels as written, counted from 0 or from 1."""
 
     name: str
     xmin: float
@@ -34,7 +55,7 @@ class VocRow(NamedTuple):
 
 
 class VocLabels(NamedTuple):
-    """The content of one file: the (width, height) that it gives for its image, None where it does not; the objects."""
+    """The content of one file: the (width, height) of its image, or None, and the objects."""
 
     size: tuple[int, int] | None
     rows: tuple[VocRow, ...]
@@ -43,33 +64,95 @@ class VocLabels(NamedTuple):
 NO_LABELS = VocLabels(None, ())
 
 
-def read_voc(manifest: Manifest) -> dict[Place, ParsedPart]:
-    """The annotations of all parts of format voc, images in the order of their names; difficult objects are crowds.
+def matches(names: frozenset[str]) -> bool:
+    """Whether the names of the files look like a dataset in this format."""
+    xmls = [name for name in names if _is_xml(name) and (_is_in_xml_folder(name) or name.count("/") <= 1)]
+    if any(map(_is_in_xml_folder, xmls)):
+        return True
+    images = {stem(name) for name in names if is_image(name)} if xmls else set()
+    return any(stem(name) in images for name in xmls)
 
-    Guarantees: all parts count pixels alike. VOC counts from 1 and includes both ends, so a box covers x = xmin - 1 .. xmax. Other
-    tools count from 0: if any xmin or ymin is below 1, all boxes cover x = xmin .. xmax. Parts that do not name their classes
-    all have the same: the names that are found, sorted.
+
+def find(root: Path, names: frozenset[str], data: DataParams) -> DatasetListing:
+    """Find the images of train and of val, each with its XML file.
+
+    Guarantees: train is train.txt, else trainval.txt, else default.txt; val is val.txt, else test.txt, else `data.val_fraction` of
+    train. Without lists, folders named after the splits decide; without such folders, a fraction of all images becomes val. An XML
+    file without its image is kept, and so is a listed image without its XML file: validation reports both. An image without an
+    XML file that no list names is unlabelled, and not used.
+
+    Args:
+        root: the folder that the names are relative to.
+        names: all files in it.
+        data: `val_fraction`.
+
+    Raises:
+        InputError: a list names a file that does not exist, two images have the same name, or a split has no images.
+    """
+    ordered = sorted(names)
+    images = _by_key(name for name in ordered if is_image(name))
+    pairs = _pairs(root, images, _by_key(name for name in ordered if _is_xml(name)))
+    lists = _list_files(names)
+    if lists:
+        pairs |= _images_without_xml(root, images, pairs)
+    train, val = _splits_of_lists(root, lists, images.keys(), pairs) if lists else _splits_of_folders(root, pairs)
+    if val is None:
+        train, val = split_names(train, data.val_fraction)
+    splits: dict[str, tuple[Part, ...]] = {}
+    for split, keys in (("train", train), ("val", val)):
+        require_images(str(root), split, keys)
+        splits[split] = (Part(format="voc", pairs=dict(sorted(pairs[key] for key in keys))),)
+    return DatasetListing(splits)
+
+
+def add_class_names(root: Path, names: frozenset[str], folder: str, listing: DatasetListing) -> DatasetListing:
+    """Return the listing with the class names of labels.txt or of CVAT's labelmap.txt, if there is one.
+
+    Args:
+        root: the folder that the names are relative to.
+        names: all files in it.
+        folder: the folder of the dataset within `root`; its own file of class names precedes that of `root`.
+        listing: the dataset in `folder`, with names relative to `root`.
+
+    Raises:
+        InputError: the file has no names, or a name twice.
+    """
+    candidates = [join(above, file) for above in (folder, "") for file in CLASS_FILES]
+    file = next((name for name in candidates if name in names), None)
+    if file is None:
+        return listing
+    rows = check_class_names(str(root / file), list(_class_rows(root / file)))
+    class_names = {"class_names": {name: name for name in rows}}
+    splits = {split: tuple(part.model_copy(update=class_names) for part in parts) for split, parts in listing.splits.items()}
+    return DatasetListing(splits, listing.others | {file})
+
+
+def read_voc(manifest: Manifest) -> dict[PartKey, ParsedPart]:
+    """Read all parts of format voc; images are sorted by name, difficult objects become crowds.
+
+    Guarantees: all parts count pixels from the same number. VOC counts from 1 and includes both ends, so a box covers
+    x = xmin - 1 .. xmax. Other tools count from 0: if any xmin or ymin is below 1, every box covers x = xmin .. xmax. Parts that do
+    not name their classes all have the same: the names that occur, sorted.
     """
     parts = manifest.parts("voc")
     parsed, broken = _parse_all(manifest, parts.values())
-    first, found = _counts_from(parsed.values()), _found_names(parts.values(), parsed)
-    return {(split, number): _read_part(manifest, part, split, parsed, broken, first, found)
+    first_pixel, names = _first_pixel(parsed.values()), _names_that_occur(parts.values(), parsed)
+    return {(split, number): _read_part(manifest, part, split, parsed, broken, first_pixel, names)
             for (split, number), part in parts.items()}
 
 
 def parse_voc(data: bytes, where: str) -> VocLabels:
-    """The content of a label file.
+    """Parse one label file.
 
-    Guarantees: of an object with parts, such as a person's head, its own box counts. Names keep their case, not the spaces around
-    them. NaN, infinity and swapped corners pass, for `checks` to name.
+    Guarantees: of an object with parts, such as a person's head, only its own box is read. Names keep their case and lose the
+    spaces around them. NaN, infinity and swapped corners are accepted, and left for validation to report.
 
     Args:
-        data: XML in UTF-8, UTF-16, or an encoding of one byte a character that it declares.
-        where: names the file in errors.
+        data: XML in UTF-8, UTF-16, or a single-byte encoding that it declares.
+        where: the name of the file, for errors.
 
     Raises:
-        InputError: it is no such file, or has a document type (which can hide an attack); line and column, or the object,
-            is named.
+        InputError: not such a file, or one with a document type (a possible attack); names line and column, or the object.
     """
     root = _parse_xml(data, where)
     if root.tag != "annotation":
@@ -78,94 +161,226 @@ def parse_voc(data: bytes, where: str) -> VocLabels:
     return VocLabels(_parse_size(root, where), tuple(rows))
 
 
-def _read_part(manifest: Manifest, part: Part, split: str, parsed: dict[str, VocLabels], broken: dict[str, str],
-               first: int, found: list[str]) -> ParsedPart:
-    """The annotations of one part.
+# Finding the files
 
-    Args:
-        manifest, part, split: which one.
-        parsed, broken: what its label files hold, and why they do not.
-        first: the number of the first pixel.
-        found: the classes of a part that does not name them.
-    """
-    names = sorted(part.pairs)
-    labels = [parsed.get(part.pairs[name], NO_LABELS) for name in names]
-    faults = (Fault("broken_labels", (split, name), broken[file], image=name)
-              for name in names if (file := part.pairs[name]) in broken)
-    categories, number_of = _classes(part.class_names or {name: name for name in found})
-    rows = np.fromiter(_rows(labels, number_of, first), ROW)
-    images = Images(np.arange(1, len(names) + 1), tuple(names), _sizes(manifest.path(""), names, labels))
-    objects = (row for file in labels for row in file.rows)
-    strays = {at: row.name for at, row in enumerate(objects) if row.name not in number_of}
-    info = {"voc_pixels_from": str(first)}
-    return ParsedPart(replace(join_rows(images, rows, categories, "object", part.pairs, info), strays=strays), tuple(faults))
+
+def _is_xml(name: str) -> bool:
+    return name.lower().endswith(".xml")
+
+
+def _is_in_xml_folder(name: str) -> bool:
+    """Whether an XML file is in Annotations/, of the dataset or, such as train/Annotations/, of a split."""
+    parts = name.lower().split("/")
+    return parts[0] == XML_FOLDER or (len(parts) > 2 and parts[1] == XML_FOLDER and bool(split_of(parts[0])))
+
+
+def _is_label_without_image(name: str) -> bool:
+    """Whether an XML file counts as a label even without its image; elsewhere it may be anything, such as build.xml."""
+    return _is_in_xml_folder(name) or bool(split_of(name.rpartition("/")[0]))
+
+
+def _key(name: str) -> str:
+    """Return what an image and its XML file have in common: "a" for JPEGImages/a.jpg and Annotations/a.xml."""
+    parts = stem(name).split("/")
+    at = 1 if len(parts) > 2 and split_of(parts[0]) else 0
+    if len(parts) > at + 1 and parts[at].lower() in (XML_FOLDER, *IMAGE_FOLDERS):
+        del parts[at]
+    return "/".join(parts)
+
+
+def _by_key(names: Iterable[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(_key(name), []).append(name)
+    return found
+
+
+def _pairs(root: Path, images: Mapping[str, list[str]], xmls: Mapping[str, list[str]]) -> Pairs:
+    """Pair images with XML files; an image that does not exist gets the name that it should have."""
+    existing = {key: _single(root, images[key]) for key in xmls if key in images}
+    if not existing:
+        raise InputError(f"{root}: none of {len(xmls)} XML files has an image (such as {next(iter(xmls.values()))[0]!r}); it "
+                         "has the same name, in JPEGImages/, in images/ or beside it. Put the images there.")
+    tops = {name.partition("/")[0] for name in existing.values()}
+    image_folder = min((folder for folder in tops if folder.lower() in IMAGE_FOLDERS), default="JPEGImages")
+    return {key: (existing.get(key) or _expected_image(files[0], image_folder), _single(root, files))
+            for key, files in xmls.items() if key in existing or any(map(_is_label_without_image, files))}
+
+
+def _images_without_xml(root: Path, images: Mapping[str, list[str]], pairs: Pairs) -> Pairs:
+    """Return the other images, each with the name that its XML file should have, formed like an existing one."""
+    key, (_, xml) = next(iter(pairs.items()))
+    before, after = xml[:len(xml) - len(key) - len(".xml")], xml[-len(".xml"):]
+    return {other: (_single(root, files), before + other + after) for other, files in images.items() if other not in pairs}
+
+
+def _single(root: Path, files: list[str]) -> str:
+    if len(files) > 1:
+        raise InputError(f"{root}: {' and '.join(map(repr, files))} have the same name but for suffix and "
+                         "folder, so the labels are ambiguous. Remove or rename one.")
+    return files[0]
+
+
+def _expected_image(xml: str, image_folder: str) -> str:
+    """Return the name that the image of an XML file in Annotations/ should have."""
+    return re.sub(rf"(^|/){XML_FOLDER}/", rf"\g<1>{image_folder}/", stem(xml), count=1, flags=re.I) + ".jpg"
+
+
+def _list_files(names: frozenset[str]) -> dict[str, str]:
+    """Return the lists of images by their lower-case names without ".txt"; those of ImageSets/Main/ if there are any."""
+    for folder in LIST_FOLDERS:
+        found = {stem(name)[len(folder) + 1:].lower(): name for name in names
+                 if name.lower().startswith(f"{folder}/") and name.lower().endswith(".txt")}
+        if found:
+            return {word: name for word, name in found.items() if "/" not in word}
+    return {}
+
+
+def _splits_of_lists(root: Path, lists: Mapping[str, str], images: Set[str], pairs: Pairs) -> tuple[list[str], list[str] | None]:
+    """Return the keys of the images of train and of val; None for val if there is no list for it."""
+    known = images | pairs.keys()
+    rows = {word: _read_list(root / lists[word], known) for word in (*TRAIN_LISTS, *VAL_LISTS) if word in lists}
+    train = next((word for word in TRAIN_LISTS if rows.get(word)), None)
+    val = next((word for word in VAL_LISTS if rows.get(word)), None)
+    if train is None:
+        raise InputError(f"{root}: no list of the images for train, or an empty one; that is train.txt, trainval.txt or "
+                         f"default.txt in ImageSets/Main/; there are {', '.join(sorted(lists.values())[:SHOWN])}. Add one.")
+    held_out = set(rows[val]) if val and train != "train" else set()
+    return ([key for key in rows[train] if key in pairs and key not in held_out],
+            [key for key in rows[val] if key in pairs] if val else None)
+
+
+def _read_list(path: Path, known: Set[str]) -> list[str]:
+    """Return the keys of the images in a list, each once."""
+    rows = [row for row in read_lines(path) if row]
+    columns = [row.rsplit(maxsplit=1) for row in rows]
+    has_flags = all(len(column) > 1 and column[1] in CLASS_FLAGS for column in columns)
+    if has_flags and not all(_keys_of_row(row, known) for row in rows):
+        rows = [name for name, _ in columns]
+    found = {row: next(iter(_keys_of_row(row, known)), "") for row in rows}
+    missing = [row for row, key in found.items() if not key]
+    if missing:
+        raise InputError(f"{path}: {len(missing)} names without an image and an XML file, the first is {missing[0]!r:.200}; "
+                         "all that are listed must exist. Remove these lines, or add the files.")
+    return list(dict.fromkeys(found.values()))
+
+
+def _keys_of_row(row: str, known: Set[str]) -> list[str]:
+    """Return the known keys that a row may mean: a name or a path, of this machine or another, with or without suffix."""
+    parts = row.replace("\\", "/").split("/")
+    folders = [at for at, part in enumerate(parts) if part.lower() in (XML_FOLDER, *IMAGE_FOLDERS)]
+    tails = ["/".join(parts), *("/".join(parts[at + 1:]) for at in folders[-1:])]
+    if ":" in parts[0] or not parts[0] or ".." in parts:
+        tails.append(parts[-1])
+    without_suffix = (stem(tail) for tail in tails if is_image(tail) or _is_xml(tail))
+    return [tail for tail in (*tails, *without_suffix) if tail in known]
+
+
+def _splits_of_folders(root: Path, pairs: Pairs) -> tuple[list[str], list[str] | None]:
+    """Return keys as `_splits_of_lists`, by the folders of the images; all for train if no folder is named after a split."""
+    splits: dict[str, list[str]] = {}
+    for key in pairs:
+        splits.setdefault(split_of(key.rpartition("/")[0]), []).append(key)
+    if set(splits) == {""}:
+        return splits[""], None
+    if "" in splits:
+        raise InputError(f"{root}: {len(splits[''])} images such as {pairs[splits[''][0]][0]!r} are in no split, others are in "
+                         "folders named after one; each must be in one. Move them to train/ or val/.")
+    if "train" not in splits:
+        raise InputError(f"{root}: no folder train/, but {', '.join(sorted(splits))}; train is needed. Rename a folder.")
+    return splits["train"], splits.get("val") or splits.get("test")
+
+
+def _class_rows(path: Path) -> Iterator[str]:
+    lines = read_lines(path)
+    if path.name == "labelmap.txt":  # CVAT's: name:color:parts:actions
+        lines = [line.split(":")[0].strip() for line in lines if not line.startswith("#")]
+    elif len(lines) == 1:  # names separated by commas, as qfgaohao/pytorch-ssd and its forks write them
+        lines = [name.strip() for name in lines[0].split(",")]
+    yield from (line for line in lines if line and line.lower() != "background")
+
+
+# Reading them
 
 
 def _parse_all(manifest: Manifest, parts: Iterable[Part]) -> tuple[dict[str, VocLabels], dict[str, str]]:
-    """Every label file of format voc that there is, by name, and of those that are broken, why."""
+    """Return the content of every label file by name, and for those that cannot be read, the reason."""
     folder = manifest.path("")
     parsed: dict[str, VocLabels] = {}
     broken: dict[str, str] = {}
     for name in sorted({name for part in parts for name in part.pairs.values() if name}):
         try:
-            parsed[name] = parse_voc(read_labels(folder, name), name)
+            parsed[name] = parse_voc(read_label_file(folder, name), name)
         except InputError as error:
             broken[name] = str(error)
     return parsed, broken
 
 
-def _found_names(parts: Iterable[Part], parsed: dict[str, VocLabels]) -> list[str]:
-    """The names of classes in all parts that do not give them."""
-    files = (file for part in parts if not part.class_names for file in part.pairs.values())
-    return sorted({row.name for file in files for row in parsed.get(file, NO_LABELS).rows})
-
-
-def _classes(name_of: dict[str, str]) -> tuple[tuple[Category, ...], dict[str, int]]:
-    """The classes, and the number of each by what the files call it."""
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(name_of.values()), 1)}
-    categories = tuple(Category(number, name, number) for name, number in numbers.items())
-    return categories, {key: numbers[name] for key, name in name_of.items()}
-
-
-def _counts_from(files: Iterable[VocLabels]) -> int:
-    """The number of the first pixel, 0 or 1."""
+def _first_pixel(files: Iterable[VocLabels]) -> int:
+    """Return the number of the first pixel, 0 or 1."""
     corners = (corner for file in files for row in file.rows for corner in (row.xmin, row.ymin))
     return 0 if any(corner < 1 and isfinite(corner) for corner in corners) else 1
 
 
-def _rows(labels: list[VocLabels], number_of: dict[str, int], first: int) -> Iterator[tuple]:
-    """The objects of all images as `ROW`."""
-    for owner, file in enumerate(labels):
-        for place, (name, xmin, ymin, xmax, ymax, is_difficult) in enumerate(file.rows, 1):
-            box = (xmin - first, ymin - first, xmax - xmin + first, ymax - ymin + first)
-            yield owner, number_of.get(name, -1), box, is_difficult, place
+def _names_that_occur(parts: Iterable[Part], parsed: dict[str, VocLabels]) -> list[str]:
+    """Return the class names in the label files of all parts that do not name their classes."""
+    files = (file for part in parts if not part.class_names for file in part.pairs.values())
+    return sorted({row.name for file in files for row in parsed.get(file, NO_LABELS).rows})
+
+
+def _read_part(manifest: Manifest, part: Part, split: str, parsed: dict[str, VocLabels], broken: dict[str, str],
+               first_pixel: int, names_that_occur: list[str]) -> ParsedPart:
+    images = sorted(part.pairs)
+    labels = [parsed.get(part.pairs[name], NO_LABELS) for name in images]
+    faults = (Fault("broken_labels", (split, name), broken[file], image=name)
+              for name in images if (file := part.pairs[name]) in broken)
+    class_names = part.class_names or {name: name for name in names_that_occur}  # name in the files -> name of the class
+    category_ids = {name: number for number, name in enumerate(dict.fromkeys(class_names.values()), 1)}
+    id_of = {key: category_ids[name] for key, name in class_names.items()}
+    objects = (row for file in labels for row in file.rows)
+    annotations = annotations_from_rows(
+        Images(np.arange(1, len(images) + 1), tuple(images), _sizes(manifest.path(""), images, labels)),
+        np.fromiter(_label_rows(labels, id_of, first_pixel), LABEL_ROW),
+        tuple(Category(number, name, number) for name, number in category_ids.items()),
+        "object", part.pairs, {"voc_pixels_from": str(first_pixel)})
+    unknown = {index: row.name for index, row in enumerate(objects) if row.name not in id_of}
+    return ParsedPart(replace(annotations, unknown_classes=unknown), tuple(faults))
+
+
+def _label_rows(labels: list[VocLabels], id_of: dict[str, int], first_pixel: int) -> Iterator[tuple]:
+    """Yield the objects of all images as LABEL_ROW."""
+    for image, file in enumerate(labels):
+        for number, (name, xmin, ymin, xmax, ymax, is_difficult) in enumerate(file.rows, 1):
+            box = (xmin - first_pixel, ymin - first_pixel, xmax - xmin + first_pixel, ymax - ymin + first_pixel)
+            yield image, id_of.get(name, -1), box, is_difficult, number
 
 
 def _sizes(folder: Path, names: list[str], labels: list[VocLabels]) -> np.ndarray:
-    """(N, 2) sizes as the labels give them, or else the images."""
-    unsized = [name for name, file in zip(names, labels, strict=True) if file.size is None]
-    measured = dict(zip(unsized, read_sizes(folder / name for name in unsized), strict=True))
-    return known_sizes([file.size or measured[name] for name, file in zip(names, labels, strict=True)])
+    """Return (N, 2) sizes, those of the labels, or else of the images."""
+    sizes = np.array([file.size or (0, 0) for file in labels], dtype=np.int64).reshape(-1, 2)
+    unsized = [index for index, file in enumerate(labels) if file.size is None]
+    sizes[unsized] = read_sizes(folder / names[index] for index in unsized)
+    return sizes
 
 
 def _parse_xml(data: bytes, where: str) -> Element:
-    parser = XMLParser(target=TreeBuilder(), forbid_dtd=True)  # C; its own one takes twice the time
+    parser = XMLParser(target=TreeBuilder(), forbid_dtd=True)  # TreeBuilder is C; the default target takes twice the time
     try:
         parser.feed(data)
         return parser.close()
     except DefusedXmlException as error:
-        raise InputError(f"{_place(where, parser)}: has a document type; labels need none, and it can hide an attack. "
+        raise InputError(f"{_position(where, parser)}: has a document type; labels need none, and it can hide an attack. "
                          "Remove its <!DOCTYPE ...>.") from error
     except ParseError as error:
         line, column = error.position
         raise InputError(f"{where}: line {line}, column {column + 1}: not XML: {str(error).partition(':')[0]}. "
                          "Export it again.") from error
-    except (ValueError, LookupError) as error:  # what Python says of encodings that it cannot use
-        raise InputError(f"{_place(where, parser)}: its encoding cannot be read ({error!s:.100}); UTF-8 can. "
+    except (ValueError, LookupError) as error:  # Python's, for encodings that it cannot use
+        raise InputError(f"{_position(where, parser)}: its encoding cannot be read ({error!s:.100}); UTF-8 can. "
                          "Export it again.") from error
 
 
-def _place(where: str, parser: Any) -> str:
+def _position(where: str, parser: Any) -> str:
     return f"{where}: line {parser.parser.CurrentLineNumber}, column {parser.parser.CurrentColumnNumber + 1}"
 
 
@@ -176,19 +391,19 @@ def _parse_size(root: Element, where: str) -> tuple[int, int] | None:
 
 def _parse_side(text: str | None, where: str) -> int:
     number = parse_number(text or "0")
-    if number is None or not number.is_integer() or not 0 <= number <= LARGEST_SIDE:
-        raise InputError(f"{where} is {text!r:.60}; it must be a whole number of pixels, or 0 where it is not known.")
+    if number is None or not number.is_integer() or not 0 <= number <= LARGEST_SIDE_PX:
+        raise InputError(f"{where} is {text!r:.60}; it must be a whole number of pixels, or 0 if unknown. Correct it.")
     return int(number)
 
 
 def _parse_object(element: Element, where: str) -> VocRow:
     name = (element.findtext("name") or "").strip()
     if not name:
-        raise InputError(f"{where} has no name; every object needs one.")
+        raise InputError(f"{where} has no name; every object needs one. Add it.")
     box = element.find("bndbox")
     if box is None:
-        there = ", ".join(child.tag for child in element)
-        raise InputError(f"{where} {name!r:.60} has no bndbox (it has {there:.100}); objects need a box. "
+        children = ", ".join(child.tag for child in element)
+        raise InputError(f"{where} {name!r:.60} has no bndbox (it has {children:.100}); objects need a box. "
                          "Export rectangles instead of outlines.")
     xmin, ymin, xmax, ymax = (_parse_corner(box.findtext(corner), f"{where} {name!r:.60}", corner) for corner in CORNERS)
     is_difficult = (element.findtext("difficult") or "").strip().lower() in ("1", "true")
@@ -197,8 +412,8 @@ def _parse_object(element: Element, where: str) -> VocRow:
 
 def _parse_corner(text: str | None, where: str, corner: str) -> float:
     if text is None:
-        raise InputError(f"{where} has no bndbox/{corner}; a box needs {', '.join(CORNERS)}.")
+        raise InputError(f"{where} has no bndbox/{corner}; a box needs {', '.join(CORNERS)}. Add it.")
     number = parse_number(text)
     if number is None:
-        raise InputError(f"{where}: bndbox/{corner} is {text!r:.60}; it must be a number of pixels.")
+        raise InputError(f"{where}: bndbox/{corner} is {text!r:.60}; it must be a number of pixels. Correct it.")
     return number

@@ -1,25 +1,67 @@
-"""YOLO's labels: a text file for each image, a line for each object: `class cx cy w h`, in shares of the image."""
+"""The YOLO format: a text file for each image with a line `class cx cy w h` for each object, relative to the image's size.
+
+A YAML file, as Ultralytics and Roboflow write it, or a list of classes names the classes; the YAML file may say where images are.
+"""
 
 import math
-from collections.abc import Iterator
-from pathlib import Path
-from typing import NamedTuple
+import posixpath
+import reprlib
+from collections.abc import Iterable, Iterator, Set
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, NamedTuple
 
 import numpy as np
+import yaml
 
 from ssd_lib.annotations.faults import Fault
-from ssd_lib.annotations.image_size import read_sizes
-from ssd_lib.annotations.label_files import ROW, join_rows, known_sizes, parse_number, read_labels, rows_in_pixels
-from ssd_lib.annotations.table import Category, Images, ParsedPart
+from ssd_lib.annotations.files import (
+    DatasetListing,
+    below,
+    check_class_names,
+    describe_files,
+    folders_of,
+    is_image,
+    parse_number,
+    read_bytes,
+    read_label_file,
+    read_lines,
+    stem,
+)
+from ssd_lib.annotations.splits import SPLIT_WORDS, matching, require_images, split_names, split_of
+from ssd_lib.annotations.table import LABEL_ROW, Category, Images, ParsedPart, annotations_from_rows, rows_in_pixels
 from ssd_lib.errors import InputError
-from ssd_lib.manifest import Manifest, Part, Place
+from ssd_lib.images import read_sizes
+from ssd_lib.manifest import Manifest, Part, PartKey
+from ssd_lib.params import DataParams
 
-FORM = "a line is `class cx cy w h`, or `class x1 y1 x2 y2 x3 y3 ...` for an outline"
-LARGEST_CLASS = 10**9  # there are no more classes than that; a larger number is a slip
+EXPECTED_FILES = "data.yaml or dataset.yaml, or images/ with labels/*.txt, or images with a .txt beside each"
+YAML_NAMES = ("data.yaml", "dataset.yaml", "data.yml", "dataset.yml")
+SPLIT_PATTERNS = ("{split}.txt", "images/{split}*", "{split}*/images", "{split}*")
+CLASS_FILES = ("classes.txt", "obj.names")
+# What PyYAML raises, besides its own errors, for `!!int ""`, `!!bool x`, `!!timestamp x`, an impossible date, nested brackets
+YAML_ERRORS = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+LINE_FORMAT = "a line is `class cx cy w h`, or `class x1 y1 x2 y2 x3 y3 ...` for an outline"
+LARGEST_CLASS = 10**9  # a larger class number is an error in the file
+
+
+class Config(NamedTuple):
+    """Content of the YAML file.
+
+    Attributes:
+        file: its name; "" if there is none.
+        class_names: in the order of their numbers.
+        base: `path`, which the other paths are relative to; "" if absent.
+        entries: for "train" and "val": folders, or lists of images; empty if absent.
+    """
+
+    file: str
+    class_names: tuple[str, ...]
+    base: str
+    entries: dict[str, tuple[str, ...]]
 
 
 class YoloRow(NamedTuple):
-    """One object; its box as shares of the image's width and height, [0, 1]."""
+    """One object; its box as fractions of the image's width and height, [0, 1]."""
 
     line: int
     class_number: int
@@ -29,57 +71,303 @@ class YoloRow(NamedTuple):
     height: float
 
 
-def read_yolo(manifest: Manifest) -> dict[Place, ParsedPart]:
-    """The annotations of all parts of format yolo, images in the order of their names; classes keep their numbers.
+NO_CONFIG = Config("", (), "", {"train": (), "val": ()})
 
-    Guarantees: pixels as stored, rounded as `rows_in_pixels` says. An image whose size cannot be read has size (0, 0) and no
-    boxes: `image_checks` says why. The same line twice is two objects.
+
+def matches(names: frozenset[str]) -> bool:
+    """Whether the names of the files look like a dataset in this format."""
+    return any(name in names for name in YAML_NAMES) or any(
+        _is_near_root(name) and label_of(name, names) for name in names if is_image(name))
+
+
+def find(root: Path, names: frozenset[str], data: DataParams) -> DatasetListing:
+    """Find the images of train and of val, each with its label file; "" for an image without one, which has no objects.
+
+    Guarantees: the YAML file says where the images are; without one, folders named after the splits do. If val is not given,
+    `data.val_fraction` of train becomes val. Files are only looked up below `root`, whatever a path says.
+
+    Args:
+        root: the folder that the names are relative to.
+        names: all files in it.
+        data: `val_fraction`.
+
+    Raises:
+        InputError: no class names, an error in the YAML file, folders that do not exist, no images or no label files.
     """
-    return {place: _read_part(manifest, part, place[0]) for place, part in manifest.parts("yolo").items()}
+    config = read_config(root, names)
+    class_file, class_names = (config.file, config.class_names) if config else _class_list(root, names)
+    train, val = _images_of_splits(root, names, config or NO_CONFIG)
+    if val is None:
+        train, val = split_names(train, data.val_fraction)
+    numbered = {str(number): name for number, name in enumerate(class_names)}
+    splits: dict[str, tuple[Part, ...]] = {}
+    for split, images in (("train", train), ("val", val)):
+        require_images(str(root), split, images)
+        pairs = {image: label_of(image, names) for image in sorted(images)}
+        _require_labels(root, split, pairs)
+        splits[split] = (Part(format="yolo", pairs=pairs, class_names=numbered),)
+    return DatasetListing(splits, frozenset([class_file]))
+
+
+def label_of(image: str, names: frozenset[str]) -> str:
+    """Return the label file of an image: with the last images/ of its path replaced by labels/, or beside it; "" if absent."""
+    head, slash, tail = f"/{stem(image)}".rpartition("/images/")
+    in_labels = f"{head}/labels/{tail}.txt"[1:] if slash else ""
+    return next((name for name in (in_labels, f"{stem(image)}.txt") if name in names), "")
+
+
+def read_config(root: Path, names: Set[str]) -> Config | None:
+    """Read the YAML file of the dataset; None if no YAML file has class names.
+
+    Guarantees: a file of a usual name, such as data.yaml, precedes others; without one, the file that has `names` is taken.
+
+    Raises:
+        InputError: several files qualify, or it is not YAML, or a value is not allowed.
+    """
+    candidates = sorted(name for name in names if "/" not in name and name.endswith((".yaml", ".yml")))
+    candidates = [name for name in candidates if name in YAML_NAMES] or candidates
+    trees = {name: _load_yaml(root / name) for name in candidates}
+    found = [name for name, tree in trees.items() if name in YAML_NAMES or "names" in tree]
+    if len(found) > 1:
+        raise InputError(f"{root}: {len(found)} YAML files with names of classes, {', '.join(found)}; one is needed. Move the "
+                         "others away.")
+    return _parse_config(root, found[0], trees[found[0]]) if found else None
+
+
+def names_of_entry(entry: str, base: str = "", *, is_image: bool = False) -> Iterator[str]:
+    """Yield the names below the root that a path may mean, likeliest first; "" is the root itself.
+
+    Guarantees: leading ".." are dropped; a path of another machine, or `base`, loses its leading folders one by one; an entry that is
+    relative to `base` is kept whole.
+
+    Args:
+        entry: `train` or `val` of the YAML file, or a row of a list.
+        base: the folder that it is relative to.
+        is_image: it is a row of a list, which may lose all of its folders.
+    """
+    own = _path_parts(entry)
+    whole = own if _is_absolute(entry) else _path_parts(posixpath.join(_forward_slashes(base), _forward_slashes(entry)))
+    keep = min(1, len(own)) if is_image or _is_absolute(entry) else len(own)
+    for cut in range(len(whole) - keep + 1):
+        yield "/".join(whole[cut:])
+
+
+def read_yolo(manifest: Manifest) -> dict[PartKey, ParsedPart]:
+    """Read all parts of format yolo; images are sorted by name, classes keep their numbers.
+
+    Guarantees: boxes are in pixels as stored, rounded as `rows_in_pixels` does. An image whose size cannot be read has size (0, 0)
+    and no boxes; validation reports it. The same line twice is two objects.
+    """
+    return {key: _read_part(manifest, part, key[0]) for key, part in manifest.parts("yolo").items()}
 
 
 def parse_yolo(data: bytes, where: str) -> list[YoloRow]:
-    """The objects of a label file; none where it is empty.
+    """Parse one label file; an empty one has no objects.
 
-    Guarantees: an outline becomes the smallest box around it. NaN, infinity and boxes beyond the image pass, for `checks` to name.
+    Guarantees: an outline becomes its bounding box. NaN, infinity and boxes beyond the image are accepted, and left for validation
+    to report.
 
     Args:
-        data: UTF-8 text, with or without byte order mark; lines may end as on Unix, Windows or an old Mac.
-        where: names the file in errors.
+        data: UTF-8 text, with or without byte order mark; lines end with LF, CR LF or CR.
+        where: the name of the file, for errors.
 
     Raises:
-        InputError: it is no such file; the line is named.
+        InputError: it is not such a file; names the line.
     """
     text = _decode(data.replace(b"\r\n", b"\n").replace(b"\r", b"\n"), where)
     return [_parse_line(values, number, f"{where}: line {number}")
             for number, line in enumerate(text.split("\n"), 1) if (values := line.split())]
 
 
+# Finding the files
+
+
+def _is_near_root(image: str) -> bool:
+    """Whether an image is so near to the root that the root is the folder of its dataset."""
+    top, slash, rest = image.partition("/")
+    return not slash or top == "images" or "/" not in rest or bool(split_of(top))
+
+
+def _class_list(root: Path, names: frozenset[str]) -> tuple[str, tuple[str, ...]]:
+    """Return the list of classes and its names: that of the root, or else of the folders below if they all agree."""
+    lists = sorted((name for name in names if name.rpartition("/")[2] in CLASS_FILES), key=lambda name: (name.count("/"), name))
+    if not lists:
+        raise InputError(f"{root}: no names of classes; label files have only numbers. Looked for a YAML file with `names`, "
+                         f"{' and '.join(CLASS_FILES)}; {describe_files(names)}. Write classes.txt, one name per line.")
+    if "/" in lists[0] and len({read_bytes(root / name) for name in lists}) > 1:
+        raise InputError(f"{root}: {len(lists)} lists of classes that differ, {', '.join(lists[:5])}; one is needed. Write "
+                         "classes.txt into this folder.")
+    return lists[0], check_class_names(str(root / lists[0]), read_lines(root / lists[0]))
+
+
+def _images_of_splits(root: Path, names: frozenset[str], config: Config) -> tuple[list[str], list[str] | None]:
+    """Return the images of train and of val; None for val if nothing says which."""
+    folders = folders_of(names)
+    configured = [split for split in ("train", "val") if config.entries[split]]
+    if configured:
+        found = {split: _configured_images(root, names, folders, config, split) for split in configured}
+    else:
+        sources = {split: _source_of_split(root, names | folders, split) for split in ("train", "val")}
+        found = {split: _images_of_source(root, names, folders, source) for split, source in sources.items() if source}
+    if not found:
+        return _images_in(names, "images" if "images" in folders else ""), None
+    if "train" not in found:
+        raise InputError(f"{root}: images for val but none for train; train is needed; {describe_files(names)}. "
+                         "Say where they are.")
+    if found["train"] == found.get("val") and config.entries["train"] != config.entries["val"]:
+        raise InputError(f"{root / config.file}: {', '.join(config.entries['train'])} for train and "
+                         f"{', '.join(config.entries['val'])} for val are the same images below {root}; {describe_files(names)}. "
+                         "Correct the paths.")
+    return found["train"], found.get("val")
+
+
+def _configured_images(root: Path, names: frozenset[str], folders: set[str], config: Config, split: str) -> list[str]:
+    """Return the images that the YAML file names for a split."""
+    images: dict[str, None] = {}
+    for entry in config.entries[split]:
+        source = next((name for name in names_of_entry(entry, config.base)
+                       if name in folders or (name in names and name.endswith(".txt"))), None)
+        if source is None:
+            raise InputError(f"{root / config.file}: {split} is {entry!r:.200}, which is no folder with files and no .txt list "
+                             f"below {root}; {describe_files(names)}. Correct it, or name the folder that holds all in data.paths.")
+        images |= dict.fromkeys(_images_of_source(root, names, folders, source, config.base))
+    return list(images)
+
+
+def _source_of_split(root: Path, candidates: Iterable[str], split: str) -> str:
+    """Return the folder or the list that is named after a split; "" if there is none."""
+    found = matching(candidates, split, SPLIT_PATTERNS)
+    innermost = [name for name in found if not any(other.startswith(f"{name}/") for other in found)]
+    if len(innermost) > 1:
+        raise InputError(f"{root}: {len(innermost)} places with the images of {split}, {', '.join(innermost)}; one is needed. "
+                         "Write a data.yaml that says which.")
+    return innermost[0] if innermost else ""
+
+
+def _images_of_source(root: Path, names: frozenset[str], folders: set[str], source: str, base: str = "") -> list[str]:
+    """Return the images in a folder, or in a list of them."""
+    return _images_in(names, source) if source in folders else _listed_images(root, names, source, base)
+
+
+def _images_in(names: frozenset[str], folder: str) -> list[str]:
+    return sorted(name for name in below(folder, names) if is_image(name))
+
+
+def _listed_images(root: Path, names: frozenset[str], file: str, base: str) -> list[str]:
+    rows = [row for row in read_lines(root / file) if row]
+    beside = file.rpartition("/")[0]
+    found = {row: next((name for folder in (beside, base) for name in names_of_entry(row, folder, is_image=True)
+                        if name in names), "") for row in rows}
+    missing = [row for row, image in found.items() if not image]
+    if missing:
+        raise InputError(f"{root / file}: {len(missing)} images that do not exist, the first is {missing[0]!r:.200}; all "
+                         "that are listed must exist. Remove these lines, or add the images.")
+    return list(dict.fromkeys(found.values()))
+
+
+def _require_labels(root: Path, split: str, pairs: dict[str, str]) -> None:
+    if not any(pairs.values()):
+        image = next(iter(pairs))
+        raise InputError(f"{root}: none of {len(pairs)} images for {split} has a label file (such as {image!r}); it "
+                         "has the same name with .txt, in labels/ in place of images/ or beside it. Put the labels there.")
+
+
+# The YAML file
+
+
+def _load_yaml(path: Path) -> dict[Any, Any]:
+    data = read_bytes(path)
+    try:
+        tree = yaml.safe_load(data)
+    except YAML_ERRORS as error:
+        text = "".join(filter(str.isprintable, " ".join(str(error).split())))  # it quotes the file, with whatever is there
+        raise InputError(f"{path}: not YAML: {text:.300}. Correct it.") from error
+    return tree if isinstance(tree, dict) else {}
+
+
+def _parse_config(root: Path, file: str, tree: dict[Any, Any]) -> Config:
+    path = root / file
+    class_names = check_class_names(f"{path}: names", _names_in_order(path, tree.get("names")))
+    count = tree.get("nc", len(class_names))
+    if count != len(class_names):
+        raise InputError(f"{path}: nc is {_shown(count)}, but there are {len(class_names)} names; they must agree. Correct "
+                         "one of them.")
+    base = tree.get("path") or ""
+    if not isinstance(base, str):
+        raise InputError(f"{path}: path is {_shown(base)}; it must be the name of a folder. Correct it.")
+    entries = {split: _entries(path, tree, split) for split in ("train", "val")}
+    return Config(file, class_names, base, entries)
+
+
+def _names_in_order(path: Path, names: object) -> list[object]:
+    if names is None or names == {}:
+        return []
+    if isinstance(names, list):
+        return names
+    if not isinstance(names, dict):
+        raise InputError(f"{path}: names is {_shown(names)}; it must be a list, or numbers with a name each. Correct it.")
+    numbers = [key for key in names if type(key) is int]
+    if len(numbers) < len(names) or sorted(numbers) != list(range(len(numbers))):
+        keys = ", ".join(map(_shown, list(names)[:10]))
+        raise InputError(f"{path}: names has the keys {keys}; they must be 0, 1, 2, ... without a gap. Correct them.")
+    return [names[number] for number in range(len(numbers))]
+
+
+def _entries(path: Path, tree: dict[Any, Any], split: str) -> tuple[str, ...]:
+    value: object = next((tree[word] for word in SPLIT_WORDS[split] if tree.get(word)), [])
+    entries = value if isinstance(value, list) else [value]
+    if not all(isinstance(entry, str) and entry for entry in entries):
+        raise InputError(f"{path}: {split} is {_shown(value)}; it must be a folder, a list of folders, or a .txt file. "
+                         "Correct it.")
+    return tuple(entries)
+
+
+def _shown(value: object) -> str:
+    """Return a value for a message, shortened: a few lines of YAML can describe an endless one."""
+    is_short = isinstance(value, str | float) or (isinstance(value, int) and abs(value) < 10**12)
+    return reprlib.repr(value) if is_short else f"of type {type(value).__name__}"
+
+
+def _is_absolute(path: str) -> bool:
+    return PurePosixPath(path).is_absolute() or bool(PureWindowsPath(path).anchor)
+
+
+def _forward_slashes(path: str) -> str:
+    return path.replace("\\", "/")
+
+
+def _path_parts(path: str) -> list[str]:
+    return [part for part in posixpath.normpath(_forward_slashes(path)).split("/") if part not in ("", ".", "..")]
+
+
+# Reading the labels
+
+
 def _read_part(manifest: Manifest, part: Part, split: str) -> ParsedPart:
     folder, names = manifest.path(""), sorted(part.pairs)
     rows, faults = _read_rows(folder, part, split, names)
-    sizes = known_sizes(read_sizes(folder / name for name in names))
+    sizes = read_sizes(folder / name for name in names)
     images = Images(np.arange(1, len(names) + 1), tuple(names), sizes)
     categories = tuple(Category(int(number), name, int(number)) for number, name in part.class_names.items())
-    return ParsedPart(join_rows(images, rows_in_pixels(rows, sizes), categories, "line", part.pairs), faults)
+    return ParsedPart(annotations_from_rows(images, rows_in_pixels(rows, sizes), categories, "line", part.pairs), faults)
 
 
 def _read_rows(folder: Path, part: Part, split: str, names: list[str]) -> tuple[np.ndarray, tuple[Fault, ...]]:
-    """The objects of the images as `ROW`, in shares of their image, and the files that are broken."""
+    """Return the objects of the images as LABEL_ROW with relative boxes, and the label files that cannot be read."""
     faults = []
 
     def rows() -> Iterator[tuple]:
-        for owner, name in enumerate(names):
+        for image, name in enumerate(names):
             file = part.pairs[name]
             try:
-                found = parse_yolo(read_labels(folder, file), file) if file else []
+                found = parse_yolo(read_label_file(folder, file), file) if file else []
             except InputError as error:
                 faults.append(Fault("broken_labels", (split, name), str(error), image=name))
                 continue
             for line, number, cx, cy, width, height in found:
-                yield owner, number, (cx - width / 2, cy - height / 2, width, height), False, line
+                yield image, number, (cx - width / 2, cy - height / 2, width, height), False, line
 
-    return np.fromiter(rows(), ROW), tuple(faults)
+    return np.fromiter(rows(), LABEL_ROW), tuple(faults)
 
 
 def _decode(data: bytes, where: str) -> str:
@@ -97,28 +385,29 @@ def _decode(data: bytes, where: str) -> str:
 
 def _parse_line(values: list[str], line: int, where: str) -> YoloRow:
     if len(values) == 6:
-        raise InputError(f"{where} has 6 values; {FORM}. With a confidence at the end these are predictions, not labels.")
+        raise InputError(f"{where} has 6 values; {LINE_FORMAT}. With a confidence at the end these are predictions, not labels.")
     if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
-        raise InputError(f"{where} has {len(values)} value{'s'[:len(values) > 1]}, {' '.join(values)!r:.60}; {FORM}.")
+        raise InputError(f"{where} has {len(values)} value{'s'[:len(values) > 1]}, {' '.join(values)!r:.60}; {LINE_FORMAT}. "
+                         "Correct it.")
     numbers = [parse_number(value) for value in values]
-    shares = [number for number in numbers if number is not None]
-    if len(shares) < len(numbers):
-        raise InputError(f"{where} has {values[numbers.index(None)]!r:.60}; {FORM}, all numbers.")
-    return YoloRow(line, _class_number(shares[0], values[0], where), *_box(shares[1:]))
+    fractions = [number for number in numbers if number is not None]
+    if len(fractions) < len(numbers):
+        raise InputError(f"{where} has {values[numbers.index(None)]!r:.60}; {LINE_FORMAT}, all numbers. Correct it.")
+    return YoloRow(line, _class_number(fractions[0], values[0], where), *_box(fractions[1:]))
 
 
 def _class_number(number: float, text: str, where: str) -> int:
     if not number.is_integer() or abs(number) > LARGEST_CLASS:
-        raise InputError(f"{where} has the class {text!r:.60}; it must be a whole number of the list of names.")
+        raise InputError(f"{where} has the class {text!r:.60}; it must be a whole number, an index of the class names. Correct it.")
     return int(number)
 
 
-def _box(shares: list[float]) -> tuple[float, float, float, float]:
-    """(cx, cy, width, height) of such four, or around an outline."""
-    if len(shares) == 4:
-        cx, cy, width, height = shares
+def _box(fractions: list[float]) -> tuple[float, float, float, float]:
+    """Return (cx, cy, width, height), of four such numbers or of the points of an outline."""
+    if len(fractions) == 4:
+        cx, cy, width, height = fractions
         return cx, cy, width, height
-    if not all(map(math.isfinite, shares)):
+    if not all(map(math.isfinite, fractions)):
         return math.nan, math.nan, math.nan, math.nan
-    left, right, top, bottom = min(shares[::2]), max(shares[::2]), min(shares[1::2]), max(shares[1::2])
+    left, right, top, bottom = min(fractions[::2]), max(fractions[::2]), min(fractions[1::2]), max(fractions[1::2])
     return (left + right) / 2, (top + bottom) / 2, right - left, bottom - top

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ssd_lib.annotations.file_listing import is_left_out
+from ssd_lib.annotations.files import is_hidden
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.files import CHUNK_BYTES
 
@@ -117,7 +117,7 @@ def _fault(member: zipfile.ZipInfo) -> str:
 
 def _is_wanted(name: str, wanted: Sequence[str] | None) -> bool:
     if wanted is None:
-        return not any(is_left_out(part) for part in name.split("/"))
+        return not any(is_hidden(part) for part in name.split("/"))
     return any(name == want or name.startswith(f"{want}/") for want in wanted)
 
 

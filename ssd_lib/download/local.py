@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from ssd_lib.annotations.dataset_listing import files_of, joined, moved
-from ssd_lib.annotations.detect_format import find_any
-from ssd_lib.annotations.file_listing import join, list_files
+from ssd_lib.annotations.detect_format import find_dataset
+from ssd_lib.annotations.files import files_of, join, join_listings, list_files, move_listing
 from ssd_lib.download.archives import Rows, unpack
 from ssd_lib.errors import InputError
 from ssd_lib.files import in_project, sha256, why_unreadable
@@ -53,12 +52,12 @@ def local(data: DataParams, runtime: RuntimeParams) -> Manifest:
     forms = data.format if isinstance(data.format, list) else [data.format] * len(opened)
     founds, files = [], Rows()
     for one, form in zip(opened, forms, strict=True):
-        found = find_any(one.folder, one.names, form, data)
+        found = find_dataset(one.folder, one.names, form, data)
         below = "" if one.folder == root else one.folder.relative_to(root).as_posix()
-        founds.append(moved(found, below))
+        founds.append(move_listing(found, below))
         rows = _hashed(one.folder, files_of(found, one.names), one.rows)
         files |= {join(below, name): row for name, row in rows.items()}
-    return Manifest(source="local", root=_root_name(root), splits=joined(founds).splits, classes=tuple(data.classes),
+    return Manifest(source="local", root=_root_name(root), splits=join_listings(founds).splits, classes=tuple(data.classes),
                     files=dict(sorted(files.items())))
 
 

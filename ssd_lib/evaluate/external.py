@@ -14,8 +14,7 @@ import numpy as np
 import torch
 
 from ssd_lib.annotations.coco import format_annotations, read_annotations
-from ssd_lib.annotations.fixed_arrays import flatten
-from ssd_lib.annotations.fixed_set import FixedSet, from_columns
+from ssd_lib.annotations.fixed_set import FixedSet, from_arrays, to_arrays
 from ssd_lib.annotations.repair import fix
 from ssd_lib.annotations.table import clean_name
 from ssd_lib.checkpoint.weights import open_model
@@ -117,7 +116,7 @@ def open_external(annotations: Path, images: Path, class_names: tuple[str, ...])
     _check_images(annotations, repaired.images.file_names, images)
     ids = {category.id for category in shared}
     return ExternalDataset(
-        fixed=from_columns(flatten(repaired)),
+        fixed=from_arrays(to_arrays(repaired)),
         truth=json.loads(b"".join(format_annotations(repaired))),
         images=images,
         has_boxes=len(raw.boxes) > 0,

@@ -135,7 +135,7 @@ def make_spec(model: ModelParams, fixed: FixedSet) -> NetSpec:
 def repeat_factors_of(fixed: FixedSet, data: DataParams) -> np.ndarray:
     """Return (N,) how often an epoch shows each image; crowds are not counted."""
     counts = ~fixed.is_crowd
-    return show_factors(fixed.owners()[counts], fixed.labels[counts], len(fixed), data.balance, data.balance_threshold)
+    return show_factors(fixed.image_indices()[counts], fixed.labels[counts], len(fixed), data.balance, data.balance_threshold)
 
 
 def initial_weights(spec: NetSpec, model: ModelParams, seed: int) -> dict[str, Tensor] | None:

@@ -34,7 +34,7 @@ def check_annotations(annotations: Annotations, split: str, first: int = 0) -> I
     """
     yield from _check_images(annotations.images, split)
     yield from _check_categories(annotations.categories, split)
-    owners = annotations.owners()
+    owners = annotations.image_indices()
     for kind, rows in _box_faults(annotations, owners):
         for row in rows.tolist():
             image = annotations.images.file_names[owners[row]] if owners[row] >= 0 else ""
@@ -160,7 +160,7 @@ def _describe(kind: str, annotations: Annotations, row: int, owner: int) -> str:
 
 
 def _unknown_class(annotations: Annotations, row: int) -> str:
-    number, name = int(annotations.boxes.category_ids[row]), annotations.strays.get(row)
+    number, name = int(annotations.boxes.category_ids[row]), annotations.unknown_classes.get(row)
     known = [category.name for category in annotations.categories]
     if number >= 0:
         return f"no named category has the id {number}"

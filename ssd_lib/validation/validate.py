@@ -100,7 +100,7 @@ def _image_files(manifest: Manifest, splits: dict[str, Annotations]) -> list[Ima
 def _orphans(manifest: Manifest, parts: dict[str, tuple[ParsedPart, ...]]) -> list[Fault]:
     """Return a fault for each image file that no annotation lists."""
     listed = {name for parts_of_split in parts.values() for part in parts_of_split
-              for name in (*part.annotations.images.file_names, *part.unasked)}
+              for name in (*part.annotations.images.file_names, *part.skipped_images)}
     return [Fault("orphan", (split, name), f"{name}: no annotation file lists it")
             for split in parts for name in sorted(_files(manifest, split) - listed)
             if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES]

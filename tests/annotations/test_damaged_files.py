@@ -11,11 +11,8 @@ from support.damage import damaged, fault_of
 from support.folders import plant
 from support.project import data_params
 
-from ssd_lib.annotations import coco_files as coco
-from ssd_lib.annotations import open_images_files as open_images
-from ssd_lib.annotations import voc_files as voc
-from ssd_lib.annotations import yolo_files as yolo
-from ssd_lib.annotations.dataset_listing import DatasetListing
+from ssd_lib.annotations import coco, open_images, voc, yolo
+from ssd_lib.annotations.files import DatasetListing
 
 DATA = data_params()
 PAIRS = ("train/a.jpg", "train/a.txt", "val/b.jpg", "val/b.txt")
@@ -37,8 +34,8 @@ class Case(NamedTuple):
     find: Callable[[Path, frozenset[str], Any], DatasetListing]
 
 
-def name_classes(root: Path, names: frozenset[str], data: Any) -> DatasetListing:
-    return voc.name_classes(root, names, "", DatasetListing({}))
+def add_class_names(root: Path, names: frozenset[str], data: Any) -> DatasetListing:
+    return voc.add_class_names(root, names, "", DatasetListing({}))
 
 
 CASES = [
@@ -48,8 +45,8 @@ CASES = [
     Case("classes.txt", b"cat\r\ndog\nteddy bear\n", PAIRS, yolo.find),
     Case("train.txt", b"set/a.jpg\n./set/a.jpg\nC:\\data\\set\\a.jpg\n", LISTED, yolo.find),
     Case("ImageSets/Main/train.txt", b"a 1\n/data/JPEGImages/b.jpg  1\n", VOC, voc.find),
-    Case("labels.txt", b"cat,dog,teddy bear\n", (), name_classes),
-    Case("labelmap.txt", b"# label:colour:parts:actions\ncat:1,2,3::\nbackground:0,0,0::\n", (), name_classes),
+    Case("labels.txt", b"cat,dog,teddy bear\n", (), add_class_names),
+    Case("labelmap.txt", b"# label:colour:parts:actions\ncat:1,2,3::\nbackground:0,0,0::\n", (), add_class_names),
     Case("train.json", b'{"images": [{"file_name": "\xc3\xa4.jpg", "id": 1}, {"file_name": "a.jpg"}], "annotations": []}',
          ("train/a.jpg", "val/b.jpg", "val.json"), coco.find),
     Case("class-descriptions-boxable.csv", b'/m/01,Cat\n/m/02,"Dog, wild"\n', (*TABLES, "train/a.jpg", "validation/b.jpg"),

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from support.four_formats import WRITERS, Row, photo_rows, write_files
+from support.four_formats import WRITERS, Row, image_rows_of_val, write_files
 from support.project import data_params
 from support.rows import Rows, flat, rows_of
 
@@ -24,7 +24,7 @@ RUNTIME = RuntimeParams.model_construct(workers=0)
 @pytest.fixture(scope="session")
 def photos(mirror: Manifest) -> dict[str, list[Row]]:
     """Real photographs in two splits."""
-    rows = sorted(photo_rows(mirror), key=lambda row: -sum(box[5] for box in row["boxes"]))  # some crowds are among them
+    rows = sorted(image_rows_of_val(mirror), key=lambda row: -sum(box[5] for box in row["boxes"]))  # some crowds are among them
     parts = (rows[:16], rows[16:24])
     return {split: sorted(part, key=lambda row: row["name"]) for split, part in zip(COUNTS, parts, strict=True)}
 
@@ -109,5 +109,5 @@ def test_an_unknown_class_lists_the_known_ones_and_the_nearest(photos: dict[str,
     manifest = write_set(tmp_path, "voc", photos)
     assert read_splits(manifest.model_copy(update={"classes": ("person",)}))["val"][0].annotations.categories == (
         *(category for category in read_splits(manifest)["val"][0].annotations.categories if category.name == "person"),)
-    with pytest.raises(InputError, match=r"no class 'Person' \(did you mean 'person'\?\), 'Qx'\. They have "):
+    with pytest.raises(InputError, match=r"no class 'Person' \(did you mean 'person'\?\), 'Qx'\. It has "):
         read_splits(manifest.model_copy(update={"classes": ("Person", "person", "Qx")}))

@@ -123,7 +123,7 @@ def test_no_format_found_says_what_each_looked_for_and_what_is_there(tmp_path: P
     with pytest.raises(InputError) as caught:
         run(tmp_path)
     lines = str(caught.value).splitlines()
-    assert lines[0] == f"{tmp_path.resolve()}: no data set in it, or at most 2 folders deeper; looked for"
+    assert lines[0] == f"{tmp_path.resolve()}: no dataset in it, or at most 2 folders deeper; looked for"
     assert [line.split(":")[0] for line in lines[1:5]] == ["  coco", "  voc", "  yolo", "  open_images"]
     assert lines[5].startswith("  there are notes.doc, photos/. Correct data.paths")
 

@@ -58,7 +58,12 @@ def stages_run_again(path: Path) -> list[str]:
 
 
 def _imports(tree: ast.Module) -> Iterator[str]:
+    """Yield the imported modules, without those that only the type checker imports."""
+    type_only = {inner for node in ast.walk(tree) if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+                 for inner in ast.walk(node)}
     for node in ast.walk(tree):
+        if node in type_only:
+            continue
         if isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)

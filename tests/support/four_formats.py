@@ -13,7 +13,7 @@ COLUMNS = ("ImageID", "Source", "LabelName", "Confidence", "XMin", "XMax", "YMin
 Row = dict[str, Any]  # name, width, height, file, and boxes: (class name, x, y, width, height, crowd)
 
 
-def photo_rows(mirror: Manifest) -> list[Row]:
+def image_rows_of_val(mirror: Manifest) -> list[Row]:
     """The photographs of the mirror's val split, sorted by name, with their boxes on whole pixels, and the file of each."""
     content = json.loads(mirror.path("annotations/instances_val2017.json").read_bytes())
     names = {category["id"]: category["name"] for category in content["categories"]}

@@ -8,7 +8,7 @@ from ssd_lib.annotations.table import Annotations
 from ssd_lib.manifest import Manifest, Part
 
 
-def add_photo(root: Path, name: str, size: tuple[int, int]) -> None:
+def add_image(root: Path, name: str, size: tuple[int, int]) -> None:
     """Make an image file of one colour."""
     (root / name).parent.mkdir(parents=True, exist_ok=True)
     Pillow.new("RGB", size).save(root / name)
@@ -31,5 +31,5 @@ def named_boxes(annotations: Annotations) -> list[tuple[str, str, list[float], b
     name_of = {category.id: category.name for category in annotations.categories}
     boxes = annotations.boxes
     return [(annotations.images.file_names[owner], name_of.get(category, "?"), xywh, crowd) for owner, category, xywh, crowd in
-            zip(annotations.owners().tolist(), boxes.category_ids.tolist(), boxes.xywh.tolist(), boxes.is_crowd.tolist(),
+            zip(annotations.image_indices().tolist(), boxes.category_ids.tolist(), boxes.xywh.tolist(), boxes.is_crowd.tolist(),
                 strict=True)]

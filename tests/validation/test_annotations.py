@@ -59,7 +59,7 @@ def test_a_faulty_box_is_named_with_its_image_and_its_value(box: Box, kind: str,
 
 
 def test_a_class_that_has_no_number_is_called_by_its_name_with_the_nearest_one() -> None:
-    stray = replace(flat(SOUND._replace(boxes=(BOX._replace(category_id=-1),))), strays={0: "dgo"})
+    stray = replace(flat(SOUND._replace(boxes=(BOX._replace(category_id=-1),))), unknown_classes={0: "dgo"})
     assert [fault.text for fault in check_annotations(stray, "train")] == [
         f"train: {OF_A}: its class 'dgo' is not among dog; did you mean 'dog'?"]
 

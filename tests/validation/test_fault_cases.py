@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support.corruptions import DatasetCopy, all_of, data, fill_in
 from support.fault_cases import ALL, FOUND, REFUSED, SOUND, FaultCase
-from support.four_formats import Row, photo_rows, write_files
+from support.four_formats import Row, image_rows_of_val, write_files
 from support.project import data_params
 
 from ssd_lib.annotations.faults import KINDS
@@ -33,7 +33,7 @@ Report = dict[str, Any]
 @pytest.fixture(scope="session")
 def images(mirror: Manifest) -> Images:
     """Six real images under short names."""
-    row_of = {int(Path(row["name"]).stem): row for row in photo_rows(mirror)}
+    row_of = {int(Path(row["name"]).stem): row for row in image_rows_of_val(mirror)}
     return {split: [{**row_of[number], "name": f"{name}.jpg",
                      "boxes": [box for box in row_of[number]["boxes"] if box[0] in CLASSES]}
                     for name, number in names.items()] for split, names in IMAGES.items()}

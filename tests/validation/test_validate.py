@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from support import project
-from support.label_sets import add_photo, manifest_of
+from support.label_sets import add_image, manifest_of
 
 from ssd_lib.errors import InputError
 from ssd_lib.files import sha256
@@ -116,7 +116,7 @@ def test_too_many_bad_boxes_fail(copy: Manifest, tmp_path: Path) -> None:
 def write_coco(root: Path, train: list[str], val: list[str]) -> Manifest:
     """Write an image with one object of each of these classes, in both splits."""
     for split, names in (("train", train), ("val", val)):
-        add_photo(root, f"{split}/a.jpg", (60, 40))
+        add_image(root, f"{split}/a.jpg", (60, 40))
         (root / f"{split}.json").write_text(json.dumps({
             "images": [{"id": 1, "file_name": "a.jpg", "width": 60, "height": 40}],
             "annotations": [{"id": at, "image_id": 1, "category_id": at, "bbox": [1, 1, 9, 9]}

@@ -59,7 +59,7 @@ def trainable(annotations: Annotations, unreadable: Collection[str]) -> Annotati
     fixed = fix(annotations, unreadable, min_box_px=0)
     objects = replace(fixed, boxes=fixed.boxes.take(~fixed.boxes.is_crowd))
     return replace(objects, images=replace(fixed.images, ids=np.arange(len(fixed.images))),
-                   boxes=replace(objects.boxes, image_ids=objects.owners()))
+                   boxes=replace(objects.boxes, image_ids=objects.image_indices()))
 
 
 def count_classes(splits: Mapping[str, Annotations]) -> ClassCounts:

@@ -1,0 +1,242 @@
+"""The files of a dataset: their names, found by one walk of the disk, and the texts in them that all formats share.
+
+Names are relative to a root folder, with "/". Whatever a list or a YAML file refers to is looked up among the names that the walk
+found, so no entry can lead out of the root.
+"""
+
+import codecs
+import os
+import re
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from ssd_lib.errors import InputError
+from ssd_lib.images import IMAGE_SUFFIXES
+from ssd_lib.manifest import Part
+
+HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # lone surrogates: Python shows bytes of a name that are not Unicode so
+SHOWN = 20  # names in a message
+MAX_LABEL_BYTES = 1 << 26  # 64 MiB; the label file of one image is smaller
+
+
+class DatasetListing(NamedTuple):
+    """The files of a dataset, or of several.
+
+    Attributes:
+        splits: the parts of "train" and "val".
+        others: files that belong to no part: lists of class names, and images whose names only an annotation file tells.
+    """
+
+    splits: dict[str, tuple[Part, ...]]
+    others: frozenset[str] = frozenset()
+
+
+def move_listing(listing: DatasetListing, folder: str) -> DatasetListing:
+    """Return the listing with names relative to a folder further up, in which it lies in `folder`."""
+    if not folder:
+        return listing
+    splits = {split: tuple(_move_part(part, folder) for part in parts) for split, parts in listing.splits.items()}
+    return DatasetListing(splits, frozenset(join(folder, name) for name in listing.others))
+
+
+def join_listings(listings: Iterable[DatasetListing]) -> DatasetListing:
+    """Join datasets to one; the parts of each split stay in order."""
+    listings = list(listings)
+    splits = {split: tuple(part for listing in listings for part in listing.splits[split]) for split in ("train", "val")}
+    return DatasetListing(splits, frozenset().union(*(listing.others for listing in listings)))
+
+
+def files_of(listing: DatasetListing, names: Iterable[str]) -> set[str]:
+    """Return those of `names` that belong to the dataset: its label files, and every image in its folders, used or not."""
+    images = {name for name in names if is_image(name)}
+    parts = [part for parts in listing.splits.values() for part in parts]
+    used = set(listing.others)
+    for part in parts:
+        used |= {part.annotations, *part.pairs, *part.pairs.values()}
+        used |= set() if part.pairs else below(part.images, images)
+    folders = {name.rpartition("/")[0] for part in parts for name in part.pairs}
+    used |= {name for name in images if name.rpartition("/")[0] in folders}
+    return used.intersection(names)
+
+
+def list_files(root: Path) -> frozenset[str]:
+    """Return the names of all files below `root` except hidden ones; links are followed, but never into a folder around them.
+
+    Raises:
+        InputError: a folder cannot be read, or a name is not Unicode.
+    """
+    names: set[str] = set()
+    waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
+    while waiting:
+        folder, around = waiting.pop()
+        try:
+            status = os.stat(root / folder)
+            here = (status.st_dev, status.st_ino)
+            if here not in around:
+                files, folders = _scan(root, folder)
+                names |= files
+                waiting += [(name, around | {here}) for name in folders]
+        except OSError as error:
+            raise _unreadable(root / folder, error) from error
+    return frozenset(names)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is ignored by its name: hidden, or what macOS adds to its zip archives."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def is_image(name: str) -> bool:
+    """Whether the name has the suffix of an image file, in capitals or not."""
+    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def stem(name: str) -> str:
+    """Return a name with its folders, without its suffix: "a/b.c" of "a/b.c.jpg"."""
+    dot = name.rfind(".")
+    return name[:dot] if dot > name.rfind("/") + 1 else name
+
+
+def folders_of(names: Iterable[str]) -> set[str]:
+    """Return all folders that contain files, directly or deeper; the root is ""."""
+    folders = {""}
+    for folder in {name.rpartition("/")[0] for name in names}:
+        while folder not in folders:
+            folders.add(folder)
+            folder = folder.rpartition("/")[0]
+    return folders
+
+
+def below(folder: str, names: Iterable[str]) -> set[str]:
+    """Return the names in the folder or deeper; all of them for ""."""
+    prefix = f"{folder}/" if folder else ""
+    return {name for name in names if name.startswith(prefix)}
+
+
+def join(folder: str, name: str) -> str:
+    """Return the name of a file or folder in `folder`; either may be "", the root."""
+    return f"{folder}/{name}" if folder and name else folder or name
+
+
+def describe_files(names: Collection[str]) -> str:
+    """Return what lies directly in the root, for a message: "there are images/, labels/, notes.txt"."""
+    there = sorted({top + slash for top, slash, _ in (name.partition("/") for name in names)})
+    more = f" and {len(there) - SHOWN} more" if len(there) > SHOWN else ""
+    return f"there are {', '.join(there[:SHOWN])}{more}" if there else "there are no files"
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def read_text(path: Path) -> str:
+    """Read a text in UTF-8, or in UTF-16 with a byte order mark; the mark is removed.
+
+    Raises:
+        InputError: it cannot be read, or is not such a text.
+    """
+    data = read_bytes(path)
+    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: byte {error.start} is not {encoding[:6].upper().rstrip('-')}; lists are UTF-8 text. "
+                         "Save it as UTF-8.") from error
+
+
+def read_lines(path: Path) -> list[str]:
+    """Read the lines of a text, stripped; blank lines at the end are dropped.
+
+    Raises:
+        InputError: see `read_text`.
+    """
+    text = read_text(path).rstrip()
+    return [line.strip() for line in re.split(r"\r\n|\r|\n", text)] if text else []
+
+
+def read_label_file(folder: Path, name: str) -> bytes:
+    """Read the label file of one image; errors name it relative to `folder`.
+
+    Raises:
+        InputError: it cannot be read, or is too large for one image.
+    """
+    try:
+        with open(folder / name, "rb") as file:
+            data = file.read(MAX_LABEL_BYTES + 1)
+    except (OSError, ValueError) as error:  # a name with a zero byte raises ValueError
+        reason = getattr(error, "strerror", error)
+        raise InputError(f"{name}: cannot be read: {reason}. Restore it, or remove its image.") from error
+    if len(data) > MAX_LABEL_BYTES:
+        raise InputError(f"{name}: more than {MAX_LABEL_BYTES >> 20} MiB; the labels of one image are smaller. "
+                         "Is it another file?")
+    return data
+
+
+def parse_number(text: str) -> float | None:
+    """Parse a number, NaN and infinity included; None if the text is not a number.
+
+    Underscores and digits of other scripts, which only Python accepts, are refused.
+    """
+    try:
+        return float(text) if text.isascii() and "_" not in text else None
+    except ValueError:
+        return None
+
+
+def check_class_names(where: str, names: Sequence[object]) -> tuple[str, ...]:
+    """Return the names of the classes.
+
+    Raises:
+        InputError: there are none; one is not a text, is empty, or occurs twice.
+    """
+    if not names:
+        raise InputError(f"{where}: no class names; at least one is needed. Write them into it.")
+    number_of: dict[str, int] = {}
+    for number, name in enumerate(names):
+        if not isinstance(name, str):
+            raise InputError(f"{where}: the name of class {number} is of type {type(name).__name__}, not text; names are text. "
+                             "Put it into quotes.")
+        if not name.strip():
+            raise InputError(f"{where}: the name of class {number} is empty; every class needs one. Write it there.")
+        if name in number_of:
+            raise InputError(f"{where}: classes {number_of[name]} and {number} are both called {name!r:.60}; names differ. "
+                             "Rename one, or make one class of them in the labels too.")
+        number_of[name] = number
+    return tuple(number_of)
+
+
+def _move_part(part: Part, folder: str) -> Part:
+    if part.pairs:
+        pairs = {join(folder, image): text and join(folder, text) for image, text in part.pairs.items()}
+        return part.model_copy(update={"pairs": pairs})
+    return part.model_copy(update={"images": join(folder, part.images), "annotations": join(folder, part.annotations)})
+
+
+def _scan(root: Path, folder: str) -> tuple[set[str], set[str]]:
+    """Return the files and the folders directly in a folder."""
+    files, folders = set[str](), set[str]()
+    with os.scandir(root / folder) as entries:
+        for entry in entries:
+            if HALF_CHARACTER.search(entry.name):
+                raise InputError(f"{root / folder}: the name {entry.name!a} is not Unicode; all names must be. Rename it.")
+            if is_hidden(entry.name):
+                continue
+            if entry.is_dir():
+                folders.add(join(folder, entry.name))
+            elif entry.is_file():  # False for a broken link
+                files.add(join(folder, entry.name))
+    return files, folders
+
+
+def _unreadable(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path}: cannot be read: {error.strerror}; every file of a dataset must be readable. "
+                      "Correct its permissions.")
