@@ -246,7 +246,7 @@ def _class_advice(counts: ClassCounts, first: str) -> Iterator[Text]:
     boxes = counts.boxes[first]
     absent, few = int((boxes == 0).sum()), int(((boxes > 0) & (boxes < FEW_BOXES)).sum())
     if absent:
-        yield Text(f"{plural(absent, 'class')} without boxes in {first}: not learned, but part of AP if val has boxes of it. "
+        yield Text(f"{plural(absent, 'class')} without boxes in {first}: not learned, but part of AP where val has such boxes. "
                    "`data.classes` selects the classes to learn.", "advice")
     if few:
         yield Text(f"{plural(few, 'class')} with fewer than {FEW_BOXES} boxes in {first}: too few to learn from. More images "
