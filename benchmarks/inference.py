@@ -25,14 +25,13 @@ from torchvision.models.detection import ssd300_vgg16, ssdlite320_mobilenet_v3_l
 from ssd_lib.export import as_input, to_onnx
 from ssd_lib.nets.fusion import fuse_batch_norms
 from ssd_lib.nets.model_file import Model, NetSpec
-from ssd_lib.nets.postprocess import detect, select_detections
+from ssd_lib.nets.postprocess import Postprocess, detect, select_detections
 from ssd_lib.nets.zoo import NETS
-from ssd_lib.params import EvalParams
 
 CLASSES, THRESHOLD, CANDIDATES = 90, 0.05, 200
 PHOTO = (480, 640, 3)
 BATCHES = (1, 16)
-PARAMS = EvalParams(batch_size=16, score_threshold=THRESHOLD, nms_iou=0.45, top_k_per_class=200, max_detections=100, pictures=0)
+PARAMS = Postprocess(score_threshold=THRESHOLD)
 REFERENCE = "torchvision ssdlite320_mobilenet_v3_large, 320 px"
 
 Run = Callable[[Sequence[np.ndarray]], Any]

@@ -18,13 +18,12 @@ from torch import Tensor
 
 from benchmarks.reference_postprocess import postprocess_plain
 from ssd_lib.boxes.priors import make_priors
-from ssd_lib.nets.postprocess import Detections, decode_candidates, select_detections
+from ssd_lib.nets.postprocess import Detections, Postprocess, decode_candidates, select_detections
 from ssd_lib.nets.zoo import MOBILE_PRIORS
-from ssd_lib.params import EvalParams
 
 CLASSES, CANDIDATES, OBJECTS, PRIORS_OF_AN_OBJECT = 80, 300, 7, 30
 MAP_SIZES = [(side, side) for side in (19, 10, 5, 3, 2, 1)]  # of the mobile nets at 300 px: 3000 priors
-PARAMS = EvalParams(batch_size=16, score_threshold=0.01, nms_iou=0.45, top_k_per_class=200, max_detections=100, pictures=0)
+PARAMS = Postprocess()
 
 
 class Outputs(NamedTuple):

@@ -75,9 +75,10 @@ def add_detect_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, default=Path("detections"), metavar="FOLDER", help="folder for the drawings (default: %(default)s)")
     add("--threshold", type=float, default=0.4, metavar="SCORE",
         help="leave out detections below this score, 0 to 1 (default: %(default)s)")
-    add("--top-k", type=int, default=100, metavar="N", help="most detections kept per image or frame (default: %(default)s)")
+    add("--top-k", type=int, metavar="N", help="most detections kept per image or frame (default: the model's max_detections)")
     add("--nms", choices=("hard", "soft"), default="hard",
         help="hard removes a box that overlaps a better one of its class; soft lowers its score (default: %(default)s)")
+    _add_nms_iou(parser)
     add("--json", type=Path, metavar="FILE",
         help="write all detections to this file in COCO's results format, with file name and frame number for the image id")
     add("--show", action="store_true", help="also show the drawings in a window; q quits, any other key shows the next image")
@@ -95,10 +96,9 @@ def _add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder for eval.json and results.json (default: %(default)s)")
     add("--name", metavar="ALG", help="also write the zip file for COCO's evaluation server, under this algorithm name")
     add("--batch-size", type=_count, default=16, metavar="N", help="images per batch (default: %(default)s)")
-    add("--score-threshold", type=_fraction, default=0.01, metavar="SCORE",
-        help="leave out detections below this score, 0 to 1 (default: %(default)s)")
-    add("--nms-iou", type=_fraction, default=0.45, metavar="IOU",
-        help="NMS removes a box that overlaps a better one of its class by more than this IoU (default: %(default)s)")
+    add("--score-threshold", type=_fraction, metavar="SCORE",
+        help="leave out detections below this score, 0 to 1 (default: the model's score_threshold)")
+    _add_nms_iou(parser)
     _add_device(parser)
     parser.set_defaults(run=_evaluate)
 
@@ -111,6 +111,11 @@ def _add_cache_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prune", action="store_true",
                         help="remove what the current params.yaml and data/fixed do not need, even if other runs use it")
     parser.set_defaults(run=_cache)
+
+
+def _add_nms_iou(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--nms-iou", type=_fraction, metavar="IOU",
+                        help="NMS removes a box whose IoU with a better one of its class is higher (default: the model's nms_iou)")
 
 
 def _add_device(parser: argparse.ArgumentParser) -> None:

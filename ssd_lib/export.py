@@ -29,7 +29,7 @@ from ssd_lib.images import read_image
 from ssd_lib.manifest import load_manifest
 from ssd_lib.nets.model_file import Model, load_model
 from ssd_lib.nets.ssd import SSD
-from ssd_lib.nms_graph import SCORE_THRESHOLD, with_nms
+from ssd_lib.nms_graph import with_nms
 from ssd_lib.params import ExportParams
 
 ONNX_PATH = Path("models/ssd.onnx")
@@ -72,8 +72,8 @@ def export(params: ExportParams) -> str:
     shutil.rmtree(NMS_FOLDER, ignore_errors=True)
     NMS_FOLDER.mkdir(parents=True)
     if params.nms:
-        ended = with_nms(onnx.load_from_string(graph)).SerializeToString()
-        check_nms(ended, graph, pictures)
+        ended = with_nms(onnx.load_from_string(graph), model.postprocess).SerializeToString()
+        check_nms(ended, graph, pictures, model.postprocess.score_threshold)
         _write(NMS_FOLDER / ONNX_PATH.name, ended)
     write_text(LABELS_PATH, "\n".join([BACKGROUND_NAME, *model.spec.class_names]) + "\n")
     _write(ONNX_PATH, graph)
@@ -96,7 +96,7 @@ def to_onnx(model: Model, opset: int) -> bytes:
     graph = program.model_proto
     about = {"net": spec.net, "image_size": size, "classes": [BACKGROUND_NAME, *spec.class_names],
              "source_ids": spec.source_ids, "mean": [GREY] * 3, "std": [GREY] * 3,
-             "fingerprint": model.about.get("fingerprint", "")}
+             "postprocess": model.postprocess._asdict(), "fingerprint": model.about.get("fingerprint", "")}
     onnx.helper.set_model_props(graph, {
         key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for key, value in about.items()})
     return graph.SerializeToString()
@@ -138,7 +138,7 @@ def check_onnx(graph: bytes, model: Model, opset: int, pictures: Sequence[np.nda
     return error
 
 
-def check_nms(graph: bytes, plain: bytes, pictures: Sequence[np.ndarray]) -> None:
+def check_nms(graph: bytes, plain: bytes, pictures: Sequence[np.ndarray], score_threshold: float) -> None:
     """Compare the best object of each picture with the best prior of the graph without NMS.
 
     Raises:
@@ -150,7 +150,7 @@ def check_nms(graph: bytes, plain: bytes, pictures: Sequence[np.ndarray]) -> Non
         of_priors, prior_boxes = (output[0] for output in session.run(None, {"input_0": pixels}))
         of_priors = of_priors * (prior_boxes[:, 2:] > prior_boxes[:, :2]).all(axis=1, keepdims=True)
         best = of_priors[:, 1:].max()
-        if best <= SCORE_THRESHOLD and not len(scores):
+        if best <= score_threshold and not len(scores):
             continue
         if not len(scores) or not ((of_priors[:, labels[0]] == best) & (prior_boxes == boxes[0]).all(axis=1)).any():
             raise StateError(f"export: the best object of the graph with NMS is not the best of all priors, which scores "

@@ -122,14 +122,19 @@ class TrainParams(_Group):
     select: Literal["last", "best"]
 
 
-class EvalParams(_Group):
-    """How detections are made and measured."""
+class PostprocessParams(_Group):
+    """What becomes a detection. The values travel in the model file: `ssd_lib.nets.postprocess.Postprocess`."""
 
-    batch_size: Count
     score_threshold: Fraction
     nms_iou: Fraction
     top_k_per_class: Count
     max_detections: Count
+
+
+class EvalParams(_Group):
+    """How the trained model is evaluated."""
+
+    batch_size: Count
     pictures: Annotated[int, Field(ge=0)]
 
 
@@ -168,6 +173,7 @@ class Params(_Group):
     fix: FixParams
     model: ModelParams
     train: TrainParams
+    postprocess: PostprocessParams
     eval: EvalParams
     export: ExportParams
     runtime: RuntimeParams

@@ -7,6 +7,7 @@ from ssd_lib.data.loader import worker_count
 from ssd_lib.evaluate.coco_eval import measure
 from ssd_lib.evaluate.drawing import validation_sheet
 from ssd_lib.manifest import FIXED_FOLDER, load_manifest
+from ssd_lib.nets.postprocess import Postprocess
 from ssd_lib.params import load_params
 from ssd_lib.train.fit import fit
 from stages.runner import run
@@ -17,13 +18,15 @@ def main() -> str:
     parser = argparse.ArgumentParser(prog="python -m stages.train", description=__doc__)
     parser.add_argument("--join", action="store_true", help="the run of the machine at runtime.rendezvous")
     joins = parser.parse_args().join
-    params = load_params("data", "fix", "model", "train", "eval")
+    params = load_params("data", "fix", "model", "train", "postprocess")
+    postprocess = Postprocess(**params.postprocess.model_dump())
     workers = worker_count(params.runtime.workers)
     return fit(
         params,
         load_manifest(),
-        measure=partial(measure, gt_path=FIXED_FOLDER / "val.json", params=params.eval, workers=workers),
-        draw=partial(validation_sheet, params=params.eval),
+        measure=partial(measure, gt_path=FIXED_FOLDER / "val.json", postprocess=postprocess,
+                        batch_size=params.train.batch_size, workers=workers),
+        draw=partial(validation_sheet, postprocess=postprocess),
         joins=joins,
     )
 

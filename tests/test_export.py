@@ -7,29 +7,33 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from support.trained_project import SPEC
 from torch import nn
 
+from ssd_lib import Detector
 from ssd_lib import export as export_module
 from ssd_lib.errors import StateError
 from ssd_lib.export import LABELS_PATH, NMS_FOLDER, ONNX_PATH, as_input, check_nms, check_onnx, export, to_onnx
 from ssd_lib.nets.model_file import MODEL_PATH, load_model, save_model
-from ssd_lib.nets.postprocess import select_detections
-from ssd_lib.nms_graph import NMS_IOU, SCORE_THRESHOLD, with_nms
-from ssd_lib.params import EvalParams, ExportParams
+from ssd_lib.nets.postprocess import PUBLISHED, Postprocess, select_detections
+from ssd_lib.nms_graph import with_nms
+from ssd_lib.params import ExportParams
 
 OPSET = ExportParams(opset=18, nms=True)
 NOISE = as_input(np.random.default_rng(3).integers(0, 256, (64, 64, 3)).astype(np.uint8), 64)
+OWN = Postprocess(score_threshold=0.02, nms_iou=0.7, top_k_per_class=30, max_detections=40)
 ENGINE = Path("models/ssd.onnx.1.1.8602.GPU.FP16.engine")
 
 
 @pytest.fixture(scope="module")
-def exported(finished_training: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """The summary of an export, and the folder of its project; an old engine lay there."""
+def exported(finished_training: Path, weights: dict[str, torch.Tensor], tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """The summary of an export, and the folder of its project; an old engine lay there. The model has its own postprocess values."""
     root = tmp_path_factory.mktemp("exported")
     shutil.copytree(finished_training, root, dirs_exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         ENGINE.write_bytes(b"")
+        save_model(MODEL_PATH, SPEC, weights, {"fingerprint": "f00d"}, OWN)
         return export(OPSET), root
 
 
@@ -69,24 +73,47 @@ def test_the_file_says_what_it_is(exported: tuple[str, Path]) -> None:
     assert json.loads(about["classes"]) == ["BACKGROUND", "dog", "kite"]
     assert (about["net"], about["image_size"], about["fingerprint"]) == ("mb2-ssd-lite", "64", "f00d")
     assert json.loads(about["source_ids"]) == [18, 38]
+    assert json.loads(about["postprocess"]) == OWN._asdict()
     assert (json.loads(about["mean"]), json.loads(about["std"])) == ([127.5] * 3, [127.5] * 3)
     assert {entry.version for entry in graph.opset_import if entry.domain == ""} == {18}
     assert not any(node.op_type == "NonMaxSuppression" for node in graph.graph.node)
 
 
-def test_the_graph_with_nms_gives_what_the_detector_selects(exported: tuple[str, Path]) -> None:
+def test_the_graph_with_nms_gives_what_is_selected_with_the_values_of_the_model(exported: tuple[str, Path]) -> None:
     plain, ended = (onnxruntime.InferenceSession(exported[1] / path) for path in (ONNX_PATH, NMS_FOLDER / ONNX_PATH.name))
     assert [(value.name, value.type) for value in ended.get_outputs()] == [
         ("boxes", "tensor(float)"), ("labels", "tensor(int64)"), ("scores", "tensor(float)")]
     boxes, labels, scores = ended.run(None, {"input_0": NOISE})
     of_priors, prior_boxes = plain.run(None, {"input_0": NOISE})
-    params = EvalParams(batch_size=1, score_threshold=SCORE_THRESHOLD, nms_iou=NMS_IOU, top_k_per_class=1000,
-                        max_detections=100, pictures=0)
-    wanted = select_detections(torch.from_numpy(of_priors[..., 1:]), torch.from_numpy(prior_boxes), params)[0]
-    assert len(scores) > 10
+    wanted, published = (select_detections(torch.from_numpy(of_priors[..., 1:]), torch.from_numpy(prior_boxes), values)[0]
+                         for values in (OWN, PUBLISHED))
+    assert len(scores) == 40
+    assert not np.isin(scores, published.scores).all(), "an nms_iou of 0.7 keeps what 0.45 drops"
     assert (labels == wanted.labels.numpy()).all()
     assert (scores == wanted.scores.numpy()).all()
     assert (boxes == wanted.boxes.numpy()).all()
+
+
+@pytest.mark.parametrize("limits", [(1, 100), (7, 100), (200, 3), (200, 5000)])
+@pytest.mark.parametrize("iou", [0.3, 0.9])
+def test_every_limit_of_the_graph_with_nms_is_that_of_select_detections(exported: tuple[str, Path], limits: tuple[int, int],
+                                                                       iou: float) -> None:
+    plain, values = (exported[1] / ONNX_PATH).read_bytes(), Postprocess(0.3, iou, *limits)
+    ended = onnxruntime.InferenceSession(with_nms(onnx.load_from_string(plain), values).SerializeToString())
+    boxes, labels, scores = ended.run(None, {"input_0": NOISE})
+    of_priors, prior_boxes = onnxruntime.InferenceSession(plain).run(None, {"input_0": NOISE})
+    [wanted] = select_detections(torch.from_numpy(of_priors[..., 1:]), torch.from_numpy(prior_boxes), values)
+    assert len(scores) > 0
+    assert [column.tolist() for column in wanted] == [boxes.tolist(), labels.tolist(), scores.tolist()]
+
+
+def test_a_detector_of_the_file_uses_the_values_of_the_model(exported: tuple[str, Path]) -> None:
+    picture = np.random.default_rng(3).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    from_onnx, from_model = (Detector(exported[1] / path, "cpu", threshold=None)(picture) for path in (ONNX_PATH, MODEL_PATH))
+    other = Detector(exported[1] / ONNX_PATH, "cpu", threshold=None, nms_iou=0.45)(picture)
+    assert len(from_onnx.scores) == 40
+    assert from_onnx.scores == pytest.approx(from_model.scores, abs=1e-4)
+    assert from_onnx.scores != pytest.approx(other.scores, abs=1e-4)
 
 
 def test_the_graph_with_nms_says_what_it_is_too(exported: tuple[str, Path]) -> None:
@@ -97,12 +124,12 @@ def test_the_graph_with_nms_says_what_it_is_too(exported: tuple[str, Path]) -> N
 
 def test_a_graph_with_nms_that_names_other_labels_is_refused(exported: tuple[str, Path]) -> None:
     plain = (exported[1] / ONNX_PATH).read_bytes()
-    graph = with_nms(onnx.load_from_string(plain))
-    check_nms(graph.SerializeToString(), plain, [NOISE])
-    one = next(value for value in graph.graph.initializer if value.name == "nms_one")
+    graph = with_nms(onnx.load_from_string(plain), Postprocess())
+    check_nms(graph.SerializeToString(), plain, [NOISE], 0.01)
+    one = next(value for value in graph.graph.initializer if value.name == "nms_first_label")
     one.CopyFrom(onnx.numpy_helper.from_array(np.array([0]), one.name))
     with pytest.raises(StateError, match="is not the best of all priors"):
-        check_nms(graph.SerializeToString(), plain, [NOISE])
+        check_nms(graph.SerializeToString(), plain, [NOISE], 0.01)
 
 
 def test_without_export_nms_the_folder_is_empty_and_photos_may_be_missing(project: Path) -> None:
@@ -149,8 +176,8 @@ def test_boxes_without_an_area_are_no_objects_of_the_graph_with_nms(project: Pat
         last = [module for module in head.modules() if isinstance(module, nn.Conv2d)][-1]
         last.bias.data.view(-1, 4)[:, 0] += 100  # all centres far to the right
     plain = to_onnx(model, 18)
-    ended = with_nms(onnx.load_from_string(plain)).SerializeToString()
+    ended = with_nms(onnx.load_from_string(plain), Postprocess()).SerializeToString()
     boxes, labels, scores = onnxruntime.InferenceSession(ended).run(None, {"input_0": NOISE})
-    assert onnxruntime.InferenceSession(plain).run(["scores"], {"input_0": NOISE})[0][..., 1:].max() > SCORE_THRESHOLD
+    assert onnxruntime.InferenceSession(plain).run(["scores"], {"input_0": NOISE})[0][..., 1:].max() > 0.01
     assert (len(boxes), len(labels), len(scores)) == (0, 0, 0)
-    check_nms(ended, plain, [NOISE])
+    check_nms(ended, plain, [NOISE], 0.01)

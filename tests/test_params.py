@@ -10,7 +10,7 @@ from support.project import ROOT
 from ssd_lib.errors import InputError
 from ssd_lib.params import Params, load_params
 
-GROUPS = ("data", "fix", "model", "train", "eval", "export")
+GROUPS = ("data", "fix", "model", "train", "postprocess", "eval", "export")
 
 
 def _write(path: Path, **changes: Any) -> Path:

@@ -28,7 +28,7 @@ class ComboCheckpoint:
 
     Attributes:
         fingerprint: hash of everything that shapes the result; the same fingerprint means the same run.
-        params: the groups `data`, `fix`, `model`, `train` as plain values.
+        params: the groups `data`, `fix`, `model`, `train`, `postprocess` as plain values.
         data_digest: SHA-256 of the bytes of data/fixed.
         spec: `NetSpec` as plain values.
         epoch: complete epochs, validation included.

@@ -18,7 +18,7 @@ from ssd_lib.errors import InputError
 from ssd_lib.files import in_project, link_or_copy, sha256, why_unreadable
 from ssd_lib.nets.ssd import FROZEN_PARTS
 
-# Keys of `train` that do not shape the weights of an epoch: changing them continues a run.
+# Keys of `train` that do not shape the weights of an epoch: changing them continues a run. So does all of `postprocess`.
 NOT_IN_FINGERPRINT = {"epochs", "checkpoint_minutes", "ap_every_epochs", "select", "resume"}
 # Keys of `train` that older checkpoints lack, with the value that does what those did: with it they do not count.
 DEFAULTS_OF_NEW_KEYS = {"sync_batch_norm": False, "compile": False}
@@ -66,7 +66,7 @@ def differences(before: Groups, now: Groups) -> list[str]:
     """List the keys that shape the result and differ, as "train.lr: 0.03 -> 0.01"."""
     def flat(groups: Groups) -> dict[str, Any]:
         return {f"{name}.{key}": value for name, group in groups.items() for key, value in group.items()
-                if not (name == "train" and key in NOT_IN_FINGERPRINT)}
+                if name != "postprocess" and not (name == "train" and key in NOT_IN_FINGERPRINT)}
     old, new = ({f"train.{key}": value for key, value in DEFAULTS_OF_NEW_KEYS.items()} | flat(groups) for groups in (before, now))
     return [f"{key}: {old.get(key)} -> {new.get(key)}" for key in sorted(old | new) if old.get(key) != new.get(key)]
 
@@ -79,7 +79,7 @@ def choose_start(params: Groups, fingerprint: str, digest: str, spec: Mapping[st
     a run with more epochs is never taken for a shorter run. All other checkpoints are moved to runs/resume.
 
     Args:
-        params: the groups data, fix, model, train as plain values.
+        params: the groups data, fix, model, train, postprocess as plain values.
         fingerprint, digest: of this run and of its data.
         spec: `NetSpec` of this run as plain values.
         folder: models/checkpoints.
@@ -133,7 +133,7 @@ def read_named_checkpoint(resume: str, params: Groups, digest: str, spec: Mappin
 
     Args:
         resume: `train.resume`.
-        params: the groups data, fix, model, train as plain values.
+        params: the groups data, fix, model, train, postprocess as plain values.
         digest: of the data.
         spec: `NetSpec` of this run as plain values.
 

@@ -17,6 +17,7 @@ from ssd_lib.errors import InputError
 from ssd_lib.files import atomic_write
 from ssd_lib.nets.input_scale import rescale_input
 from ssd_lib.nets.model_file import MODEL_FORMAT, Model, NetSpec, build_model, refuse_missing, save_model
+from ssd_lib.nets.postprocess import PUBLISHED, Postprocess
 from ssd_lib.nets.ssd import SSD
 from ssd_lib.nets.torch_file import read_torch_file, refuse_strange
 from ssd_lib.nets.upstream import CLASS_HEADS, from_upstream, to_upstream
@@ -39,6 +40,7 @@ class WeightsFile:
         spec: of their net; None if the file does not contain one.
         saw_unit_pixels: they were trained on pixels in [0, 1] instead of normalised ones.
         about: what else is known, as in models/ssd.pt.
+        postprocess: as in models/ssd.pt; the defaults in files that do not say.
     """
 
     kind: str
@@ -46,6 +48,7 @@ class WeightsFile:
     spec: NetSpec | None = None
     saw_unit_pixels: bool = False
     about: Mapping[str, Any] | None = None
+    postprocess: Postprocess = PUBLISHED
 
 
 def read_weights(path: Path) -> WeightsFile:
@@ -109,7 +112,7 @@ def open_model(path: Path, device: torch.device | str = "cpu") -> Model:
     if file.spec is None:
         raise InputError(f"{path}: weights of {file.kind}, which do not name their net and their classes. Convert them first: "
                          f"ssd checkpoint convert {path} ssd.pt --net mb1-ssd --labels labels.txt")
-    return build_model(path, vars(file.spec), file.tensors, dict(file.about or {}), device)
+    return build_model(path, vars(file.spec), file.tensors, dict(file.about or {}), file.postprocess, device)
 
 
 def convert(source: Path, target: Path, net: str | None, labels: Path | None, image_size: int) -> None:
@@ -149,7 +152,7 @@ def convert(source: Path, target: Path, net: str | None, labels: Path | None, im
             log.info("  a .pth file cannot hold that its net has width %g and input size %d px", spec.width_mult,
                         spec.image_size)
     else:
-        save_model(target, spec, weights, {"fingerprint": "", "source": source.name, **(file.about or {})})
+        save_model(target, spec, weights, {"fingerprint": "", "source": source.name, **(file.about or {})}, file.postprocess)
     log.info("written: %s, %s of %d classes", target, spec.net, len(spec.class_names))
 
 
@@ -159,7 +162,7 @@ def _recognise(content: Any, path: Path) -> WeightsFile:
         return _from_combo(read_checkpoint(path), str(path))
     if values.get("format") == MODEL_FORMAT:
         return WeightsFile("this project", values.get("weights", {}), NetSpec.from_plain(values.get("spec", {}), str(path)),
-                           about=values.get("about"))
+                           about=values.get("about"), postprocess=Postprocess.from_plain(values.get("postprocess", {})))
     if isinstance(values.get("format"), str):
         raise InputError(f"{path}: its format is {values['format']!r}, which this version of the project does not know. Use "
                          "the version that made it.")
@@ -175,7 +178,8 @@ def _recognise(content: Any, path: Path) -> WeightsFile:
 def _from_combo(checkpoint: ComboCheckpoint, where: str) -> WeightsFile:
     about = {"fingerprint": checkpoint.fingerprint, "params": checkpoint.params,
              "metrics": dict(checkpoint.history[-1]) if checkpoint.history else {}}
-    return WeightsFile("this project", checkpoint.final_weights, NetSpec.from_plain(checkpoint.spec, where), about=about)
+    return WeightsFile("this project", checkpoint.final_weights, NetSpec.from_plain(checkpoint.spec, where), about=about,
+                       postprocess=Postprocess.from_plain(checkpoint.params.get("postprocess", {})))
 
 
 def _check_same_net(tensors: Mapping[str, Tensor], file_spec: NetSpec, spec: NetSpec, own: Mapping[str, Tensor], where: str

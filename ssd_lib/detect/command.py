@@ -37,13 +37,13 @@ class FrameResult(NamedTuple):
     objects: Objects | None
 
 
-def run(inputs: list[str], model: Path, out: Path, threshold: float, top_k: int, nms: Nms, json: Path | None, show: bool,
-        device: str) -> int:
+def run(inputs: list[str], model: Path, out: Path, threshold: float, top_k: int | None, nms: Nms, nms_iou: float | None,
+        json: Path | None, show: bool, device: str) -> int:
     """Detect on all that is named, draw it, and say what was found.
 
     Args:
         inputs: as `find_sources` takes them.
-        model, threshold, top_k, nms, device: as a `Detector` takes them.
+        model, threshold, top_k, nms, nms_iou, device: as a `Detector` takes them.
         out: folder of the drawings.
         json: where COCO's results rows go, or None.
         show: whether to show the drawings in a window.
@@ -58,7 +58,7 @@ def run(inputs: list[str], model: Path, out: Path, threshold: float, top_k: int,
     """
     drawn = drawn_paths(find_sources(inputs), out)
     _refuse_target(json, drawn)
-    detector = Detector(model, device, threshold, top_k, nms, BATCH_SIZE)
+    detector = Detector(model, device, threshold, top_k, nms, BATCH_SIZE, nms_iou)
     if show:
         open_window()
     start_s, rows, tally, stopped = time.perf_counter(), [], Counter[str](), False

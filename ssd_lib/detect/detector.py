@@ -1,4 +1,4 @@
-"""The detector as a library: pictures in, objects out.
+"""The Python interface: images in, detected objects out.
 
     from ssd_lib import Detector
     found = Detector("models/ssd.pt")("photo.jpg")
@@ -23,20 +23,18 @@ from ssd_lib.errors import InputError
 from ssd_lib.images import read_image
 from ssd_lib.nets.fusion import fuse_batch_norms
 from ssd_lib.nets.model_file import MODEL_PATH, NetSpec
-from ssd_lib.nets.postprocess import Detections, Nms, score_priors, select_detections
-from ssd_lib.params import DEVICE_PATTERN, EvalParams
+from ssd_lib.nets.postprocess import Detections, Nms, Postprocess, score_priors, select_detections
+from ssd_lib.params import DEVICE_PATTERN
 
-Picture = np.ndarray | str | Path
+Image = np.ndarray | str | Path
 ScorePriors = Callable[[Tensor], tuple[Iterable[Tensor], Iterable[Tensor]]]  # (B, 3, S, S) uint8 -> scores, boxes
-NMS_IOU = 0.45
-TOP_K_PER_CLASS = 200
 
 
 class Objects(NamedTuple):
-    """What was found in one picture, the highest score first.
+    """The objects detected in one image, highest score first.
 
     Attributes:
-        boxes: (N, 4) float32, xyxy in pixels of the picture.
+        boxes: (N, 4) float32, xyxy in pixels of the image.
         labels: (N,) int64 in 1..K.
         scores: (N,) float32.
         class_names: N names.
@@ -49,75 +47,79 @@ class Objects(NamedTuple):
 
 
 class Detector:
-    """A trained model, ready to be called.
+    """A trained model; call it with images.
 
     Args:
-        path: models/ssd.pt, as the train stage writes it; models/ssd.onnx, as the export stage does; or a combo checkpoint.
+        path: models/ssd.pt of the train stage, models/ssd.onnx of the export stage, or a combo checkpoint.
         device: "auto" | "cpu" | "cuda" | "cuda:1".
-        threshold: objects below this score are left out, [0, 1].
-        top_k: objects kept of each picture.
-        nms: "hard" (of two boxes of a class that overlap, the weaker goes) or "soft" (it loses score: see soft_nms.py).
-        batch_size: pictures at once.
+        threshold: objects with a lower score are dropped, [0, 1]; None takes the model's own score threshold, which is chosen
+            for AP and too low for display.
+        top_k: most objects kept per image; None takes the model's own `max_detections`.
+        nms: "hard" removes a box that overlaps a better one of its class; "soft" lowers its score.
+        batch_size: images per batch.
+        nms_iou: NMS removes a box whose IoU with a better one of its class is higher; None takes the model's own.
 
     Attributes:
         class_names: K names; label i is class_names[i - 1].
-        source_ids: the K category ids of the data set that it was trained on.
-        image_size: side of the net's input in pixels; pictures of any size are scaled to it.
+        source_ids: the K category ids of the dataset that it was trained on.
+        image_size: side of the net's input in pixels; images of any size are scaled to it.
 
     Raises:
-        StateError: the file or the device is not there.
-        InputError: it is not a model file of this project, or an argument is out of its range.
+        StateError: the file or the device is missing.
+        InputError: the file is not a model of this project, or an argument is out of range.
     """
 
-    def __init__(self, path: str | Path = MODEL_PATH, device: str = "auto", threshold: float = 0.4, top_k: int = 100,
-                 nms: Nms = "hard", batch_size: int = 16) -> None:
-        _check(device, threshold, top_k, nms, batch_size)
-        self._score_priors, about = _load(Path(path), device, threshold)
+    def __init__(self, path: str | Path = MODEL_PATH, device: str = "auto", threshold: float | None = 0.4,
+                 top_k: int | None = None, nms: Nms = "hard", batch_size: int = 16, nms_iou: float | None = None) -> None:
+        _check(device, threshold, top_k, nms, batch_size, nms_iou)
+        self._score_priors, about, own = _load(Path(path), device, threshold)
         self.image_size, self.class_names, self.source_ids = about.image_size, about.class_names, about.source_ids
         self._nms: Nms = nms
-        self._params = EvalParams(batch_size=batch_size, score_threshold=threshold, nms_iou=NMS_IOU,
-                                  top_k_per_class=max(top_k, TOP_K_PER_CLASS), max_detections=top_k, pictures=0)
+        self._batch_size = batch_size
+        self._postprocess = Postprocess(
+            own.score_threshold if threshold is None else threshold, own.nms_iou if nms_iou is None else nms_iou,
+            max(own.top_k_per_class, top_k or 0), top_k or own.max_detections)
 
     @overload
-    def __call__(self, pictures: Picture) -> Objects: ...  # type: ignore[overload-overlap]  # a str is an Iterable[str]
+    def __call__(self, images: Image) -> Objects: ...  # type: ignore[overload-overlap]  # a str is an Iterable[str]
 
     @overload
-    def __call__(self, pictures: Iterable[Picture]) -> list[Objects]: ...
+    def __call__(self, images: Iterable[Image]) -> list[Objects]: ...
 
-    def __call__(self, pictures: Picture | Iterable[Picture]) -> Objects | list[Objects]:
-        """Find the objects of a picture, or of each of many.
-
-        Args:
-            pictures: (H, W, 3) uint8 RGB arrays or paths of image files; a list of any of these, or a single one.
-
-        Raises:
-            InputError: a file is not an image, or an array is of another kind.
-        """
-        if isinstance(pictures, np.ndarray | str | Path):
-            return self._find([_pixels(pictures)])[0]
-        if isinstance(pictures, bytes | Tensor) or not isinstance(pictures, Iterable):
-            raise _no_picture(pictures)
-        return [found for _, found in self.stream(pictures)]
-
-    def stream(self, pictures: Iterable[Picture]) -> Iterator[tuple[np.ndarray, Objects]]:
-        """Give each picture's pixels and objects, reading `batch_size` pictures ahead: for a video, or a million files.
+    def __call__(self, images: Image | Iterable[Image]) -> Objects | list[Objects]:
+        """Detect the objects in one image, or in each of several.
 
         Args:
-            pictures: as for a call; a generator is read as it is needed.
+            images: an (H, W, 3) uint8 RGB array or the path of an image file, or an iterable of these.
 
         Raises:
-            InputError: as a call does.
+            InputError: a file is not an image, or an array has another shape or type.
         """
-        waiting = iter(pictures)
-        while batch := [_pixels(picture) for picture in islice(waiting, self._params.batch_size)]:
-            yield from zip(batch, self._find(batch), strict=True)
+        if isinstance(images, np.ndarray | str | Path):
+            return self._detect([_pixels(images)])[0]
+        if isinstance(images, bytes | Tensor) or not isinstance(images, Iterable):
+            raise _not_an_image(images)
+        return [found for _, found in self.stream(images)]
+
+    def stream(self, images: Iterable[Image]) -> Iterator[tuple[np.ndarray, Objects]]:
+        """Yield the pixels and objects of each image, reading `batch_size` images ahead: for videos and many files.
+
+        Args:
+            images: as for a call; a generator is consumed batch by batch.
+
+        Raises:
+            InputError: as for a call.
+        """
+        remaining = iter(images)
+        while batch := [_pixels(image) for image in islice(remaining, self._batch_size)]:
+            yield from zip(batch, self._detect(batch), strict=True)
 
     @torch.inference_mode()
-    def _find(self, images: Sequence[np.ndarray]) -> list[Objects]:
+    def _detect(self, images: Sequence[np.ndarray]) -> list[Objects]:
         side = (self.image_size, self.image_size)
         resized = np.stack([cv2.resize(image, side, interpolation=cv2.INTER_LINEAR) for image in images])
         scores, boxes = self._score_priors(torch.from_numpy(resized).permute(0, 3, 1, 2))
-        found = select_detections(scores, boxes, self._params, self._nms)
+        found = select_detections(scores, boxes, self._postprocess, self._nms)
         return [self._objects(one, image.shape[:2]) for one, image in zip(found, images, strict=True)]
 
     def _objects(self, found: Detections, size: tuple[int, ...]) -> Objects:
@@ -127,23 +129,27 @@ class Detector:
                        found.scores.cpu().numpy(), tuple(self.class_names[label - 1] for label in labels))
 
 
-def _load(path: Path, name: str, threshold: float) -> tuple[ScorePriors, NetSpec | OnnxNet]:
-    """How the file's net is run, and what is known of it."""
+def _load(path: Path, name: str, threshold: float | None) -> tuple[ScorePriors, NetSpec | OnnxNet, Postprocess]:
+    """Return a function that runs the net of the file, its classes and image size, and its postprocess values."""
     if path.suffix.lower() == ".onnx":
         exported = load_onnx(path, name)
-        return exported.score_priors, exported
+        return exported.score_priors, exported, exported.postprocess
     device = pick_device(name)
     model = open_model(path, device)
     net = fuse_batch_norms(model.net)
-    return lambda images: score_priors(net, images.to(device), threshold), model.spec
+    floor = model.postprocess.score_threshold if threshold is None else threshold
+    return lambda images: score_priors(net, images.to(device), floor), model.spec, model.postprocess
 
 
-def _check(device: str, threshold: float, top_k: int, nms: str, batch_size: int) -> None:
+def _check(device: str, threshold: float | None, top_k: int | None, nms: str, batch_size: int, nms_iou: float | None) -> None:
+    def is_fraction(value: float | None) -> bool:
+        return value is None or (isinstance(value, int | float) and 0 <= value <= 1)
     for name, value, holds, allowed in (
         ("device", device, isinstance(device, str) and re.fullmatch(DEVICE_PATTERN, device),
          "'auto', 'cpu', 'cuda' or 'cuda:1'"),
-        ("threshold", threshold, isinstance(threshold, int | float) and 0 <= threshold <= 1, "from 0 to 1"),
-        ("top_k", top_k, isinstance(top_k, int) and top_k >= 1, "a whole number, 1 or more"),
+        ("threshold", threshold, is_fraction(threshold), "from 0 to 1"),
+        ("nms_iou", nms_iou, is_fraction(nms_iou), "from 0 to 1"),
+        ("top_k", top_k, top_k is None or (isinstance(top_k, int) and top_k >= 1), "a whole number, 1 or more"),
         ("nms", nms, nms in get_args(Nms), " or ".join(get_args(Nms))),
         ("batch_size", batch_size, isinstance(batch_size, int) and batch_size >= 1, "a whole number, 1 or more"),
     ):
@@ -151,17 +157,17 @@ def _check(device: str, threshold: float, top_k: int, nms: str, batch_size: int)
             raise InputError(f"Detector: {name} is {value!r}; it must be {allowed}.")
 
 
-def _pixels(picture: Picture) -> np.ndarray:
-    if isinstance(picture, str | Path):
-        return read_image(Path(picture))
-    if not isinstance(picture, np.ndarray):
-        raise _no_picture(picture)
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
-        raise InputError(f"Detector: a picture is {picture.dtype} of shape {picture.shape}; it must be uint8 of shape "
+def _pixels(image: Image) -> np.ndarray:
+    if isinstance(image, str | Path):
+        return read_image(Path(image))
+    if not isinstance(image, np.ndarray):
+        raise _not_an_image(image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise InputError(f"Detector: an image is {image.dtype} of shape {image.shape}; it must be uint8 of shape "
                          "(height, width, 3), RGB. Convert it, or give the path of its file.")
-    return picture
+    return image
 
 
-def _no_picture(value: object) -> InputError:
-    return InputError(f"Detector: a picture is a {type(value).__name__}; it must be the path of an image file, or a numpy "
-                      "array, uint8 of shape (height, width, 3), RGB. Convert it: np.asarray(image) does for Pillow.")
+def _not_an_image(value: object) -> InputError:
+    return InputError(f"Detector: an image is a {type(value).__name__}; it must be the path of an image file, or a NumPy "
+                      "array, uint8 of shape (height, width, 3), RGB. Convert it; for Pillow: np.asarray(image).")

@@ -21,9 +21,8 @@ from tqdm import tqdm
 from ssd_lib.annotations.fixed_set import FixedSet
 from ssd_lib.data.dataset import DetectionDataset
 from ssd_lib.data.loader import evaluation_batches, load_batches
-from ssd_lib.nets.postprocess import Detections, detect
+from ssd_lib.nets.postprocess import Detections, Postprocess, detect
 from ssd_lib.nets.ssd import SSD
-from ssd_lib.params import EvalParams
 
 SUMMARY_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 BOX_DIGITS, SCORE_DIGITS = 3, 6  # a thousandth of a pixel, a millionth of a score
@@ -55,8 +54,8 @@ class Predictions(NamedTuple):
     boxes: np.ndarray
 
 
-def measure(net: SSD, dataset: DetectionDataset, gt_path: Path, params: EvalParams, device: torch.device,
-            workers: int) -> dict[str, Any]:
+def measure(net: SSD, dataset: DetectionDataset, gt_path: Path, postprocess: Postprocess, batch_size: int,
+            device: torch.device, workers: int) -> dict[str, Any]:
     """COCO's numbers of a net, as `coco_metrics` gives them; the net's mode and the random state stay as they were. They are
     those of `fastest_tools`: this is what training validates with; what is reported is pycocotools'.
 
@@ -64,11 +63,12 @@ def measure(net: SSD, dataset: DetectionDataset, gt_path: Path, params: EvalPara
         net: on `device`.
         dataset: a split without augmentation.
         gt_path: that split as fix_annotations wrote it.
-        params: thresholds and limits.
+        postprocess: thresholds and limits.
+        batch_size: images at once.
         device: where to compute.
         workers: loader processes.
     """
-    predictions = predict(net, dataset, params, device, workers, progress=False)
+    predictions = predict(net, dataset, postprocess, batch_size, device, workers, progress=False)
     return coco_metrics(run_coco(json.loads(gt_path.read_bytes()), dataset.fixed, predictions, fastest_tools()))
 
 
@@ -84,20 +84,20 @@ def fastest_tools() -> CocoTools:
     return CocoTools(fast.COCO, fast.COCOeval_faster)
 
 
-def predict(net: SSD, dataset: DetectionDataset, params: EvalParams, device: torch.device, workers: int,
-            progress: bool) -> Predictions:
+def predict(net: SSD, dataset: DetectionDataset, postprocess: Postprocess, batch_size: int, device: torch.device,
+            workers: int, progress: bool) -> Predictions:
     """Detect on every image of a split; see `measure`.
 
     Raises:
         StateError: the net gives nan or infinity, or a loader process was killed.
         InputError: an image cannot be read; it is named.
     """
-    batches = evaluation_batches(len(dataset), params.batch_size)
+    batches = evaluation_batches(len(dataset), batch_size)
     indices: list[int] = []
     found: list[Detections] = []
     with closing(load_batches(dataset, batches, workers, pin_memory=device.type == "cuda")) as loaded:
         for batch in tqdm(loaded, "evaluate", len(batches), unit="batch", disable=not progress):
-            found += detect(net, batch.images.to(device, non_blocking=True), params)
+            found += detect(net, batch.images.to(device, non_blocking=True), postprocess)
             indices += batch.indices.tolist()
     return _in_pixels(indices, found, dataset.fixed)
 

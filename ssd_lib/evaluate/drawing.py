@@ -11,9 +11,8 @@ import torch
 from ssd_lib.data.dataset import DetectionDataset
 from ssd_lib.files import atomic_write
 from ssd_lib.images import read_image
-from ssd_lib.nets.postprocess import detect
+from ssd_lib.nets.postprocess import Postprocess, detect
 from ssd_lib.nets.ssd import SSD
-from ssd_lib.params import EvalParams
 
 SHOWN_SCORE = 0.3  # in pictures; a lower score is for AP to count, not for people to look at
 Colour = tuple[int, int, int]  # RGB
@@ -76,7 +75,7 @@ def sheet(pictures: Sequence[np.ndarray], columns: int) -> np.ndarray:
     return page
 
 
-def validation_sheet(net: SSD, dataset: DetectionDataset, indices: Sequence[int], params: EvalParams,
+def validation_sheet(net: SSD, dataset: DetectionDataset, indices: Sequence[int], postprocess: Postprocess,
                      device: torch.device) -> np.ndarray:
     """Some images of a split, each twice: ground truth on the left, detections from `SHOWN_SCORE` up on the right.
 
@@ -84,14 +83,14 @@ def validation_sheet(net: SSD, dataset: DetectionDataset, indices: Sequence[int]
         net: on `device`; its mode is left as it was.
         dataset: a split without augmentation.
         indices: which of its images; none gives an empty page.
-        params: thresholds and limits.
+        postprocess: thresholds and limits.
         device: where to compute.
 
     Returns:
         (H, W, 3) uint8, RGB.
     """
     head = [_head("ground truth"), _head(f"detections, score {SHOWN_SCORE} and up")] * min(2, len(indices))
-    pairs = [tile for index in indices for tile in _pair(net, dataset, index, params, device)]
+    pairs = [tile for index in indices for tile in _pair(net, dataset, index, postprocess, device)]
     return sheet([*head, *pairs], columns=len(head)) if pairs else _head("no pictures: eval.pictures is 0")
 
 
@@ -102,7 +101,7 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
         file.write(data.tobytes())
 
 
-def _pair(net: SSD, dataset: DetectionDataset, index: int, params: EvalParams,
+def _pair(net: SSD, dataset: DetectionDataset, index: int, postprocess: Postprocess,
           device: torch.device) -> list[np.ndarray]:
     """The picture of one image with its ground truth, and the same with detections."""
     fixed, rows = dataset.fixed, slice(dataset.fixed.box_offsets[index], dataset.fixed.box_offsets[index + 1])
@@ -113,7 +112,7 @@ def _pair(net: SSD, dataset: DetectionDataset, index: int, params: EvalParams,
     truth = [(f"{fixed.class_names[label - 1]}{' (crowd)' * crowd}", CROWD_COLOUR if crowd else class_colour(label))
              for label, crowd in zip(fixed.labels[rows].tolist(), fixed.is_crowd[rows].tolist(), strict=True)]
     pixels = torch.from_numpy(dataset[0, index].image).permute(2, 0, 1)[None].to(device)
-    found = detect(net, pixels, params)[0]
+    found = detect(net, pixels, postprocess)[0]
     shown = int((found.scores >= SHOWN_SCORE).sum())
     labels, scores = found.labels[:shown].tolist(), found.scores[:shown].tolist()
     return [

@@ -41,7 +41,8 @@ def evaluate(params: EvalParams, runtime: RuntimeParams) -> str:
     model, fixed = load_model(device=device), load_fixed("val")
     _check_classes(model, fixed)
     dataset = DetectionDataset(fixed, load_manifest().path, build_transform("none", model.spec.image_size))
-    predictions = predict(model.net, dataset, params, device, worker_count(runtime.workers), progress=True)
+    predictions = predict(model.net, dataset, model.postprocess, params.batch_size, device, worker_count(runtime.workers),
+                          progress=True)
     result = run_coco(json.loads((FIXED_FOLDER / "val.json").read_bytes()), fixed, predictions)
     metrics = all_metrics(result, fixed, predictions)
     write_json(REPORTS / "eval.json", metrics, indent=1)
@@ -49,7 +50,7 @@ def evaluate(params: EvalParams, runtime: RuntimeParams) -> str:
     write_curves(REPORTS / "pr_curve.csv", result.eval["precision"])
     draw_curves(REPORTS / "pr_curve.png", result.eval["precision"], fixed.class_names)
     shown = np.linspace(0, len(fixed) - 1, min(params.pictures, len(fixed))).round().astype(int).tolist()
-    write_picture(REPORTS / "detections.png", validation_sheet(model.net, dataset, shown, params, device))
+    write_picture(REPORTS / "detections.png", validation_sheet(model.net, dataset, shown, model.postprocess, device))
     return _summary(metrics, len(fixed), len(predictions.images))
 
 

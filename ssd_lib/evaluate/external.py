@@ -26,8 +26,8 @@ from ssd_lib.errors import InputError
 from ssd_lib.evaluate.coco_eval import Predictions, predict, results_json, run_coco
 from ssd_lib.evaluate.evaluate import all_metrics
 from ssd_lib.files import atomic_write, write_json
+from ssd_lib.nets.postprocess import Postprocess
 from ssd_lib.nets.ssd import SSD
-from ssd_lib.params import EvalParams
 
 TABLE = ("AP", "AP50", "AP75", "APs", "APm", "APl", "VOC07", "VOC10")  # the metrics that are printed
 EARLIEST = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip file can hold; a fixed date makes equal results equal bytes
@@ -58,7 +58,7 @@ class ExternalDataset(NamedTuple):
 
 
 def evaluate_external(model: Path, annotations: Path, images: Path, out: Path, name: str | None, device: str, batch_size: int,
-                      score_threshold: float, nms_iou: float) -> None:
+                      score_threshold: float | None, nms_iou: float | None) -> None:
     """Detect on all images of a dataset, write results.json and eval.json, and print a summary.
 
     Args:
@@ -68,7 +68,7 @@ def evaluate_external(model: Path, annotations: Path, images: Path, out: Path, n
         name: algorithm name; if given, the zip file for COCO's evaluation server is written as well.
         device: "auto" | "cpu" | "cuda" | "cuda:1".
         batch_size: images per batch.
-        score_threshold, nms_iou: as in `EvalParams`.
+        score_threshold, nms_iou: as in `Postprocess`; None takes the model's own.
 
     Raises:
         StateError: a file or the device is missing.
@@ -79,9 +79,9 @@ def evaluate_external(model: Path, annotations: Path, images: Path, out: Path, n
     opened = open_model(model, torch_device)
     dataset = open_external(annotations, images, opened.spec.class_names)
     print(_describe(dataset, annotations), flush=True)
-    params = EvalParams(batch_size=batch_size, score_threshold=score_threshold, nms_iou=nms_iou, top_k_per_class=200,
-                        max_detections=100, pictures=0)
-    predictions = predict_external(opened.net, dataset, params, torch_device, worker_count("auto"))
+    given = {"score_threshold": score_threshold, "nms_iou": nms_iou}
+    postprocess = opened.postprocess._replace(**{name: value for name, value in given.items() if value is not None})
+    predictions = predict_external(opened.net, dataset, postprocess, batch_size, torch_device, worker_count("auto"))
     results = results_json(dataset.fixed, predictions)
     write_json(out / "results.json", results)
     print(f"{out / 'results.json'}: {len(results)} detections")
@@ -126,7 +126,8 @@ def open_external(annotations: Path, images: Path, class_names: tuple[str, ...])
         faulty_boxes=int(np.isin(raw.boxes.category_ids, list(ids)).sum()) - len(repaired.boxes))
 
 
-def predict_external(net: SSD, dataset: ExternalDataset, params: EvalParams, device: torch.device, workers: int) -> Predictions:
+def predict_external(net: SSD, dataset: ExternalDataset, postprocess: Postprocess, batch_size: int, device: torch.device,
+                     workers: int) -> Predictions:
     """Detect on every image of a dataset; keep the detections of its classes, with its labels.
 
     Guarantees: detections of other classes do not count towards the `max_detections` of an image.
@@ -134,17 +135,20 @@ def predict_external(net: SSD, dataset: ExternalDataset, params: EvalParams, dev
     Args:
         net: on `device`.
         dataset: from `open_external`, with the classes of this net.
-        params: thresholds and limits.
+        postprocess: thresholds and limits.
+        batch_size: images per batch.
         device: where to compute.
         workers: loader processes.
     """
     loaded = DetectionDataset(dataset.fixed, dataset.images.joinpath, build_transform("none", net.image_size))
-    limit = params.top_k_per_class * net.classes if dataset.model_only else params.max_detections  # no limit: filtered below
-    found = predict(net, loaded, params.model_copy(update={"max_detections": limit}), device, workers, progress=True)
+    limit = postprocess.max_detections
+    if dataset.model_only:  # no limit before the detections of other classes are removed
+        limit = postprocess.top_k_per_class * net.classes
+    found = predict(net, loaded, postprocess._replace(max_detections=limit), batch_size, device, workers, progress=True)
     labels = dataset.label_of[found.labels]
     kept = Predictions(*(column[labels > 0] for column in found._replace(labels=labels)))
     rank = np.arange(len(kept.images)) - np.searchsorted(kept.images, kept.images)  # within its image, best first
-    return Predictions(*(column[rank < params.max_detections] for column in kept))
+    return Predictions(*(column[rank < postprocess.max_detections] for column in kept))
 
 
 def submission_name(annotations: Path, algorithm: str) -> str:

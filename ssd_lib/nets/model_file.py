@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.files import atomic_write
+from ssd_lib.nets.postprocess import PUBLISHED, Postprocess
 from ssd_lib.nets.ssd import SSD
 from ssd_lib.nets.torch_file import read_torch_file
 from ssd_lib.nets.zoo import NETS, build_net
@@ -63,14 +64,16 @@ class NetSpec:
 
 @dataclass(frozen=True)
 class Model:
-    """A trained net, in evaluation mode, and what is known of it."""
+    """A trained net, in evaluation mode, how its output becomes detections, and what is known of it."""
 
     net: SSD
     spec: NetSpec
     about: dict[str, Any]
+    postprocess: Postprocess = PUBLISHED
 
 
-def save_model(path: Path, spec: NetSpec, weights: dict[str, Tensor], about: dict[str, Any]) -> None:
+def save_model(path: Path, spec: NetSpec, weights: dict[str, Tensor], about: dict[str, Any],
+               postprocess: Postprocess = PUBLISHED) -> None:
     """Write a finished detector, atomically.
 
     Args:
@@ -78,8 +81,10 @@ def save_model(path: Path, spec: NetSpec, weights: dict[str, Tensor], about: dic
         spec: what the weights belong to.
         weights: the state dict of `spec.build()`.
         about: plain values: epochs, fingerprint, metrics, parameters.
+        postprocess: how its output becomes detections wherever the file is used.
     """
-    content = {"format": MODEL_FORMAT, "spec": asdict(spec), "weights": weights, "about": about}
+    content = {"format": MODEL_FORMAT, "spec": asdict(spec), "weights": weights, "about": about,
+               "postprocess": postprocess._asdict()}
     with atomic_write(path) as file:
         torch.save(content, file)
 
@@ -96,7 +101,8 @@ def load_model(path: Path = MODEL_PATH, device: torch.device | str = "cpu") -> M
     if not isinstance(content, dict) or content.get("format") != MODEL_FORMAT:
         raise InputError(f"{path}: not a model file of this project: its format is not {MODEL_FORMAT!r}. `dvc repro train` "
                          "makes one; `ssd checkpoint convert` makes one of another file of weights.")
-    return build_model(path, content.get("spec", {}), content.get("weights", {}), content.get("about", {}), device)
+    return build_model(path, content.get("spec", {}), content.get("weights", {}), content.get("about", {}),
+                       Postprocess.from_plain(content.get("postprocess", {})), device)
 
 
 def refuse_missing(path: Path) -> None:
@@ -106,7 +112,7 @@ def refuse_missing(path: Path) -> None:
 
 
 def build_model(path: Path, spec: Mapping[str, Any], weights: Mapping[str, Tensor], about: dict[str, Any],
-                device: torch.device | str) -> Model:
+                postprocess: Postprocess, device: torch.device | str) -> Model:
     """A detector from what a file holds.
 
     Raises:
@@ -119,4 +125,4 @@ def build_model(path: Path, spec: Mapping[str, Any], weights: Mapping[str, Tenso
     except RuntimeError as error:
         raise InputError(f"{path}: its weights are not those of its net, {known.net}: {str(error).splitlines()[-1].strip()}. "
                          "Take the version of this project that made it.") from error
-    return Model(net.to(device).eval(), known, about)
+    return Model(net.to(device).eval(), known, about, postprocess)

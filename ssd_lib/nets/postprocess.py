@@ -1,9 +1,9 @@
 """From what a net says of every prior to the few boxes that are its detections. Files are not known here."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -14,10 +14,35 @@ from ssd_lib.boxes.coder import decode
 from ssd_lib.errors import StateError
 from ssd_lib.nets.soft_nms import soft_nms
 from ssd_lib.nets.ssd import SSD
-from ssd_lib.params import EvalParams
 
 Nms = Literal["hard", "soft"]  # of boxes that overlap, the weaker goes, or loses score
 ROUNDING = 1e-3  # of logarithms of scores, many times over
+
+
+class Postprocess(NamedTuple):
+    """What becomes a detection: the group `postprocess` of postprocess.yaml, as it travels in models/ssd.pt and in ONNX files.
+
+    The defaults are those of the authors' code, with COCO's 100 detections an image. Files without values of their own have them.
+
+    Attributes:
+        score_threshold: candidates have at least this score, [0, 1].
+        nms_iou: of two boxes of a class with a higher IoU the one with the lower score is dropped, [0, 1].
+        top_k_per_class: candidates of each class before NMS, the best ones.
+        max_detections: detections of an image after NMS, the best ones.
+    """
+
+    score_threshold: float = 0.01
+    nms_iou: float = 0.45
+    top_k_per_class: int = 200
+    max_detections: int = 100
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> "Postprocess":
+        """Return the values that a file holds; the defaults for those that it lacks."""
+        return cls(**{key: values[key] for key in cls._fields if key in values})
+
+
+PUBLISHED = Postprocess()
 
 
 class Detections(NamedTuple):
@@ -35,23 +60,23 @@ class Detections(NamedTuple):
 
 
 _Rows = tuple[np.ndarray, np.ndarray, np.ndarray]  # boxes, labels, scores of an image's candidates
-_Suppress = Callable[[_Rows, EvalParams], Detections]
+_Suppress = Callable[[_Rows, Postprocess], Detections]
 
 
 @torch.inference_mode()
-def detect(net: SSD, images: Tensor, params: EvalParams, nms: Nms = "hard") -> list[Detections]:
+def detect(net: SSD, images: Tensor, postprocess: Postprocess, nms: Nms = "hard") -> list[Detections]:
     """Find objects in a batch of images: `score_priors`, then `select_detections`, which say what is raised and when.
 
     Args:
         net: on the device of `images`.
         images: (B, 3, S, S) RGB in [0, 255], uint8 or float.
-        params: thresholds and limits.
+        postprocess: thresholds and limits.
         nms: "hard" | "soft".
 
     Returns:
         B detections.
     """
-    return select_detections(*score_priors(net, images, params.score_threshold), params, nms)
+    return select_detections(*score_priors(net, images, postprocess.score_threshold), postprocess, nms)
 
 
 @torch.inference_mode()
@@ -100,7 +125,7 @@ def decode_candidates(logits: Tensor, offsets: Tensor, priors: Tensor, floor: fl
     return scores.cpu().split(counts), boxes.cpu().split(counts)
 
 
-def select_detections(scores: Iterable[Tensor], boxes: Iterable[Tensor], params: EvalParams,
+def select_detections(scores: Iterable[Tensor], boxes: Iterable[Tensor], postprocess: Postprocess,
                       nms: Nms = "hard") -> list[Detections]:
     """Keep the best boxes of every image.
 
@@ -112,33 +137,33 @@ def select_detections(scores: Iterable[Tensor], boxes: Iterable[Tensor], params:
     Args:
         scores: B times (P, K) float32, without the background; P may differ from image to image.
         boxes: B times (P, 4) float32, xyxy in [0, 1].
-        params: thresholds and limits.
+        postprocess: thresholds and limits.
         nms: "hard", or "soft" as `soft_nms` does it: no score after it is below the threshold either.
 
     Returns:
         B detections.
     """
     suppress = _suppress_softly if nms == "soft" else _suppress
-    return [_select(of_image.cpu().numpy(), places.cpu().numpy(), params, suppress)
+    return [_select(of_image.cpu().numpy(), places.cpu().numpy(), postprocess, suppress)
             for of_image, places in zip(scores, boxes, strict=True)]
 
 
-def _select(scores: np.ndarray, boxes: np.ndarray, params: EvalParams, suppress: _Suppress) -> Detections:
+def _select(scores: np.ndarray, boxes: np.ndarray, postprocess: Postprocess, suppress: _Suppress) -> Detections:
     """The detections of one image, in NumPy: so many small steps would take PyTorch several times as long.
 
     What becomes of a candidate depends on those before it alone, in the order of scores. So those of a few priors are looked
     at first, and only if they give too few detections, more: a new net has a quarter of a million of them an image.
     """
-    looked_at = 2 * params.max_detections
+    looked_at = 2 * postprocess.max_detections
     while looked_at < len(scores):
         best = scores.max(axis=1)
-        floor = max(float(np.partition(best, -looked_at)[-looked_at]), params.score_threshold)
+        floor = max(float(np.partition(best, -looked_at)[-looked_at]), postprocess.score_threshold)
         rows = np.flatnonzero(best >= floor)
-        found = suppress(_candidates(scores[rows], boxes[rows], floor, params.top_k_per_class), params)
-        if floor == params.score_threshold or (len(found.scores) == params.max_detections and found.scores[-1] >= floor):
+        found = suppress(_candidates(scores[rows], boxes[rows], floor, postprocess.top_k_per_class), postprocess)
+        if floor == postprocess.score_threshold or (len(found.scores) == postprocess.max_detections and found.scores[-1] >= floor):
             return found
         looked_at *= 4
-    return suppress(_candidates(scores, boxes, params.score_threshold, params.top_k_per_class), params)
+    return suppress(_candidates(scores, boxes, postprocess.score_threshold, postprocess.top_k_per_class), postprocess)
 
 
 def _candidates(scores: np.ndarray, boxes: np.ndarray, floor: float, top_k: int) -> _Rows:
@@ -154,17 +179,17 @@ def _candidates(scores: np.ndarray, boxes: np.ndarray, floor: float, top_k: int)
     return boxes[priors], classes + 1, scores[priors, classes]
 
 
-def _suppress(found: _Rows, params: EvalParams) -> Detections:
+def _suppress(found: _Rows, postprocess: Postprocess) -> Detections:
     """Class-wise NMS of one image, then its best. Classes lie an image apart, in float64, so that small boxes stay exact."""
     boxes, labels, scores = found
     apart = boxes + 2.0 * labels[:, None]
-    keep = hard_nms(torch.from_numpy(apart), torch.from_numpy(scores.astype(np.float64)), params.nms_iou).numpy()
-    return Detections(*(torch.from_numpy(column[keep[:params.max_detections]]) for column in found))
+    keep = hard_nms(torch.from_numpy(apart), torch.from_numpy(scores.astype(np.float64)), postprocess.nms_iou).numpy()
+    return Detections(*(torch.from_numpy(column[keep[:postprocess.max_detections]]) for column in found))
 
 
-def _suppress_softly(found: _Rows, params: EvalParams) -> Detections:
+def _suppress_softly(found: _Rows, postprocess: Postprocess) -> Detections:
     boxes, labels, scores = (torch.from_numpy(column) for column in found)
-    picked, left = soft_nms(boxes, scores, labels, params.score_threshold, params.max_detections)
+    picked, left = soft_nms(boxes, scores, labels, postprocess.score_threshold, postprocess.max_detections)
     return Detections(boxes[picked], labels[picked], left)
 
 

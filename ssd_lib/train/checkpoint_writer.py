@@ -15,6 +15,7 @@ from ssd_lib.distributed.collectives import rank_and_size
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.files import write_json
 from ssd_lib.nets.model_file import MODEL_PATH, save_model
+from ssd_lib.nets.postprocess import Postprocess
 from ssd_lib.train.logger import TrainLogger, draw_history, write_history
 from ssd_lib.train.run_spec import RunSpec
 from ssd_lib.train.state import TrainState, snapshot
@@ -107,7 +108,7 @@ def finish(run_spec: RunSpec, state: TrainState) -> str:
         weights = read_checkpoint(CHECKPOINTS / BEST).final_weights
     last = state.history[-1]
     about = {"fingerprint": run_spec.fingerprint, "params": run_spec.params_dict, "metrics": dict(last)}
-    save_model(MODEL_PATH, run_spec.net_spec, weights, about)
+    save_model(MODEL_PATH, run_spec.net_spec, weights, about, Postprocess.from_plain(run_spec.params_dict["postprocess"]))
     write_history(HISTORY_PATH, state.history)
     draw_history(CURVES_PATH, state.history)
     write_json(SUMMARY_PATH, {key: round(last[key], 4) for key in SUMMARY_KEYS}, indent=2)

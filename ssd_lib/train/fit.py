@@ -102,7 +102,7 @@ def _make_run_spec(params: Params, manifest: Manifest, measure: Measure, draw: D
     train_set, val_set = load_fixed("train"), load_fixed("val")
     for split in (train_set, val_set):
         _check_images(split, manifest)
-    params_dict = params.model_dump(mode="json", include={"data", "fix", "model", "train"})
+    params_dict = params.model_dump(mode="json", include={"data", "fix", "model", "train", "postprocess"})
     digest = data_digest(FIXED_FOLDER)
     seed, size = params.train.seed, params.model.image_size
     return RunSpec(

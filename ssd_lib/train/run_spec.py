@@ -42,7 +42,7 @@ class RunSpec:
     """Everything that a training process is given.
 
     Attributes:
-        params_dict: the groups data, fix, model, train of `params` as plain values.
+        params_dict: the groups data, fix, model, train, postprocess of `params` as plain values.
         repeat_factors: (N,) how often an epoch shows each training image, on average.
         resume_from: the checkpoint to continue. It is not sent to other processes: large tensors cannot be pickled well.
         weights: to start from if nothing is continued; None for new ones.

@@ -17,6 +17,7 @@ from ssd_lib.detect.video import frame_count, frame_rate, frame_size, open_video
 from ssd_lib.evaluate.drawing import write_picture
 from ssd_lib.images import read_image
 from ssd_lib.nets.model_file import MODEL_PATH, NetSpec, save_model
+from ssd_lib.nets.postprocess import Postprocess
 
 SCRIPT = Path(detect.__file__)
 
@@ -53,6 +54,17 @@ def test_a_folder_is_drawn_described_and_written(photos: Path, capsys: pytest.Ca
     assert {row["file_name"] for row in rows} == {"photos/a.png", "photos/deeper/a.png"}
     assert {(row["class_name"], row["category_id"]) for row in rows} <= {("dog", 18), ("kite", 38)}
     assert "frame" not in rows[0]
+
+
+def test_postprocess_values_are_the_model_s_unless_the_command_names_others(photos: Path) -> None:
+    spec = NetSpec("mb2-ssd-lite", 64, 0.1, ("dog", "kite"), (18, 38))
+    save_model(Path("other.pt"), spec, spec.build().state_dict(), {}, Postprocess(nms_iou=0.7, max_detections=150))
+    found = []
+    for options in ((), ("--model", "other.pt"), ("--model", "other.pt", "--nms-iou", "0.45", "--top-k", "100")):
+        detect.main(["photos/a.png", "--threshold", "0.1", "--json", "found.json", *options])
+        found.append(rows_of("found.json"))
+    assert (len(found[0]), len(found[1])) == (100, 150)
+    assert found[1][:100] != found[0] == found[2]
 
 
 def test_a_bad_file_is_named_and_passed_over(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

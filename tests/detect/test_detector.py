@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 import torch
 from support.project import ROOT
+from support.trained_project import SPEC
 
 import ssd_lib
 from ssd_lib.data.dataset import DetectionDataset
-from ssd_lib.detect.detector import TOP_K_PER_CLASS, Detector
+from ssd_lib.detect.detector import Detector
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.evaluate.coco_eval import predict
 from ssd_lib.images import read_image
 from ssd_lib.nets.model_file import NetSpec, load_model, save_model
-from ssd_lib.params import EvalParams
+from ssd_lib.nets.postprocess import Postprocess
 
 PHOTO = Path("data/raw/tiny/val/0.png")
 
@@ -31,10 +32,9 @@ def test_paths_arrays_and_lists_give_the_same_objects(project: Path) -> None:
     assert detector([]) == []
 
 
-def test_a_detector_finds_what_evaluation_measures(project: Path, dataset: DetectionDataset,
-                                                   params: EvalParams) -> None:
-    detector = Detector(threshold=params.score_threshold)
-    measured = predict(load_model().net, dataset, params, torch.device("cpu"), workers=0, progress=False)
+def test_a_detector_finds_what_evaluation_measures(project: Path, dataset: DetectionDataset) -> None:
+    detector = Detector(threshold=0.01)
+    measured = predict(load_model().net, dataset, Postprocess(), 2, torch.device("cpu"), workers=0, progress=False)
     for i in range(len(dataset)):
         found = detector(Path(f"data/raw/tiny/val/{i}.png"))
         rows = measured.images == i
@@ -58,7 +58,16 @@ def test_a_high_top_k_is_not_cut_at_a_class_s_candidates(tmp_path: Path) -> None
     spec = NetSpec("mb2-ssd-lite", 128, 0.1, ("dog",), (18,))
     save_model(tmp_path / "ssd.pt", spec, spec.build().state_dict(), {})
     detector = Detector(tmp_path / "ssd.pt", threshold=0.0, top_k=10_000, nms="soft")
-    assert len(detector(np.zeros((128, 128, 3), np.uint8)).scores) > TOP_K_PER_CLASS
+    assert len(detector(np.zeros((128, 128, 3), np.uint8)).scores) > Postprocess().top_k_per_class
+
+
+def test_a_detector_has_the_postprocess_values_of_its_model(project: Path, weights: dict[str, torch.Tensor]) -> None:
+    save_model(Path("other.pt"), SPEC, weights, {}, Postprocess(score_threshold=0.02, nms_iou=0.7, max_detections=40))
+    own, other = Detector(threshold=None), Detector("other.pt", threshold=None)
+    assert (len(own(PHOTO).scores), len(other(PHOTO).scores)) == (100, 40)
+    assert other(PHOTO).scores.tolist() != own(PHOTO).scores[:40].tolist(), "an nms_iou of 0.7 keeps what 0.45 drops"
+    named = Detector("other.pt", threshold=0.01, top_k=100, nms_iou=0.45)(PHOTO)
+    assert [column.tolist() for column in named[:3]] == [column.tolist() for column in own(PHOTO)[:3]]
 
 
 def test_soft_nms_finds_what_hard_nms_finds_and_more(project: Path) -> None:
@@ -85,6 +94,7 @@ def test_a_stream_reads_one_batch_ahead_and_gives_the_pixels_back(project: Path)
 @pytest.mark.parametrize(("argument", "value", "allowed"), [
     ("device", "gpu", "'auto', 'cpu', 'cuda' or 'cuda:1'"), ("device", 0, "'auto'"), ("threshold", 1.5, "from 0 to 1"),
     ("threshold", np.nan, "from 0 to 1"), ("top_k", 0, "a whole number, 1 or more"), ("top_k", 2.5, "a whole number"),
+    ("nms_iou", -0.1, "from 0 to 1"),
     ("nms", "none", "hard or soft"), ("batch_size", 0, "a whole number, 1 or more"),
 ])
 def test_an_argument_out_of_its_range_is_named(argument: str, value: object, allowed: str) -> None:

@@ -22,7 +22,7 @@ from ssd_lib.evaluate.coco_eval import (
 )
 from ssd_lib.manifest import FIXED_FOLDER
 from ssd_lib.nets.model_file import load_model
-from ssd_lib.params import EvalParams
+from ssd_lib.nets.postprocess import Postprocess
 
 GT_PATH = FIXED_FOLDER / "val.json"
 CPU = torch.device("cpu")
@@ -90,8 +90,8 @@ def test_evaluation_prints_nothing(fixed: FixedSet, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out == ""
 
 
-def test_predictions_are_in_pixels_of_the_stored_image(dataset: DetectionDataset, params: EvalParams) -> None:
-    found = predict(load_model().net, dataset, params, CPU, workers=0, progress=False)
+def test_predictions_are_in_pixels_of_the_stored_image(dataset: DetectionDataset) -> None:
+    found = predict(load_model().net, dataset, Postprocess(), 2, CPU, workers=0, progress=False)
     corners = found.boxes[:, :2] + found.boxes[:, 2:]
     sizes = dataset.fixed.sizes[found.images]
     assert sorted(set(found.images.tolist())) == [0, 1, 2]
@@ -100,10 +100,10 @@ def test_predictions_are_in_pixels_of_the_stored_image(dataset: DetectionDataset
     assert found.labels.min() >= 1
 
 
-def test_measuring_leaves_mode_and_dice_alone(dataset: DetectionDataset, params: EvalParams, project: Path) -> None:
+def test_measuring_leaves_mode_and_dice_alone(dataset: DetectionDataset, project: Path) -> None:
     net = load_model().net.train()
     before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
-    metrics = measure(net, dataset, GT_PATH, params, CPU, workers=0)
+    metrics = measure(net, dataset, GT_PATH, Postprocess(), 2, CPU, workers=0)
     after = torch.get_rng_state(), np.random.get_state()[1], random.getstate()
     assert set(metrics) == {*SUMMARY_NAMES, "class"}
     assert net.training
@@ -112,9 +112,9 @@ def test_measuring_leaves_mode_and_dice_alone(dataset: DetectionDataset, params:
     assert before[2] == after[2]
 
 
-def test_workers_change_nothing(dataset: DetectionDataset, params: EvalParams, project: Path) -> None:
+def test_workers_change_nothing(dataset: DetectionDataset, project: Path) -> None:
     net = load_model().net
-    one, two = (predict(net, dataset, params, CPU, workers=n, progress=False) for n in (0, 2))
+    one, two = (predict(net, dataset, Postprocess(), 2, CPU, workers=n, progress=False) for n in (0, 2))
     assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
 
 

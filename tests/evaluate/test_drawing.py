@@ -9,7 +9,7 @@ from ssd_lib.evaluate import drawing
 from ssd_lib.evaluate.drawing import class_colour, draw_boxes, sheet, validation_sheet, write_picture
 from ssd_lib.images import read_image
 from ssd_lib.nets.model_file import load_model
-from ssd_lib.params import EvalParams
+from ssd_lib.nets.postprocess import Postprocess
 
 GREY = np.full((100, 160, 3), 128, dtype=np.uint8)
 
@@ -52,9 +52,9 @@ def test_a_sheet_holds_pictures_of_any_size() -> None:
     assert [(page == i).all(axis=2).sum() for i in range(3)] == [200, 150, 49]
 
 
-def test_a_validation_sheet_has_two_pictures_an_image(dataset: DetectionDataset, params: EvalParams) -> None:
+def test_a_validation_sheet_has_two_pictures_an_image(dataset: DetectionDataset) -> None:
     net = load_model().net.train()
-    page = validation_sheet(net, dataset, [0, 2], params, torch.device("cpu"))
+    page = validation_sheet(net, dataset, [0, 2], Postprocess(), torch.device("cpu"))
     assert page.shape[1] == 4 * drawing.TILE_PX + 5 * drawing.GAP_PX
     assert net.training
     dog = (page == class_colour(1)).all(axis=2)
@@ -62,8 +62,8 @@ def test_a_validation_sheet_has_two_pictures_an_image(dataset: DetectionDataset,
     assert not dog[:, page.shape[1] // 2:page.shape[1] * 3 // 4].any()  # the third has no objects
 
 
-def test_no_pictures_is_a_page_that_says_so(dataset: DetectionDataset, params: EvalParams) -> None:
-    page = validation_sheet(load_model().net, dataset, [], params, torch.device("cpu"))
+def test_no_pictures_is_a_page_that_says_so(dataset: DetectionDataset) -> None:
+    page = validation_sheet(load_model().net, dataset, [], Postprocess(), torch.device("cpu"))
     assert page.ndim == 3
     assert page.min() < 255
 

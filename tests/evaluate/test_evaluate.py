@@ -3,12 +3,15 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from support.project import runtime_params
+from support.trained_project import SPEC
 
 from ssd_lib.errors import InputError
 from ssd_lib.evaluate.coco_eval import SUMMARY_NAMES
 from ssd_lib.evaluate.evaluate import evaluate
 from ssd_lib.nets.model_file import MODEL_PATH, NetSpec, save_model
+from ssd_lib.nets.postprocess import Postprocess
 from ssd_lib.params import EvalParams
 
 RUNTIME = runtime_params()
@@ -40,3 +43,14 @@ def test_a_model_of_other_classes_is_refused(project: Path, params: EvalParams) 
     save_model(MODEL_PATH, spec, spec.build().state_dict(), {})
     with pytest.raises(InputError, match=r"knows the classes cat; .*val.json has dog, kite"):
         evaluate(params, RUNTIME)
+
+
+def test_detections_are_made_with_the_postprocess_values_of_the_model(project: Path, params: EvalParams,
+                                                                      weights: dict[str, torch.Tensor]) -> None:
+    evaluate(params, RUNTIME)
+    published = json.loads(Path("reports/results.json").read_text())
+    save_model(MODEL_PATH, SPEC, weights, {}, Postprocess(nms_iou=0.7, max_detections=50))
+    evaluate(params, RUNTIME)
+    own = json.loads(Path("reports/results.json").read_text())
+    assert (len(published), len(own)) == (300, 150)
+    assert any(row not in published for row in own), "an nms_iou of 0.7 keeps what 0.45 drops"

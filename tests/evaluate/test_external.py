@@ -21,6 +21,7 @@ from ssd_lib.evaluate.evaluate import evaluate
 from ssd_lib.evaluate.external import open_external, predict_external, submission_name, write_submission
 from ssd_lib.manifest import FIXED_FOLDER
 from ssd_lib.nets.model_file import MODEL_PATH, NetSpec, load_model, save_model
+from ssd_lib.nets.postprocess import Postprocess
 from ssd_lib.params import EvalParams
 
 GT_PATH, IMAGES, OUT = FIXED_FOLDER / "val.json", Path("data/raw/tiny"), Path("out")
@@ -86,19 +87,19 @@ def test_a_file_without_images_is_an_error(project: Path) -> None:
         open_external(project / "a.json", IMAGES, ("kite",))
 
 
-def test_detections_come_under_the_labels_of_the_data_set(project: Path, params: EvalParams) -> None:
+def test_detections_have_the_labels_of_the_dataset(project: Path) -> None:
     sets = [open_external(annotate(project / "a.json", names, []), IMAGES, SPEC.class_names)
             for names in ({1: "dog", 2: "kite"}, {1: "kite", 2: "dog"})]
-    straight, swapped = (predict_external(load_model().net, data, params, CPU, workers=0) for data in sets)
+    straight, swapped = (predict_external(load_model().net, data, Postprocess(), 2, CPU, workers=0) for data in sets)
     assert set(straight.labels.tolist()) == {1, 2}
     assert np.array_equal(straight.labels, 3 - swapped.labels)
     assert np.array_equal(straight.boxes, swapped.boxes)
 
 
 @pytest.mark.parametrize("name", ["dog", "kite"])
-def test_detections_of_other_classes_take_no_place(project: Path, params: EvalParams, name: str) -> None:
+def test_detections_of_other_classes_do_not_count_towards_the_limit(project: Path, name: str) -> None:
     data = open_external(annotate(project / "a.json", {7: name}, []), IMAGES, SPEC.class_names)
-    few, many = (predict_external(load_model().net, data, params.model_copy(update={"max_detections": limit}), CPU, workers=0)
+    few, many = (predict_external(load_model().net, data, Postprocess(max_detections=limit), 2, CPU, workers=0)
                  for limit in (4, 10_000))
     assert np.bincount(few.images).tolist() == [4, 4, 4]
     best = np.concatenate([np.flatnonzero(many.images == image)[:4] for image in range(3)])
@@ -234,6 +235,19 @@ def test_thresholds_reach_the_detections(project: Path) -> None:
     measure(GT_PATH, IMAGES, "--score-threshold", "0", "--nms-iou", "0")
     boxes = [row["bbox"] for row in read(OUT / "results.json") if (row["image_id"], row["category_id"]) == (900, 18)]
     assert all(apart(one, other) for one, other in combinations(boxes, 2))
+
+
+def test_postprocess_values_are_the_model_s_unless_the_command_names_others(project: Path, weights: dict) -> None:
+    save_model(project / "other.pt", SPEC, weights, {}, Postprocess(score_threshold=0.3, nms_iou=0.7, max_detections=50))
+    found = []
+    for options, model in (((), MODEL_PATH), ((), Path("other.pt")), (("--nms-iou", "0.45"), Path("other.pt"))):
+        measure(GT_PATH, IMAGES, *options, model=model)
+        found.append(read(OUT / "results.json"))
+    own, other, named = found
+    assert (len(own), len(other)) == (300, 150)
+    assert min(row["score"] for row in other) >= 0.3
+    assert len([row for row in other if row not in own]) > 0, "an nms_iou of 0.7 keeps what 0.45 drops"
+    assert all(row in own for row in named)
 
 
 def apart(one: list[float], other: list[float]) -> bool:

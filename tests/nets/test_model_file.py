@@ -7,6 +7,7 @@ import torch
 
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.nets.model_file import NetSpec, load_model, save_model
+from ssd_lib.nets.postprocess import Postprocess
 
 SPEC = NetSpec("mb2-ssd-lite", 64, 0.25, ("cat", "dog"), (17, 18))
 
@@ -39,3 +40,13 @@ def test_other_torch_files_are_refused(tmp_path: Path) -> None:
     torch.save({"weights": {}}, tmp_path / "other.pth")
     with pytest.raises(InputError, match="its format is not"):
         load_model(tmp_path / "other.pth")
+
+
+def test_postprocess_values_travel_with_the_model_and_older_files_have_the_published_ones(tmp_path: Path) -> None:
+    path, own = tmp_path / "ssd.pt", Postprocess(0.1, 0.7, 50, 30)
+    save_model(path, SPEC, SPEC.build().state_dict(), {}, own)
+    assert load_model(path).postprocess == own
+    content = torch.load(path, weights_only=True)
+    assert content.pop("postprocess") == {"score_threshold": 0.1, "nms_iou": 0.7, "top_k_per_class": 50, "max_detections": 30}
+    torch.save(content, path)
+    assert load_model(path).postprocess == Postprocess(0.01, 0.45, 200, 100)

@@ -9,9 +9,8 @@ from torchvision.ops import box_iou
 
 from ssd_lib.boxes.coder import decode
 from ssd_lib.errors import StateError
-from ssd_lib.nets.postprocess import Detections, Nms, decode_candidates, detect, select_detections
+from ssd_lib.nets.postprocess import Detections, Nms, Postprocess, decode_candidates, detect, select_detections
 from ssd_lib.nets.zoo import build_net
-from ssd_lib.params import EvalParams
 
 
 def random_boxes(batch: int, priors: int, seed: int, side: float) -> Tensor:
@@ -20,18 +19,18 @@ def random_boxes(batch: int, priors: int, seed: int, side: float) -> Tensor:
     return torch.cat([corner, corner + side * (0.5 + torch.rand(batch, priors, 2, generator=generator))], dim=2)
 
 
-def one_class_at_a_time(scores: Tensor, boxes: Tensor, params: EvalParams) -> Detections:
+def one_class_at_a_time(scores: Tensor, boxes: Tensor, postprocess: Postprocess) -> Detections:
     """What select_detections does for one image, as slowly and plainly as it can be said."""
     rows = []
     for k in range(scores.shape[1]):
-        candidates = [i for i in range(len(scores)) if scores[i, k] >= params.score_threshold and has_area(boxes[i])]
-        left = sorted(candidates, key=lambda i: -scores[i, k].item())[:params.top_k_per_class]
+        candidates = [i for i in range(len(scores)) if scores[i, k] >= postprocess.score_threshold and has_area(boxes[i])]
+        left = sorted(candidates, key=lambda i: -scores[i, k].item())[:postprocess.top_k_per_class]
         while left:
             best, *left = left
             rows.append((-scores[best, k].item(), best, k + 1))
-            overlaps = box_iou(boxes[best, None].double(), boxes[left].double())[0] > params.nms_iou
+            overlaps = box_iou(boxes[best, None].double(), boxes[left].double())[0] > postprocess.nms_iou
             left = [i for i, goes in zip(left, overlaps.tolist(), strict=True) if not goes]
-    rows = sorted(rows)[:params.max_detections]
+    rows = sorted(rows)[:postprocess.max_detections]
     best, priors, labels = zip(*rows, strict=True) if rows else ((), (), ())
     return Detections(boxes[list(priors)], torch.tensor(labels, dtype=torch.int64), -torch.tensor(best))
 
@@ -47,7 +46,7 @@ def assert_equal(found: Detections, expected: Detections) -> None:
 
 
 @st.composite
-def images(draw: st.DrawFn) -> tuple[Tensor, Tensor, EvalParams]:
+def images(draw: st.DrawFn) -> tuple[Tensor, Tensor, Postprocess]:
     """Scores, boxes and limits of an image: boxes on a grid, so that many coincide, touch, overlap or have no area; few scores
     or many, with equal ones; limits that bind and that do not."""
     count, classes = draw(st.integers(1, 60)), draw(st.integers(1, 5))
@@ -58,33 +57,32 @@ def images(draw: st.DrawFn) -> tuple[Tensor, Tensor, EvalParams]:
     scores = torch.randint(0, levels, (count, classes), generator=dice) / levels
     threshold, iou = draw(st.sampled_from([0.0, 0.01, 0.5])), draw(st.sampled_from([0.2, 0.45]))
     per_class, of_all = draw(st.sampled_from([1, 4, 200])), draw(st.sampled_from([1, 3, 8, 100]))
-    return scores, boxes, EvalParams(batch_size=1, score_threshold=threshold, nms_iou=iou, top_k_per_class=per_class,
-                                     max_detections=of_all, pictures=0)
+    return scores, boxes, Postprocess(threshold, iou, per_class, of_all)
 
 
 @given(images())
-def test_detections_are_those_of_one_class_at_a_time(image: tuple[Tensor, Tensor, EvalParams]) -> None:
-    scores, boxes, params = image
-    [found] = select_detections([scores], [boxes], params)
-    assert_equal(found, one_class_at_a_time(scores, boxes, params))
+def test_detections_are_those_of_one_class_at_a_time(image: tuple[Tensor, Tensor, Postprocess]) -> None:
+    scores, boxes, postprocess = image
+    [found] = select_detections([scores], [boxes], postprocess)
+    assert_equal(found, one_class_at_a_time(scores, boxes, postprocess))
 
 
 @given(images())
-def test_soft_nms_of_a_few_candidates_is_that_of_all(image: tuple[Tensor, Tensor, EvalParams]) -> None:
-    scores, boxes, params = image
-    [found] = select_detections([scores], [boxes], params, "soft")
-    [more] = select_detections([scores], [boxes], params.model_copy(update={"max_detections": 1000}), "soft")
-    assert torch.equal(found.scores, more.scores[:params.max_detections])
+def test_soft_nms_of_a_few_candidates_is_that_of_all(image: tuple[Tensor, Tensor, Postprocess]) -> None:
+    scores, boxes, postprocess = image
+    [found] = select_detections([scores], [boxes], postprocess, "soft")
+    [more] = select_detections([scores], [boxes], postprocess._replace(max_detections=1000), "soft")
+    assert torch.equal(found.scores, more.scores[:postprocess.max_detections])
 
 
 @pytest.mark.parametrize(("classes", "side"), [(3, 0.2), (80, 0.003)])
-def test_a_batch_gives_what_one_class_at_a_time_gives(params: EvalParams, classes: int, side: float) -> None:
+def test_a_batch_gives_what_one_class_at_a_time_gives(classes: int, side: float) -> None:
     scores = torch.rand(3, 300, classes, generator=torch.Generator().manual_seed(classes))
     boxes = random_boxes(3, 300, seed=classes, side=side)
     boxes[:, 150:] = boxes[:, :150] + side / 4  # every box has one that overlaps it
-    params = params.model_copy(update={"top_k_per_class": 40, "score_threshold": 0.99 if classes == 80 else 0.01})
-    for found, image_scores, image_boxes in zip(select_detections(scores, boxes, params), scores, boxes, strict=True):
-        assert_equal(found, one_class_at_a_time(image_scores, image_boxes, params))
+    postprocess = Postprocess(top_k_per_class=40, score_threshold=0.99 if classes == 80 else 0.01)
+    for found, image_scores, image_boxes in zip(select_detections(scores, boxes, postprocess), scores, boxes, strict=True):
+        assert_equal(found, one_class_at_a_time(image_scores, image_boxes, postprocess))
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.float16])
@@ -102,51 +100,51 @@ def test_promising_priors_are_all_that_have_a_score_from_the_floor_up(floor: flo
         assert len(found_scores) == 500 if floor == 0 else len(found_scores) < 400
 
 
-def test_small_boxes_of_the_last_class_are_told_apart_as_well_as_large_ones(params: EvalParams) -> None:
+def test_small_boxes_of_the_last_class_are_told_apart_as_well_as_large_ones() -> None:
     first = random_boxes(1, 150, seed=0, side=0.003)
     shift = (first[..., 2] - first[..., 0]) * (0.548 / 1.452)  # gives an IoU of 0.452
     boxes = torch.cat([first, first + torch.stack([shift, 0 * shift, shift, 0 * shift], dim=2)], dim=1)
     scores = torch.zeros(1, 300, 90)
     scores[0, :, 89] = torch.linspace(0.9, 0.5, 300)
-    params = params.model_copy(update={"max_detections": 300, "top_k_per_class": 300})
-    [found] = select_detections(scores, boxes, params)
+    postprocess = Postprocess(max_detections=300, top_k_per_class=300)
+    [found] = select_detections(scores, boxes, postprocess)
     assert len(found.boxes) <= 150
 
 
-def test_overlapping_boxes_of_different_classes_both_stay(params: EvalParams) -> None:
+def test_overlapping_boxes_of_different_classes_both_stay() -> None:
     boxes = torch.tensor([[[0.1, 0.1, 0.5, 0.5], [0.1, 0.1, 0.5, 0.52]]])
     scores = torch.tensor([[[0.9, 0.0], [0.8, 0.7]]])
-    [found] = select_detections(scores, boxes, params)
+    [found] = select_detections(scores, boxes, Postprocess())
     assert found.labels.tolist() == [1, 2]
     assert found.scores.tolist() == pytest.approx([0.9, 0.7])
 
 
-def test_boxes_without_area_are_not_detections(params: EvalParams) -> None:
+def test_boxes_without_area_are_not_detections() -> None:
     boxes = torch.tensor([[[1.0, 0.2, 1.0, 0.4], [0.1, 0.1, 0.5, 0.5]]])
-    params = params.model_copy(update={"score_threshold": 0.0})
-    [found] = select_detections(torch.tensor([[[0.9], [0.5]]]), boxes, params)
+    postprocess = Postprocess(score_threshold=0.0)
+    [found] = select_detections(torch.tensor([[[0.9], [0.5]]]), boxes, postprocess)
     assert found.scores.tolist() == [0.5]
 
 
-def test_an_image_without_detections_has_empty_ones(params: EvalParams) -> None:
+def test_an_image_without_detections_has_empty_ones() -> None:
     boxes = torch.tensor([[[0.0, 0.0, 1.0, 1.0]]] * 2)
-    first, second = select_detections(torch.tensor([[[0.0]], [[0.5]]]), boxes, params)
+    first, second = select_detections(torch.tensor([[[0.0]], [[0.5]]]), boxes, Postprocess())
     assert first.boxes.shape == (0, 4)
     assert second.boxes.tolist() == [[0, 0, 1, 1]]
 
 
-def test_a_net_detects_without_leaving_its_mode_and_inside_the_image(params: EvalParams) -> None:
+def test_a_net_detects_without_leaving_its_mode_and_inside_the_image() -> None:
     net = build_net("mb2-ssd-lite", classes=3, image_size=64, width_mult=0.1).train()
     net.backbone.eval()  # a frozen part stays frozen
     modes = [module.training for module in net.modules()]
     before = net.state_dict()["extras.0.conv.0.1.running_mean"].clone()
     images = torch.randint(0, 255, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    found = detect(net, images, params)
+    found = detect(net, images, Postprocess())
     assert [module.training for module in net.modules()] == modes
     assert torch.equal(net.state_dict()["extras.0.conv.0.1.running_mean"], before)
     assert len(found) == 2
     for one in found:
-        assert len(one.boxes) == params.max_detections
+        assert len(one.boxes) == Postprocess().max_detections
         assert one.boxes.min() >= 0
         assert one.boxes.max() <= 1
         assert (one.scores.diff() <= 0).all()
@@ -154,37 +152,37 @@ def test_a_net_detects_without_leaving_its_mode_and_inside_the_image(params: Eva
 
 @pytest.mark.parametrize("heads", ["class_heads", "box_heads"])
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
-def test_a_diverged_net_is_called_so(params: EvalParams, heads: str, value: float) -> None:
+def test_a_diverged_net_is_called_so(heads: str, value: float) -> None:
     net = build_net("mb2-ssd-lite", classes=3, image_size=64, width_mult=0.1)
     with torch.no_grad():
         getattr(net, heads)[0][-1].bias[-1] = value
     with pytest.raises(StateError, match=r"nan or infinite.*diverged"):
-        detect(net, torch.zeros(1, 3, 64, 64, dtype=torch.uint8), params)
+        detect(net, torch.zeros(1, 3, 64, 64, dtype=torch.uint8), Postprocess())
 
 
-def test_soft_nms_is_a_choice_and_keeps_what_hard_nms_drops(params: EvalParams) -> None:
+def test_soft_nms_is_a_choice_and_keeps_what_hard_nms_drops() -> None:
     boxes = torch.tensor([[[0.0, 0.0, 0.4, 0.2], [0.05, 0.0, 0.45, 0.2]]])  # IoU 7/9
     scores = torch.tensor([[[0.0, 0.9], [0.0, 0.8]]])
-    [hard] = select_detections(scores, boxes, params)
-    [soft] = select_detections(scores, boxes, params, nms="soft")
+    [hard] = select_detections(scores, boxes, Postprocess())
+    [soft] = select_detections(scores, boxes, Postprocess(), nms="soft")
     assert hard.scores.tolist() == pytest.approx([0.9])
     assert soft.labels.tolist() == [2, 2]
     assert soft.scores.tolist() == pytest.approx([0.9, 0.8 * exp(-((7 / 9) ** 2) / 0.5)])
     assert torch.equal(soft.boxes, boxes[0])
 
 
-def test_soft_nms_prefers_an_object_of_its_own_to_copies_of_a_better_one(params: EvalParams) -> None:
+def test_soft_nms_prefers_an_object_of_its_own_to_copies_of_a_better_one() -> None:
     boxes = torch.tensor([[0.0, 0.0, 0.4, 0.4]] * 6 + [[0.5, 0.5, 0.9, 0.9]])
     scores = torch.tensor([0.9, 0.8, 0.8, 0.8, 0.8, 0.8, 0.5])[:, None]
-    [found] = select_detections([scores], [boxes], params.model_copy(update={"max_detections": 2}), nms="soft")
+    [found] = select_detections([scores], [boxes], Postprocess(max_detections=2), nms="soft")
     assert found.scores.tolist() == pytest.approx([0.9, 0.5])
 
 
 @pytest.mark.parametrize("nms", ["hard", "soft"])
-def test_both_kinds_of_nms_hold_the_limits(params: EvalParams, nms: Nms) -> None:
-    params = params.model_copy(update={"score_threshold": 0.3, "max_detections": 20})
+def test_both_kinds_of_nms_hold_the_limits(nms: Nms) -> None:
+    postprocess = Postprocess(score_threshold=0.3, max_detections=20)
     scores = torch.rand(2, 300, 3, generator=torch.Generator().manual_seed(0))
-    for found in select_detections(scores, random_boxes(2, 300, seed=1, side=0.2), params, nms):
+    for found in select_detections(scores, random_boxes(2, 300, seed=1, side=0.2), postprocess, nms):
         assert len(found.scores) == 20
         assert found.scores.min() >= 0.3
         assert (found.scores.diff() <= 0).all()

@@ -39,8 +39,7 @@ def _one_thread() -> None:
 
 @pytest.fixture
 def params() -> EvalParams:
-    return EvalParams(batch_size=2, score_threshold=0.01, nms_iou=0.45, top_k_per_class=200, max_detections=100,
-                      pictures=2)
+    return EvalParams(batch_size=2, pictures=2)
 
 
 @pytest.fixture(scope="session")

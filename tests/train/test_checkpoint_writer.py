@@ -8,11 +8,12 @@ from typing import Any, cast
 
 import pytest
 import torch
-from support.tiny_run import assert_same_weights, run_stage, set_params
+from support.tiny_run import assert_same_weights, final_weights, run_stage, set_params, set_runtime
 
 from ssd_lib.checkpoint.file import LAST, read_checkpoint
 from ssd_lib.errors import InputError, StateError
-from ssd_lib.nets.model_file import NetSpec
+from ssd_lib.nets.model_file import MODEL_PATH, NetSpec, load_model
+from ssd_lib.nets.postprocess import Postprocess
 from ssd_lib.params import load_params
 from ssd_lib.train import checkpoint_writer
 from ssd_lib.train.checkpoint_writer import CheckpointWriter
@@ -35,6 +36,19 @@ def test_a_disk_that_fills_up_costs_one_message_and_no_checkpoint(workspace: Pat
     assert not list(workspace.rglob("*.tmp"))
     assert "continuing at epoch 2/2, step 1" in run_stage(workspace).stdout
     assert_same_weights(workspace, never_stopped)
+
+
+def test_a_changed_postprocess_rewrites_the_model_of_a_complete_run_without_training(workspace: Path) -> None:
+    assert run_stage(workspace).returncode == 0
+    before, history = final_weights(workspace), (workspace / "reports/history.csv").read_text()
+    set_runtime(workspace, "nms_iou: 0.45", "nms_iou: 0.7")
+    again = run_stage(workspace)
+    assert again.returncode == 0
+    assert "the run is complete: 2 epochs are in its checkpoint" in again.stdout
+    assert load_model(workspace / MODEL_PATH).postprocess == Postprocess(nms_iou=0.7)
+    after = final_weights(workspace)
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
+    assert (workspace / "reports/history.csv").read_text() == history
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_training(workspace: Path) -> None:
