@@ -1,6 +1,6 @@
-"""Single Shot MultiBox Detector: data, nets, training that continues bit for bit, evaluation, export.
+"""Single Shot MultiBox Detector: data, nets, training that resumes bit for bit, evaluation, export.
 
-`from ssd_lib import Detector` is the Python interface.
+`from ssd_lib import Detector` is the Python interface; the command `ssd` is in cli.py.
 """
 
 import importlib
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    """The Python interface, imported only where it is asked for: every stage imports this package, and some without torch."""
+    """Import the Detector on first use, so that importing this package does not import torch."""
     if name == "Detector":
         return importlib.import_module("ssd_lib.detect.detector").Detector
     raise AttributeError(f"module 'ssd_lib' has no attribute {name!r}")

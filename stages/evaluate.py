@@ -1,4 +1,4 @@
-"""Measure the trained model on the validation images: numbers, curves and pictures in reports/."""
+"""Measure the trained model on the validation images; metrics, curves and drawn detections go to reports/."""
 
 from ssd_lib.evaluate.evaluate import evaluate
 from ssd_lib.params import load_params
@@ -6,7 +6,7 @@ from stages.runner import run
 
 
 def main() -> str:
-    """Evaluate; one line of summary."""
+    """Evaluate; return one line of summary."""
     params = load_params("eval")
     return evaluate(params.eval, params.runtime)
 

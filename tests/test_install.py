@@ -17,7 +17,7 @@ import torch
 from support.project import ROOT
 
 from ssd_lib.checkpoint.file import ComboCheckpoint, save_checkpoint
-from ssd_lib.evaluate.drawing import write_picture
+from ssd_lib.evaluate.drawing import write_image
 from ssd_lib.nets.model_file import NetSpec, save_model
 
 LIBRARY = ROOT / "ssd_lib"
@@ -61,7 +61,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
         weights=spec.build().state_dict(), average={}, optimizer={}, scaler={}, totals=torch.zeros(3), best=None, history=[],
         versions={})
     save_checkpoint(checkpoint, folder, folder / "journal", is_best=False)
-    write_picture(folder / "a.png", np.random.default_rng(0).integers(0, 255, (50, 80, 3)).astype(np.uint8))
+    write_image(folder / "a.png", np.random.default_rng(0).integers(0, 255, (50, 80, 3)).astype(np.uint8))
     return Installed(wheel, python.parent, folder)
 
 
@@ -70,7 +70,7 @@ def test_the_wheel_holds_all_of_ssd_lib_and_nothing_else(installed: Installed) -
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     wanted = {path.relative_to(ROOT).as_posix() for path in LIBRARY.rglob("*") if path.is_file() and path.suffix != ".pyc"}
     assert names == wanted
-    assert any(name.endswith(".css") for name in names)
+    assert any(name.endswith(".jinja") for name in names)
 
 
 def test_the_wheel_requires_what_requirements_txt_lists(installed: Installed) -> None:

@@ -1,1 +1,1 @@
-"""What a trained net is used for: detections, evaluation, pictures, export."""
+"""Use a trained model: the Detector, ONNX Runtime, images, videos and cameras."""

@@ -1,4 +1,4 @@
-"""What the command line of detect.py names: pictures and videos, one by one, and where their drawings go."""
+"""The inputs of `ssd detect`: images, videos and cameras, and the paths of their drawings."""
 
 import glob
 import sys
@@ -11,93 +11,93 @@ from ssd_lib.images import IMAGE_SUFFIXES, decode_image, read_image
 
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".gif"}
 Source = Path | int  # a file, or the number of a camera
-CAMERA_DIGITS = 3  # of the number of a camera; a longer one names a file
-STDIN = Path("-")  # one encoded picture on standard input
+CAMERA_DIGITS = 3  # a longer number is a file name
+STDIN = Path("-")  # one encoded image on standard input
 
 
 def find_sources(inputs: list[str]) -> list[Source]:
-    """What the inputs name, each once, in their order; what a folder holds by name.
+    """Return the sources that the inputs name, each once, in the order of the inputs; files of a folder are sorted by name.
 
     Args:
-        inputs: a file, a folder (with its subfolders), a pattern, the number of a camera, or - for standard input.
+        inputs: each a file, a folder (searched recursively), a pattern, the number of a camera, or - for standard input.
 
     Raises:
-        InputError: an input names nothing.
+        InputError: an input matches nothing.
     """
     sources: dict[Source, None] = {}
     for name in inputs:
-        found = _named_by(name)
+        found = _matches(name)
         if not found:
-            raise InputError(f"{name}: no picture or video is there; an input is a file, a folder or a pattern of them "
-                             f"({', '.join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))}), the number of a camera, or - for a "
-                             "picture on standard input. Look for a typing error.")
+            raise InputError(f"{name}: no image or video found; an input is a file, a folder or a pattern of them "
+                             f"({', '.join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))}), the number of a camera, or - for an "
+                             "image on standard input. Check the spelling.")
         sources.update(dict.fromkeys(found))
     return list(sources)
 
 
 def is_video(source: Source) -> bool:
-    """Whether it has frames: a camera, or a file with a video's suffix."""
+    """Return whether the source has frames: a camera, or a file with the suffix of a video."""
     return isinstance(source, int) or source.suffix.lower() in VIDEO_SUFFIXES
 
 
 def name_of(source: Source) -> str:
-    """What it is called in messages and in JSON."""
+    """Return the name of a source for messages and JSON."""
     return f"camera{source}" if isinstance(source, int) else source.as_posix()
 
 
-def drawn_paths(sources: list[Source], folder: Path) -> dict[Source, Path]:
-    """Where each drawing goes: under the source's name as .jpg or .mp4, numbered where that name is taken.
+def drawing_paths(sources: list[Source], folder: Path) -> dict[Source, Path]:
+    """Return the path of each drawing: the source's name as .jpg or .mp4, with a number added if the name is taken.
 
     Raises:
-        InputError: a drawing would replace a picture or a video.
+        InputError: a drawing would replace an input.
     """
-    drawn: dict[Source, Path] = {}
+    paths: dict[Source, Path] = {}
     taken: set[str] = set()
     for source in sources:
         stem = "stdin" if source == STDIN else Path(name_of(source)).stem
         suffix = ".mp4" if is_video(source) else ".jpg"
         name, number = f"{stem}{suffix}", 1
-        while name.lower() in taken:  # some file systems know no upper case
+        while name.lower() in taken:  # some file systems ignore case
             number += 1
             name = f"{stem}_{number}{suffix}"
         taken.add(name.lower())
-        drawn[source] = folder / name
+        paths[source] = folder / name
     originals = {source.resolve() for source in sources if isinstance(source, Path)}
-    clash = next((path for path in drawn.values() if path.resolve() in originals), None)
+    clash = next((path for path in paths.values() if path.resolve() in originals), None)
     if clash:
         raise InputError(f"--out {folder}: the drawing would replace {clash}, which is an input; drawings need a folder of "
-                         "their own. Name another one.")
-    return drawn
+                         "their own. Give another folder.")
+    return paths
 
 
-def read_picture(path: Path) -> np.ndarray:
-    """Decode a picture as `read_image` does, and one that comes through standard input.
+def read_input(path: Path) -> np.ndarray:
+    """Decode an image file as `read_image` does, or the image on standard input.
 
     Raises:
-        InputError: it is not a picture.
+        InputError: it is not an image.
     """
     if path != STDIN:
         return read_image(path)
     data = b"" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read()
-    picture = decode_image(data)
-    if picture is None:
-        raise InputError(f"-: {len(data)} bytes on standard input, which are no picture that OpenCV reads; one encoded "
-                         "picture is read from there. `python detect.py - < photo.jpg`")
-    return picture
+    image = decode_image(data)
+    if image is None:
+        raise InputError(f"-: {len(data)} bytes on standard input are not an image that OpenCV reads; one encoded image is "
+                         "needed, for example `ssd detect - < photo.jpg`.")
+    return image
 
 
-def _named_by(name: str) -> list[Source]:
+def _matches(name: str) -> list[Source]:
     if name.isascii() and name.isdigit() and len(name) <= CAMERA_DIGITS and not Path(name).exists():
         return [int(name)]
     if Path(name) == STDIN:
         return [STDIN]
-    matches = [name] if Path(name).exists() else sorted(glob.glob(name, recursive=True))
-    return [path for match in matches for path in _files(Path(match))]
+    names = [name] if Path(name).exists() else sorted(glob.glob(name, recursive=True))
+    return [path for match in names for path in _files(Path(match))]
 
 
 def _files(path: Path) -> list[Path]:
-    """The path itself, or the pictures and videos of a folder."""
+    """Return the file itself, or the images and videos of a folder."""
     if not path.is_dir():
         return [path]
-    known = IMAGE_SUFFIXES | VIDEO_SUFFIXES
-    return sorted(file for file in path.rglob("*") if file.suffix.lower() in known and file.is_file())
+    suffixes = IMAGE_SUFFIXES | VIDEO_SUFFIXES
+    return sorted(file for file in path.rglob("*") if file.suffix.lower() in suffixes and file.is_file())

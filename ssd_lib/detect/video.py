@@ -1,11 +1,14 @@
-"""Frames out of a video or a camera, and into a video file, one at a time: no more than one is held here."""
+"""Read frames from a video or a camera, write them to a video file, and show images in a window.
+
+One frame is in memory at a time.
+"""
 
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its complaints name no file; errors of ours do
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # FFmpeg's messages do not name the file; ours do
 
 import cv2
 import numpy as np
@@ -13,72 +16,74 @@ import numpy as np
 from ssd_lib.detect.inputs import Source, name_of
 from ssd_lib.errors import InputError, StateError
 
-UNKNOWN_FPS = 25.0  # of a camera or a file that does not say
-MAX_FPS = 1000.0  # what stands for "not known" in some files is above it
+UNKNOWN_FPS = 25.0  # for a camera or a file without a frame rate
+MAX_FPS = 1000.0  # some files mark an unknown rate by a number above this one
 ESTIMATE_SHARE = 0.02  # some formats give the number of frames only as length times rate
+WINDOW_TITLE = "ssd detect: q quits"
+QUIT_KEYS = (ord("q"), 27)  # 27 is Esc
 
 
 @contextmanager
 def open_video(source: Source) -> Iterator[cv2.VideoCapture]:
-    """Give an open video file or camera; frames are turned upright where a file says how.
+    """Open a video file or a camera; its frames are upright if the file holds their orientation.
 
     Raises:
         InputError: the file is not a video that OpenCV reads.
-        StateError: the camera is not there.
+        StateError: the camera cannot be opened.
     """
     capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
     try:
         if not capture.isOpened() and isinstance(source, int):
-            raise StateError(f"{source}: no camera of this number can be opened; 0 is the first. Is it plugged in, and does "
-                             "another program use it?")
+            raise StateError(f"{source}: no camera with this number can be opened; the first is 0. Check that it is connected "
+                             "and not in use by another program.")
         if not capture.isOpened():
-            raise InputError(f"{name_of(source)}: not a video that OpenCV reads. Does another player play it to its end?")
+            raise InputError(f"{name_of(source)}: not a video that OpenCV reads. Check that another player plays it.")
         yield capture
     finally:
         capture.release()
 
 
 def read_frames(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
-    """Give the frames, (H, W, 3) uint8 RGB, until there are no more or one cannot be decoded."""
+    """Yield the frames, (H, W, 3) uint8 RGB, up to the end or to the first that cannot be decoded."""
     while True:
-        there, frame = capture.read()
-        if not there:
+        is_decoded, frame = capture.read()
+        if not is_decoded:
             return
         yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
 
 
 def frame_rate(capture: cv2.VideoCapture) -> float:
-    """Frames a second, as the file or the camera says it, or `UNKNOWN_FPS`."""
+    """Return the frames per second of the file or the camera, or `UNKNOWN_FPS`."""
     fps = capture.get(cv2.CAP_PROP_FPS)
     return fps if 0 < fps <= MAX_FPS else UNKNOWN_FPS
 
 
 def frame_size(capture: cv2.VideoCapture) -> tuple[int, int]:
-    """(height, width) of the upright frames, as the file or the camera says it."""
+    """Return (height, width) of the upright frames."""
     return int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(capture.get(cv2.CAP_PROP_FRAME_WIDTH))
 
 
 def frame_count(capture: cv2.VideoCapture) -> int | None:
-    """How many frames there are, as the file says it; None where it does not, as for a camera."""
+    """Return the number of frames in the header of the file; None if it has none, and for a camera."""
     count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     return count if count > 0 else None
 
 
 def is_cut_short(frames: int, count: int | None) -> bool:
-    """Whether a video gave fewer frames than its file says, by more than an estimate may err."""
+    """Return whether fewer frames were decoded than the file claims, by more than the error of an estimate."""
     return count is not None and frames < count - max(1, ESTIMATE_SHARE * count)
 
 
 @contextmanager
 def write_video(path: Path, fps: float, size: tuple[int, int]) -> Iterator[Callable[[np.ndarray], None]]:
-    """Give a function that adds an RGB frame to an MPEG-4 file, which appears under `path` in the end.
+    """Give a function that adds an RGB frame to an MPEG-4 file; the file appears as `path` when the block ends.
 
-    Guarantees: however the body ends, the file holds the frames that were added and plays; after a kill, `path` is as it was.
-    A frame of another size, as some recordings have, is scaled. An odd side loses its last line to the encoder.
+    Guarantees: the file plays and holds the frames added so far even if the block ends with an exception; if the process is
+    killed, `path` is unchanged. Frames of another size are scaled. The encoder drops the last line of an odd side.
 
     Args:
         path: an .mp4 file.
-        fps: frames a second.
+        fps: frames per second.
         size: (height, width) of the frames.
 
     Raises:
@@ -101,6 +106,31 @@ def write_video(path: Path, fps: float, size: tuple[int, int]) -> Iterator[Calla
         _publish(temporary, path, written)
 
 
+def open_window() -> None:
+    """Open the window for `show_image`.
+
+    Raises:
+        StateError: OpenCV is built without windows.
+    """
+    try:
+        cv2.namedWindow(WINDOW_TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+    except cv2.error as error:
+        raise StateError("--show: this OpenCV has no windows; opencv-python-headless is built without them, opencv-python "
+                         "has them. `pip uninstall opencv-python-headless && pip install opencv-python`, or leave out "
+                         "--show.") from error
+
+
+def show_image(image: np.ndarray, wait_ms: int) -> bool:
+    """Show an RGB image, wait for a key, and return whether to continue: False after q or Esc.
+
+    Args:
+        image: (H, W, 3) uint8.
+        wait_ms: how long to wait for a key; 0 waits without limit.
+    """
+    cv2.imshow(WINDOW_TITLE, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    return cv2.waitKey(wait_ms) not in QUIT_KEYS
+
+
 def _open_writer(temporary: Path, path: Path, fps: float, size: tuple[int, int]) -> cv2.VideoWriter:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,23 +139,23 @@ def _open_writer(temporary: Path, path: Path, fps: float, size: tuple[int, int])
     writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), fps, size[::-1])
     if not writer.isOpened():
         temporary.unlink(missing_ok=True)
-        raise StateError(f"{path}: a video of {size[1]} x {size[0]} px at {fps:g} frames/s cannot be written; that takes a "
-                         "folder that can be written, two pixels a side, and OpenCV with FFmpeg. Name another --out.")
+        raise StateError(f"{path}: a video of {size[1]} x {size[0]} px at {fps:g} frames/s cannot be written; that needs a "
+                         "writable folder, sides of 2 px or more, and OpenCV with FFmpeg. Give another --out.")
     return writer
 
 
 def _unwritable(path: Path, error: OSError) -> StateError:
-    return StateError(f"{path}: cannot be written: {error.strerror}. Mend the permissions, or name another --out.")
+    return StateError(f"{path}: cannot be written: {error.strerror}. Check the permissions, or give another --out.")
 
 
 def _publish(temporary: Path, path: Path, written: int) -> None:
-    """Give a finished video its name, if all its frames are in it: OpenCV does not say when a disk is full."""
+    """Rename a finished video if all its frames are in it: OpenCV does not report a full disk."""
     try:
         if not written:
             return
         found = int(cv2.VideoCapture(str(temporary)).get(cv2.CAP_PROP_FRAME_COUNT))
         if found < written:
-            raise StateError(f"{path}: {max(0, found)} of {written} frames could be written; what was there is untouched. "
+            raise StateError(f"{path}: {max(0, found)} of {written} frames could be written; an earlier file is unchanged. "
                              "Free some disk space, then run the same command again.")
         os.replace(temporary, path)
     except OSError as error:

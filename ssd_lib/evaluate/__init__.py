@@ -1,1 +1,1 @@
-"""Measure detections: COCO and VOC metrics, curves, drawn examples."""
+"""Measure detections: COCO and VOC metrics, precision-recall curves, drawn examples, external datasets."""

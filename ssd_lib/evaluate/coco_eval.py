@@ -1,7 +1,6 @@
-"""How good a net is: its detections on a split, and COCO's numbers for them.
+"""Detect on a split and compute COCO's metrics, with data/fixed as the ground truth.
 
-The numbers are pycocotools' own, from data/fixed as the ground truth; nothing of AP is computed here. While a net is trained,
-faster-coco-eval may take its place: see `fastest_tools`.
+pycocotools computes the metrics; validation during training may use faster-coco-eval instead: see `fastest_tools`.
 """
 
 import json
@@ -39,13 +38,13 @@ PYCOCOTOOLS = CocoTools(COCO, COCOeval)
 
 
 class Predictions(NamedTuple):
-    """The detections of a whole split, one row each, rounded: what is measured is what results.json holds, to the bit.
+    """The detections of a split, one per row, rounded so that the metrics are exactly those of results.json.
 
     Attributes:
-        images: (T,) int64, index into the split.
+        images: (T,) int64, index of the image in the split.
         labels: (T,) int64 in 1..K.
         scores: (T,) float64, SCORE_DIGITS decimals.
-        boxes: (T, 4) float64, xywh in pixels of the image as it is stored, BOX_DIGITS decimals.
+        boxes: (T, 4) float64, xywh in pixels of the stored image, BOX_DIGITS decimals.
     """
 
     images: np.ndarray
@@ -56,26 +55,30 @@ class Predictions(NamedTuple):
 
 def measure(net: SSD, dataset: DetectionDataset, gt_path: Path, postprocess: Postprocess, batch_size: int,
             device: torch.device, workers: int) -> dict[str, Any]:
-    """COCO's numbers of a net, as `coco_metrics` gives them; the net's mode and the random state stay as they were. They are
-    those of `fastest_tools`: this is what training validates with; what is reported is pycocotools'.
+    """Compute COCO's metrics of a net for validation during training, with `fastest_tools`.
+
+    Guarantees: the mode of the net and the random state are unchanged.
 
     Args:
         net: on `device`.
         dataset: a split without augmentation.
-        gt_path: that split as fix_annotations wrote it.
+        gt_path: the annotations of that split, written by fix_annotations.
         postprocess: thresholds and limits.
-        batch_size: images at once.
+        batch_size: images per batch.
         device: where to compute.
         workers: loader processes.
+
+    Returns:
+        As `coco_metrics`.
     """
     predictions = predict(net, dataset, postprocess, batch_size, device, workers, progress=False)
     return coco_metrics(run_coco(json.loads(gt_path.read_bytes()), dataset.fixed, predictions, fastest_tools()))
 
 
 def fastest_tools() -> CocoTools:
-    """faster-coco-eval where it is installed, as requirements-fast.txt does, else pycocotools.
+    """Return faster-coco-eval if it is installed (requirements-fast.txt), else pycocotools.
 
-    Guarantees: both give the same numbers, to 1e-9 (tests/evaluate/test_fast_tools.py), so that a run may change between them.
+    Guarantees: both give the same metrics, to 1e-9 (tests/evaluate/test_coco_eval.py), so that a run may switch between them.
     """
     try:
         fast = import_module("faster_coco_eval")
@@ -86,11 +89,11 @@ def fastest_tools() -> CocoTools:
 
 def predict(net: SSD, dataset: DetectionDataset, postprocess: Postprocess, batch_size: int, device: torch.device,
             workers: int, progress: bool) -> Predictions:
-    """Detect on every image of a split; see `measure`.
+    """Detect on every image of a split; the arguments are those of `measure`.
 
     Raises:
         StateError: the net gives nan or infinity, or a loader process was killed.
-        InputError: an image cannot be read; it is named.
+        InputError: an image cannot be read.
     """
     batches = evaluation_batches(len(dataset), batch_size)
     indices: list[int] = []
@@ -103,20 +106,20 @@ def predict(net: SSD, dataset: DetectionDataset, postprocess: Postprocess, batch
 
 
 def run_coco(truth: dict[str, Any], fixed: FixedSet, predictions: Predictions, tools: CocoTools = PYCOCOTOOLS) -> COCOeval:
-    """COCO's evaluation of boxes, accumulated and summarized, without its prints.
+    """Run COCO's evaluation of boxes up to its summary, without printing.
 
     Args:
-        truth: a split as fix_annotations wrote it, parsed.
-        fixed: the same, flattened.
-        predictions: its detections; there may be none.
-        tools: what evaluates.
+        truth: the annotations of a split, written by fix_annotations, parsed.
+        fixed: the same as arrays.
+        predictions: its detections; may be empty.
+        tools: the implementation.
     """
-    # Copies, since pycocotools writes into them; numbered from 1, since it takes a found object of id 0 for a missed one.
+    # Copies, since pycocotools changes them; ids from 1, since it counts a detected object of id 0 as missed.
     rows = [{**row, "id": number} for number, row in enumerate(truth["annotations"], start=1)]
     with redirect_stdout(StringIO()):
-        known = _indexed({**truth, "annotations": rows}, tools)
+        ground_truth = _indexed({**truth, "annotations": rows}, tools)
         found = _indexed({**truth, "annotations": _annotations(fixed, predictions)}, tools)
-        result = tools.evaluate(known, found, "bbox")
+        result = tools.evaluate(ground_truth, found, "bbox")
         result.evaluate()
         result.accumulate()
         result.summarize()
@@ -124,10 +127,9 @@ def run_coco(truth: dict[str, Any], fixed: FixedSet, predictions: Predictions, t
 
 
 def coco_metrics(result: COCOeval) -> dict[str, Any]:
-    """COCO's twelve numbers by `SUMMARY_NAMES`, and {"class": {name: AP}}.
+    """Return COCO's twelve metrics by `SUMMARY_NAMES`, and {"class": {name: AP}}.
 
-    What is undefined, since the ground truth has no such object, is -1 for pycocotools and None here: null in JSON,
-    which no reader takes for a number, and which `dvc metrics show` leaves out.
+    A metric without ground truth is None: -1 in pycocotools, null in JSON, left out by `dvc metrics show`.
     """
     names = [category["name"] for category in result.cocoGt.loadCats(result.params.catIds)]
     by_class = result.eval["precision"][:, :, :, 0, -1]  # (IoUs, recalls, K) of all areas and 100 detections
@@ -137,7 +139,7 @@ def coco_metrics(result: COCOeval) -> dict[str, Any]:
 
 
 def results_json(fixed: FixedSet, predictions: Predictions) -> list[dict[str, Any]]:
-    """COCO's results list, with the ids of the data set as it came: its own `loadRes` takes it."""
+    """Return rows in COCO's results format, with the ids of the original dataset, as pycocotools' `loadRes` reads them."""
     images, labels, scores, boxes = predictions
     columns = (fixed.image_ids[images], np.array([0, *fixed.source_ids])[labels], boxes, scores)
     return [{"image_id": image, "category_id": category, "bbox": box, "score": score}
@@ -145,7 +147,7 @@ def results_json(fixed: FixedSet, predictions: Predictions) -> list[dict[str, An
 
 
 def _in_pixels(indices: Sequence[int], found: Sequence[Detections], fixed: FixedSet) -> Predictions:
-    """The detections of those images of the split, in that order."""
+    """Join the detections of images of the split, in that order, and scale them to pixels."""
     images = np.repeat(np.array(indices, dtype=np.int64), [len(one.scores) for one in found])
     boxes, labels, scores = (torch.cat(column).numpy() for column in zip(*found, strict=True))
     height, width = fixed.sizes[images].T
@@ -155,7 +157,7 @@ def _in_pixels(indices: Sequence[int], found: Sequence[Detections], fixed: Fixed
 
 
 def _annotations(fixed: FixedSet, predictions: Predictions) -> list[dict[str, Any]]:
-    """COCO's annotation rows of detections."""
+    """Return the detections as COCO annotations."""
     images, labels, scores, boxes = predictions
     numbers = np.arange(1, len(images) + 1)
     columns = (numbers, fixed.image_ids[images], labels, scores, boxes, boxes[:, 2] * boxes[:, 3])

@@ -1,4 +1,4 @@
-"""Precision and recall as a table for `dvc plots` and as a picture: curves at three IoUs, and the AP of the classes."""
+"""Precision-recall curves as a table for `dvc plots` and as an image, with the AP of each class."""
 
 from pathlib import Path
 from typing import Literal
@@ -18,7 +18,7 @@ GREY = "#5f6368"
 
 
 def write_curves(path: Path, precision: np.ndarray) -> None:
-    """Write a table: recall and, for each entry of `CURVES`, precision, the mean of all classes.
+    """Write a table of recall and, for each entry of `CURVES`, precision averaged over the classes.
 
     Args:
         path: a .csv file.
@@ -30,10 +30,10 @@ def write_curves(path: Path, precision: np.ndarray) -> None:
 
 
 def draw_curves(path: Path, precision: np.ndarray, class_names: tuple[str, ...]) -> None:
-    """Draw the curves beside the AP of each class, best first; of many classes, the best and the worst.
+    """Draw the curves beside the AP of each class, best first; of many classes, only the best and the worst.
 
     Args:
-        path: a .png file; the same numbers give the same bytes.
+        path: a .png file; equal numbers give equal bytes.
         precision: see `write_curves`.
         class_names: K names.
     """
@@ -57,7 +57,7 @@ def draw_curves(path: Path, precision: np.ndarray, class_names: tuple[str, ...])
 
 
 def _curve(precision: np.ndarray, ious: slice) -> np.ndarray:
-    """(101,) precision at each recall, the mean of the classes that have ground truth; 0 where none has."""
+    """Return (101,) precision at each recall, averaged over the classes with ground truth; zeros if there are none."""
     chosen = precision[ious, :, :, 0, -1]  # (IoUs, 101, K)
     known = chosen[:, :, (chosen > -1).all(axis=(0, 1))]
     return known.mean(axis=(0, 2)) if known.size else np.zeros(len(RECALLS))
@@ -70,12 +70,12 @@ def _draw_bars(axes: Axes, precision: np.ndarray, class_names: tuple[str, ...]) 
     if len(order) > MAX_BARS:
         order = order[:MAX_BARS // 2] + order[-MAX_BARS // 2:]
         title = f"AP of the {MAX_BARS // 2} best and the {MAX_BARS // 2} worst classes"
-    places = range(len(order))
-    axes.barh(places, ap[order], color=COLOURS["IoU 0.50 to 0.95"], height=0.7)
-    axes.set_yticks(places, [class_names[k] for k in order])
+    rows = range(len(order))
+    axes.barh(rows, ap[order], color=COLOURS["IoU 0.50 to 0.95"], height=0.7)
+    axes.set_yticks(rows, [class_names[k] for k in order])
     axes.set_ylim(len(order) - 0.5, -0.5)
-    for place, k in enumerate(order):
-        axes.text(ap[k] + 0.01, place, f"{ap[k]:.2f}", va="center", color=GREY, fontsize=9)
+    for row, k in enumerate(order):
+        axes.text(ap[k] + 0.01, row, f"{ap[k]:.2f}", va="center", color=GREY, fontsize=9)
     axes.set(xlim=(0, 1), xlabel="AP at IoU 0.50 to 0.95")
     axes.set_title(title, loc="left")
 

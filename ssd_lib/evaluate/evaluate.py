@@ -1,4 +1,4 @@
-"""What the evaluate stage leaves to look at: numbers, curves, detections and pictures in reports/."""
+"""The evaluate stage: measure models/ssd.pt on the validation images and write the reports."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from ssd_lib.device import pick_device
 from ssd_lib.errors import InputError
 from ssd_lib.evaluate.coco_eval import Predictions, coco_metrics, predict, results_json, run_coco
 from ssd_lib.evaluate.curves import draw_curves, write_curves
-from ssd_lib.evaluate.drawing import validation_sheet, write_picture
+from ssd_lib.evaluate.drawing import validation_sheet, write_image
 from ssd_lib.evaluate.voc_ap import voc_metrics
 from ssd_lib.files import write_json
 from ssd_lib.manifest import FIXED_FOLDER, load_manifest
@@ -23,19 +23,18 @@ from ssd_lib.nets.model_file import MODEL_PATH, Model, load_model
 from ssd_lib.params import EvalParams, RuntimeParams
 
 REPORTS = Path("reports")
-DIGITS = 4  # of the numbers: finer differences are noise on any validation set
+DIGITS = 4  # of the metrics; smaller differences are noise on any validation set
 
 
 def evaluate(params: EvalParams, runtime: RuntimeParams) -> str:
-    """Measure models/ssd.pt on the validation images and write the reports: eval.json, results.json, pr_curve.csv,
-    pr_curve.png and detections.png.
+    """Measure models/ssd.pt on the validation images; write eval.json, results.json, pr_curve.csv and .png, detections.png.
 
     Returns:
-        A line of summary.
+        One line of summary.
 
     Raises:
-        StateError: the model, the annotations or the device is not there.
-        InputError: the model is of other classes, or an image cannot be read.
+        StateError: the model, the annotations or the device is missing.
+        InputError: the classes of the model and of the annotations differ, or an image cannot be read.
     """
     device = pick_device(runtime.device)
     model, fixed = load_model(device=device), load_fixed("val")
@@ -50,12 +49,12 @@ def evaluate(params: EvalParams, runtime: RuntimeParams) -> str:
     write_curves(REPORTS / "pr_curve.csv", result.eval["precision"])
     draw_curves(REPORTS / "pr_curve.png", result.eval["precision"], fixed.class_names)
     shown = np.linspace(0, len(fixed) - 1, min(params.pictures, len(fixed))).round().astype(int).tolist()
-    write_picture(REPORTS / "detections.png", validation_sheet(model.net, dataset, shown, model.postprocess, device))
+    write_image(REPORTS / "detections.png", validation_sheet(model.net, dataset, shown, model.postprocess, device))
     return _summary(metrics, len(fixed), len(predictions.images))
 
 
 def all_metrics(result: COCOeval, fixed: FixedSet, predictions: Predictions) -> dict[str, Any]:
-    """COCO's twelve numbers, VOC's two, and each class's AP, as `coco_metrics` and `voc_metrics` give them, rounded."""
+    """Return the metrics of `coco_metrics` and `voc_metrics` and the AP of each class, rounded."""
     coco = coco_metrics(result)
     by_class = coco.pop("class")
     return _rounded({**coco, **voc_metrics(fixed, predictions), "class": by_class})
@@ -68,9 +67,8 @@ def _rounded(metrics: dict[str, Any]) -> dict[str, Any]:
 
 def _check_classes(model: Model, fixed: FixedSet) -> None:
     if model.spec.class_names != fixed.class_names:
-        raise InputError(f"{MODEL_PATH}: knows the classes {', '.join(model.spec.class_names)}; "
-                         f"{FIXED_FOLDER / 'val.json'} has {', '.join(fixed.class_names)}. "
-                         "`dvc repro train` trains for these.")
+        raise InputError(f"{MODEL_PATH}: its classes are {', '.join(model.spec.class_names)}; those of "
+                         f"{FIXED_FOLDER / 'val.json'} are {', '.join(fixed.class_names)}. Run `dvc repro train`.")
 
 
 def _summary(metrics: dict[str, Any], images: int, detections: int) -> str:

@@ -79,8 +79,9 @@ def evaluate_external(model: Path, annotations: Path, images: Path, out: Path, n
     opened = open_model(model, torch_device)
     dataset = open_external(annotations, images, opened.spec.class_names)
     print(_describe(dataset, annotations), flush=True)
-    given = {"score_threshold": score_threshold, "nms_iou": nms_iou}
-    postprocess = opened.postprocess._replace(**{name: value for name, value in given.items() if value is not None})
+    own = opened.postprocess
+    postprocess = own._replace(score_threshold=own.score_threshold if score_threshold is None else score_threshold,
+                               nms_iou=own.nms_iou if nms_iou is None else nms_iou)
     predictions = predict_external(opened.net, dataset, postprocess, batch_size, torch_device, worker_count("auto"))
     results = results_json(dataset.fixed, predictions)
     write_json(out / "results.json", results)

@@ -18,13 +18,13 @@ from ssd_lib.images import read_image
 from ssd_lib.nets.model_file import NetSpec, load_model, save_model
 from ssd_lib.nets.postprocess import Postprocess
 
-PHOTO = Path("data/raw/tiny/val/0.png")
+IMAGE = Path("data/raw/tiny/val/0.png")
 
 
 def test_paths_arrays_and_lists_give_the_same_objects(project: Path) -> None:
     detector = Detector(threshold=0.01, batch_size=2)
-    from_path, from_array = detector(PHOTO), detector(read_image(PHOTO))
-    in_list = detector([str(PHOTO), read_image(PHOTO.with_name("1.png")), PHOTO])
+    from_path, from_array = detector(IMAGE), detector(read_image(IMAGE))
+    in_list = detector([str(IMAGE), read_image(IMAGE.with_name("1.png")), IMAGE])
     assert len(from_path.boxes) > 0
     assert from_path.class_names[0] in ("dog", "kite")
     assert np.array_equal(from_path.boxes, from_array.boxes)
@@ -43,13 +43,13 @@ def test_a_detector_finds_what_evaluation_measures(project: Path, dataset: Detec
 
 
 def test_the_threshold_holds(project: Path) -> None:
-    scores = Detector(threshold=0.01)(PHOTO).scores
+    scores = Detector(threshold=0.01)(IMAGE).scores
     middle = float(np.median(scores))
-    assert Detector(threshold=middle)(PHOTO).scores.min() >= middle
+    assert Detector(threshold=middle)(IMAGE).scores.min() >= middle
 
 
 def test_top_k_are_the_best(project: Path) -> None:
-    many, few = Detector(threshold=0.01)(PHOTO), Detector(threshold=0.01, top_k=3)(PHOTO)
+    many, few = Detector(threshold=0.01)(IMAGE), Detector(threshold=0.01, top_k=3)(IMAGE)
     assert len(many.scores) == 100
     assert np.array_equal(few.boxes, many.boxes[:3])
 
@@ -64,14 +64,14 @@ def test_a_high_top_k_is_not_cut_at_a_class_s_candidates(tmp_path: Path) -> None
 def test_a_detector_has_the_postprocess_values_of_its_model(project: Path, weights: dict[str, torch.Tensor]) -> None:
     save_model(Path("other.pt"), SPEC, weights, {}, Postprocess(score_threshold=0.02, nms_iou=0.7, max_detections=40))
     own, other = Detector(threshold=None), Detector("other.pt", threshold=None)
-    assert (len(own(PHOTO).scores), len(other(PHOTO).scores)) == (100, 40)
-    assert other(PHOTO).scores.tolist() != own(PHOTO).scores[:40].tolist(), "an nms_iou of 0.7 keeps what 0.45 drops"
-    named = Detector("other.pt", threshold=0.01, top_k=100, nms_iou=0.45)(PHOTO)
-    assert [column.tolist() for column in named[:3]] == [column.tolist() for column in own(PHOTO)[:3]]
+    assert (len(own(IMAGE).scores), len(other(IMAGE).scores)) == (100, 40)
+    assert other(IMAGE).scores.tolist() != own(IMAGE).scores[:40].tolist(), "an nms_iou of 0.7 keeps what 0.45 drops"
+    named = Detector("other.pt", threshold=0.01, top_k=100, nms_iou=0.45)(IMAGE)
+    assert [column.tolist() for column in named[:3]] == [column.tolist() for column in own(IMAGE)[:3]]
 
 
 def test_soft_nms_finds_what_hard_nms_finds_and_more(project: Path) -> None:
-    hard, soft = (Detector(threshold=0.01, top_k=5000, nms=nms)(PHOTO) for nms in ("hard", "soft"))
+    hard, soft = (Detector(threshold=0.01, top_k=5000, nms=nms)(IMAGE) for nms in ("hard", "soft"))
     assert len(soft.scores) > len(hard.scores)
     assert soft.scores[0] == hard.scores[0]
 
@@ -79,12 +79,12 @@ def test_soft_nms_finds_what_hard_nms_finds_and_more(project: Path) -> None:
 def test_a_stream_reads_one_batch_ahead_and_gives_the_pixels_back(project: Path) -> None:
     read: list[int] = []
 
-    def pictures() -> Iterator[np.ndarray]:
+    def images() -> Iterator[np.ndarray]:
         for i in range(100):
             read.append(i)
             yield np.full((20, 30, 3), i, np.uint8)
 
-    stream = Detector(threshold=0.01, batch_size=4).stream(pictures())
+    stream = Detector(threshold=0.01, batch_size=4).stream(images())
     assert read == []
     seen = [next(stream)[0] for _ in range(5)]
     assert [int(pixels[0, 0, 0]) for pixels in seen] == [0, 1, 2, 3, 4]
@@ -110,8 +110,8 @@ def test_the_package_gives_the_detector_and_imports_nothing_heavy_before() -> No
 
 
 @pytest.mark.parametrize(("shape", "dtype"), [((4, 4), "uint8"), ((4, 4, 3), "float32"), ((0, 4, 3), "uint8")])
-def test_an_array_that_is_no_picture_is_refused(project: Path, shape: tuple[int, ...], dtype: str) -> None:
-    with pytest.raises(InputError, match=r"a picture is .* of shape .*; it must be uint8"):
+def test_an_array_that_is_not_an_image_is_an_error(project: Path, shape: tuple[int, ...], dtype: str) -> None:
+    with pytest.raises(InputError, match=r"an image is .* of shape .*; it must be uint8"):
         Detector()(np.zeros(shape, dtype))
 
 
@@ -120,8 +120,8 @@ def test_a_missing_model_names_the_command_that_makes_it(tmp_path: Path) -> None
         Detector(tmp_path / "none.pt")
 
 
-@pytest.mark.parametrize("picture", [None, b"bytes", 3, torch.zeros(3, 4, 4), [torch.zeros(3, 4, 4)]])
-def test_what_is_no_picture_is_told_by_its_type(project: Path, picture: object) -> None:
-    kind = type(picture[0] if isinstance(picture, list) else picture).__name__
-    with pytest.raises(InputError, match=f"Detector: a picture is a {kind}; it must be the path of an image file, or a numpy"):
-        Detector()(picture)
+@pytest.mark.parametrize("image", [None, b"bytes", 3, torch.zeros(3, 4, 4), [torch.zeros(3, 4, 4)]])
+def test_an_object_that_is_not_an_image_is_named_by_its_type(project: Path, image: object) -> None:
+    kind = type(image[0] if isinstance(image, list) else image).__name__
+    with pytest.raises(InputError, match=f"Detector: an image is a {kind}; it must be the path of an image file, or a NumPy"):
+        Detector()(image)

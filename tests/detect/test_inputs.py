@@ -6,16 +6,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ssd_lib.detect.inputs import STDIN, drawn_paths, find_sources, is_video, name_of, read_picture
+from ssd_lib.detect.inputs import STDIN, drawing_paths, find_sources, is_video, name_of, read_input
 from ssd_lib.errors import InputError
-from ssd_lib.evaluate.drawing import write_picture
+from ssd_lib.evaluate.drawing import write_image
 
-PICTURE = np.random.default_rng(0).integers(0, 255, (9, 7, 3)).astype(np.uint8)
+IMAGE = np.random.default_rng(0).integers(0, 255, (9, 7, 3)).astype(np.uint8)
 
 
 @pytest.fixture
 def holiday(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in the current one: two pictures, two videos, and a text."""
+    """A folder in the current one: two images, two videos, and a text file."""
     monkeypatch.chdir(tmp_path)
     folder = Path("holiday")
     for name in ("b.JPG", "a.png", "deeper/a.png", "c.mp4", "d.gif", "notes.txt"):
@@ -28,7 +28,7 @@ def piped(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data), isatty=lambda: False))
 
 
-def test_a_folder_gives_its_pictures_and_videos_by_name(holiday: Path) -> None:
+def test_a_folder_gives_its_images_and_videos_by_name(holiday: Path) -> None:
     assert find_sources(["holiday"]) == [holiday / name for name in ("a.png", "b.JPG", "c.mp4", "d.gif", "deeper/a.png")]
 
 
@@ -44,7 +44,7 @@ def test_a_number_is_a_camera_and_a_dash_is_standard_input(holiday: Path) -> Non
 def test_a_number_that_names_a_folder_is_that_folder(holiday: Path) -> None:
     holiday.rename("2023")
     assert Path("2023/a.png") in find_sources(["2023"])
-    with pytest.raises(InputError, match="99999999999999999999: no picture or video is there"):
+    with pytest.raises(InputError, match="99999999999999999999: no image or video found"):
         find_sources(["99999999999999999999"])
 
 
@@ -55,35 +55,35 @@ def test_cameras_and_some_files_have_frames(holiday: Path) -> None:
 
 @pytest.mark.parametrize("name", ["fotos", "holiday/*.bmp", "holiday/deeper/b.png"])
 def test_an_input_that_names_nothing_is_an_error(holiday: Path, name: str) -> None:
-    with pytest.raises(InputError, match=r": no picture or video is there; an input is a file.*Look for a typing error"):
+    with pytest.raises(InputError, match=r": no image or video found; an input is a file.*Check the spelling"):
         find_sources(["holiday", name])
 
 
-def test_a_folder_without_pictures_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no picture or video is there"):
+def test_a_folder_without_images_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no image or video found"):
         find_sources([str(tmp_path)])
 
 
 def test_drawings_of_one_name_are_numbered_past_names_that_are_taken() -> None:
     sources = [Path("a.png"), Path("b/a.png"), Path("c/a_2.png"), Path("A.jpg"), Path("a.mov"), 3, STDIN]
-    assert [path.as_posix() for path in drawn_paths(sources, Path("out")).values()] == [
+    assert [path.as_posix() for path in drawing_paths(sources, Path("out")).values()] == [
         "out/a.jpg", "out/a_2.jpg", "out/a_2_2.jpg", "out/A_3.jpg", "out/a.mp4", "out/camera3.mp4", "out/stdin.jpg"]
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "clip.mp4"])
 def test_a_drawing_never_replaces_an_input(name: str) -> None:
     with pytest.raises(InputError, match=rf"--out holiday: the drawing would replace holiday.{name}, which is an input"):
-        drawn_paths([Path("holiday") / name], Path("holiday"))
+        drawing_paths([Path("holiday") / name], Path("holiday"))
 
 
-def test_a_picture_comes_through_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_picture(tmp_path / "a.png", PICTURE)
+def test_an_image_is_read_from_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_image(tmp_path / "a.png", IMAGE)
     piped(monkeypatch, (tmp_path / "a.png").read_bytes())
-    assert np.array_equal(read_picture(STDIN), PICTURE)
+    assert np.array_equal(read_input(STDIN), IMAGE)
 
 
 @pytest.mark.parametrize("data", [b"", b"names.txt\n"])
-def test_standard_input_without_a_picture_is_an_error(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+def test_standard_input_without_an_image_is_an_error(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
     piped(monkeypatch, data)
-    with pytest.raises(InputError, match=rf"-: {len(data)} bytes on standard input, .*`python detect.py - < photo.jpg`"):
-        read_picture(STDIN)
+    with pytest.raises(InputError, match=rf"-: {len(data)} bytes on standard input are not an image .*`ssd detect - < photo.jpg`"):
+        read_input(STDIN)

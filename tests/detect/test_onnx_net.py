@@ -42,16 +42,16 @@ def graph(path: Path, about: dict[str, str] = ABOUT, scores: np.ndarray = SCORES
     return path
 
 
-def test_the_exported_file_finds_in_a_photo_what_the_model_finds(exported: Path, finished_training: Path,
+def test_the_exported_file_finds_in_an_image_what_the_model_finds(exported: Path, finished_training: Path,
                                                                  shared_data: Path) -> None:
     with zipfile.ZipFile(shared_data / "coco-mirror/zips/val2017.zip") as archive:
         name = next(name for name in archive.namelist() if name.endswith(".jpg"))
-        photo = decode_image(archive.read(name))
-    assert photo is not None
+        image = decode_image(archive.read(name))
+    assert image is not None
     model, file = (Detector(path, "cpu", threshold=0.01, batch_size=2) for path in (finished_training / MODEL_PATH, exported))
     assert file.class_names == model.class_names == ("dog", "kite")
-    views = [photo, photo[:, ::-1], photo[::2]]
-    for expected, found in zip(model(views), file(views), strict=True):
+    crops = [image, image[:, ::-1], image[::2]]
+    for expected, found in zip(model(crops), file(crops), strict=True):
         assert len(found.scores) == 100
         assert found.scores == pytest.approx(expected.scores, abs=1e-4)
         near = np.abs(found.boxes[:, None] - expected.boxes).max(axis=2) < 0.1  # pixels; equal scores may change places
@@ -77,7 +77,7 @@ def test_a_file_without_source_ids_counts_its_classes_from_1(tmp_path: Path) -> 
     ({"about": ABOUT | {"source_ids": "[18]"}}, "it has 1 source ids for 2 classes"),
     ({"input_name": "image"}, r"its inputs and outputs are \{'image': \[1, 3.*they must be \{'input_0'"),
 ])
-def test_a_graph_that_is_not_ours_is_one_error_that_says_why(tmp_path: Path, changes: dict, fault: str) -> None:
+def test_a_graph_of_another_kind_is_an_error_that_names_the_reason(tmp_path: Path, changes: dict, fault: str) -> None:
     with pytest.raises(InputError, match=rf"a.onnx: not an exported detector of this project.* \({fault}.*`dvc repro export`"):
         load_onnx(graph(tmp_path / "a.onnx", **changes), "auto")
 
@@ -94,7 +94,7 @@ def test_a_missing_file_names_the_command_that_makes_it(tmp_path: Path) -> None:
         load_onnx(tmp_path / "a.onnx", "cpu")
 
 
-def test_a_graph_of_nan_is_called_so(tmp_path: Path) -> None:
+def test_a_graph_that_outputs_nan_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="nan or infinite"):
         Detector(graph(tmp_path / "a.onnx", scores=SCORES * np.nan))(np.zeros((9, 9, 3), np.uint8))
 
@@ -104,5 +104,5 @@ def test_a_graph_of_nan_is_called_so(tmp_path: Path) -> None:
 def test_a_gpu_that_onnx_runtime_cannot_use_is_an_error_and_auto_does_without(tmp_path: Path, device: str) -> None:
     path = graph(tmp_path / "a.onnx")
     assert load_onnx(path, "auto").session.get_providers() == ["CPUExecutionProvider"]
-    with pytest.raises(StateError, match=rf"'{device}' is not there for .*computes on CPUExecutionProvider.*onnxruntime-gpu"):
+    with pytest.raises(StateError, match=rf"'{device}' is not available for .* has CPUExecutionProvider.*onnxruntime-gpu"):
         load_onnx(path, device)

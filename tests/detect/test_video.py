@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from support.videos import FPS, HEIGHT, WIDTH, frames_of, make_video
 
+from ssd_lib.detect import video
 from ssd_lib.detect.video import (
     UNKNOWN_FPS,
     frame_count,
@@ -21,6 +22,7 @@ from ssd_lib.detect.video import (
 from ssd_lib.errors import InputError, StateError
 
 SIZE = (HEIGHT, WIDTH)
+HEADLESS = "GUI:                           NONE" in cv2.getBuildInformation()
 NOISE = np.random.default_rng(0).integers(0, 255, (*SIZE, 3)).astype(np.uint8)
 
 
@@ -35,8 +37,8 @@ def test_a_video_says_what_it_is_and_gives_its_frames_in_order(tmp_path: Path, s
 
 
 def test_an_animation_is_a_video_too(tmp_path: Path) -> None:
-    pictures = [Image.new("RGB", (30, 20), (200, i, 0)) for i in (0, 100, 200)]
-    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=80)
+    images = [Image.new("RGB", (30, 20), (200, i, 0)) for i in (0, 100, 200)]
+    images[0].save(tmp_path / "a.gif", save_all=True, append_images=images[1:], duration=80)
     assert [frame[5, 5].tolist() for frame in frames_of(tmp_path / "a.gif")] == [
         pytest.approx([200, i, 0], abs=8) for i in (0, 100, 200)]  # red first: RGB
 
@@ -84,7 +86,7 @@ def test_a_file_that_is_no_video_is_named(tmp_path: Path, content: bytes) -> Non
 
 
 def test_a_camera_that_is_not_there_is_named(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(StateError, match="97: no camera of this number can be opened"), open_video(97):
+    with pytest.raises(StateError, match="97: no camera with this number can be opened"), open_video(97):
         pass
     assert capfd.readouterr().err == ""
 
@@ -117,7 +119,7 @@ def test_a_rate_that_is_not_known_has_a_default() -> None:
 
 def test_a_place_where_no_video_can_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(StateError, match=r"a.mp4: cannot be written: .*or name another --out"), \
+    with pytest.raises(StateError, match=r"a.mp4: cannot be written: .*or give another --out"), \
             write_video(tmp_path / "file" / "a.mp4", 10, SIZE):
         pass
     with pytest.raises(StateError, match=r"a.mp4: a video of 1 x 1 px at 10 frames/s cannot be written"), \
@@ -140,6 +142,21 @@ def test_a_full_disk_is_said_and_what_was_there_stays(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert (tmp_path / "a.mp4").read_bytes() == b"earlier"
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+@pytest.mark.skipif(not HEADLESS, reason="this OpenCV has windows")
+def test_an_opencv_without_windows_says_what_to_install() -> None:
+    with pytest.raises(StateError, match=r"--show: this OpenCV has no windows; .*pip install opencv-python`, or leave out --show"):
+        video.open_window()
+
+
+@pytest.mark.parametrize(("key", "continues"), [(-1, True), (ord(" "), True), (ord("q"), False), (27, False)])
+def test_q_and_esc_quit_and_other_keys_continue(monkeypatch: pytest.MonkeyPatch, key: int, continues: bool) -> None:
+    shown: list[np.ndarray] = []
+    monkeypatch.setattr(cv2, "imshow", lambda _, image: shown.append(image))  # no window can be opened in a test
+    monkeypatch.setattr(cv2, "waitKey", lambda _: key)
+    assert video.show_image(np.full((2, 2, 3), (255, 0, 0), np.uint8), wait_ms=1) is continues
+    assert shown[0][0, 0].tolist() == [0, 0, 255]  # OpenCV wants blue first
 
 
 def add(write: Callable[[np.ndarray], None], frames: list[np.ndarray], stop: type[BaseException] | None = None) -> None:

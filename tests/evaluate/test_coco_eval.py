@@ -1,6 +1,8 @@
 import json
 import random
+import sys
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +11,15 @@ import torch
 from support.predictions import by_hand, ground_truth_as_predictions, noisy
 from support.project import write_fixed
 
+from benchmarks.coco_numbers import make_split, stats
 from ssd_lib.annotations.fixed_set import FixedSet, load_fixed
 from ssd_lib.data.dataset import DetectionDataset
 from ssd_lib.evaluate.coco_eval import (
+    PYCOCOTOOLS,
     SUMMARY_NAMES,
     Predictions,
     coco_metrics,
+    fastest_tools,
     measure,
     predict,
     results_json,
@@ -27,6 +32,8 @@ from ssd_lib.nets.postprocess import Postprocess
 GT_PATH = FIXED_FOLDER / "val.json"
 CPU = torch.device("cpu")
 NOTHING = Predictions(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), np.empty((0, 4)))
+needs_fast_tools = pytest.mark.skipif(find_spec("faster_coco_eval") is None,
+                                     reason="faster-coco-eval is not installed; requirements-fast.txt has it")
 
 
 def ground_truth() -> dict:
@@ -60,13 +67,13 @@ def test_no_predictions_are_ap_0_and_an_empty_result(fixed: FixedSet) -> None:
     assert results_json(fixed, NOTHING) == []
 
 
-def test_results_have_the_ids_of_the_data_set_as_it_came(fixed: FixedSet) -> None:
+def test_results_have_the_ids_of_the_original_dataset(fixed: FixedSet) -> None:
     rows = results_json(fixed, ground_truth_as_predictions(fixed))
     assert [(row["image_id"], row["category_id"]) for row in rows] == [(900, 18), (900, 38), (901, 18)]
     assert rows[0]["bbox"] == [10, 10, 40, 30]
 
 
-def test_what_is_undefined_is_none(fixed: FixedSet) -> None:
+def test_an_undefined_metric_is_none(fixed: FixedSet) -> None:
     metrics = coco_metrics(run_coco(ground_truth(), fixed, ground_truth_as_predictions(fixed)))
     assert metrics["APl"] is None  # no object of 96 x 96 pixels
     assert list(metrics) == [*SUMMARY_NAMES, "class"]
@@ -100,7 +107,7 @@ def test_predictions_are_in_pixels_of_the_stored_image(dataset: DetectionDataset
     assert found.labels.min() >= 1
 
 
-def test_measuring_leaves_mode_and_dice_alone(dataset: DetectionDataset, project: Path) -> None:
+def test_measuring_leaves_mode_and_random_state_unchanged(dataset: DetectionDataset, project: Path) -> None:
     net = load_model().net.train()
     before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
     metrics = measure(net, dataset, GT_PATH, Postprocess(), 2, CPU, workers=0)
@@ -118,7 +125,7 @@ def test_workers_change_nothing(dataset: DetectionDataset, project: Path) -> Non
     assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
 
 
-def test_results_of_real_photos_give_the_same_numbers_against_the_original_annotations(
+def test_results_of_real_images_give_the_same_metrics_against_the_original_annotations(
         shared_data: Path, tmp_path: Path) -> None:
     original = tmp_path / "original.json"
     with zipfile.ZipFile(shared_data / "coco-mirror/annotations/annotations_trainval2017.zip") as archive:
@@ -138,3 +145,42 @@ def test_results_of_real_photos_give_the_same_numbers_against_the_original_annot
     assert 0.1 < expected[0] < 0.9
     assert [metrics[name] for name in SUMMARY_NAMES] == expected
     assert metrics["class"]["person"] > 0
+
+
+
+@needs_fast_tools
+def test_faster_coco_eval_is_taken_where_it_is_installed() -> None:
+    assert fastest_tools() != PYCOCOTOOLS
+    assert fastest_tools().evaluate.__module__.startswith("faster_coco_eval")
+
+
+def test_without_faster_coco_eval_pycocotools_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)  # as Python marks what cannot be imported
+    assert fastest_tools() == PYCOCOTOOLS
+
+
+@needs_fast_tools
+@pytest.mark.parametrize("detections", [0, 3, 120])
+def test_both_tools_give_the_same_numbers_to_1e_9(detections: int) -> None:
+    truth, fixed, predictions = make_split(images=60, per_image=detections)
+    np.testing.assert_allclose(stats(truth, fixed, predictions, fastest_tools()),
+                               stats(truth, fixed, predictions, PYCOCOTOOLS), rtol=0, atol=1e-9)
+
+
+@needs_fast_tools
+def test_both_tools_give_each_class_the_same_ap_and_the_same_again() -> None:
+    truth, fixed, predictions = make_split(images=60, per_image=10)
+    rare = {**truth, "annotations": [row for row in truth["annotations"] if row["category_id"] != 5]}  # no AP for class 5
+    fast, again, slow = (coco_metrics(run_coco(rare, fixed, predictions, tools))
+                         for tools in (fastest_tools(), fastest_tools(), PYCOCOTOOLS))
+    assert fast == again
+    assert (fast["class"].pop("class 5"), slow["class"].pop("class 5")) == (None, None)
+    assert fast["class"] == pytest.approx(slow["class"], rel=0, abs=1e-9)
+
+
+@needs_fast_tools
+def test_equal_scores_are_taken_in_the_same_order_by_both() -> None:
+    truth, fixed, predictions = make_split(images=60, per_image=30)
+    ties = Predictions(predictions.images, predictions.labels, predictions.scores.round(1), predictions.boxes)
+    fast, slow = (stats(truth, fixed, ties, tools) for tools in (fastest_tools(), PYCOCOTOOLS))
+    np.testing.assert_allclose(fast, slow, rtol=0, atol=1e-9)

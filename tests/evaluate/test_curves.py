@@ -31,7 +31,7 @@ def test_without_any_ground_truth_the_curve_is_zero(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("classes", [1, 3, 80])
-def test_the_picture_is_the_same_bytes_twice(tmp_path: Path, precision: np.ndarray, classes: int) -> None:
+def test_the_image_is_the_same_bytes_twice(tmp_path: Path, precision: np.ndarray, classes: int) -> None:
     values = precision[:, :, np.arange(classes) % 3]
     names = tuple(f"class {k}" for k in range(classes))
     for file in ("a.png", "b.png"):

@@ -6,7 +6,7 @@ import torch
 
 from ssd_lib.data.dataset import DetectionDataset
 from ssd_lib.evaluate import drawing
-from ssd_lib.evaluate.drawing import class_colour, draw_boxes, sheet, validation_sheet, write_picture
+from ssd_lib.evaluate.drawing import class_colour, draw_boxes, sheet, validation_sheet, write_image
 from ssd_lib.images import read_image
 from ssd_lib.nets.model_file import load_model
 from ssd_lib.nets.postprocess import Postprocess
@@ -14,7 +14,7 @@ from ssd_lib.nets.postprocess import Postprocess
 GREY = np.full((100, 160, 3), 128, dtype=np.uint8)
 
 
-def test_a_box_is_drawn_in_its_colour_and_the_picture_stays_as_it_was() -> None:
+def test_a_box_is_drawn_in_its_colour_and_the_image_is_unchanged() -> None:
     result = draw_boxes(GREY, np.array([[40, 40, 90, 80]]), ["dog 0.90"], [(255, 0, 0)])
     assert result[60, 40].tolist() == [255, 0, 0]
     assert result[80, 60].tolist() == [255, 0, 0]
@@ -23,7 +23,7 @@ def test_a_box_is_drawn_in_its_colour_and_the_picture_stays_as_it_was() -> None:
 
 
 @pytest.mark.parametrize("box", [[0, 0, 30, 30], [140, 0, 159, 99], [0, 95, 159, 99], [-20, -20, 300, 300]])
-def test_a_name_is_inside_the_picture_wherever_the_box_is(box: list[int]) -> None:
+def test_a_name_is_inside_the_image_wherever_the_box_is(box: list[int]) -> None:
     result = draw_boxes(GREY, np.array([box]), ["giraffe"], [(0, 0, 200)])
     empty = draw_boxes(GREY, np.array([box]), [""], [(0, 0, 200)])
     patch = (result != empty).any(axis=2) & (result == (0, 0, 200)).all(axis=2)
@@ -45,14 +45,14 @@ def test_labels_side_by_side_have_colours_that_differ() -> None:
     assert len({tuple(colour) for colour in colours}) == 80
 
 
-def test_a_sheet_holds_pictures_of_any_size() -> None:
-    pictures = [np.full((h, w, 3), i, dtype=np.uint8) for i, (h, w) in enumerate(((10, 20), (30, 5), (7, 7)))]
-    page = sheet(pictures, columns=2)
+def test_a_sheet_holds_images_of_any_size() -> None:
+    images = [np.full((h, w, 3), i, dtype=np.uint8) for i, (h, w) in enumerate(((10, 20), (30, 5), (7, 7)))]
+    page = sheet(images, columns=2)
     assert page.shape == (8 + 30 + 8 + 7 + 8, 8 + 20 + 8 + 5 + 8, 3)
     assert [(page == i).all(axis=2).sum() for i in range(3)] == [200, 150, 49]
 
 
-def test_a_validation_sheet_has_two_pictures_an_image(dataset: DetectionDataset) -> None:
+def test_a_validation_sheet_shows_every_image_twice(dataset: DetectionDataset) -> None:
     net = load_model().net.train()
     page = validation_sheet(net, dataset, [0, 2], Postprocess(), torch.device("cpu"))
     assert page.shape[1] == 4 * drawing.TILE_PX + 5 * drawing.GAP_PX
@@ -62,13 +62,13 @@ def test_a_validation_sheet_has_two_pictures_an_image(dataset: DetectionDataset)
     assert not dog[:, page.shape[1] // 2:page.shape[1] * 3 // 4].any()  # the third has no objects
 
 
-def test_no_pictures_is_a_page_that_says_so(dataset: DetectionDataset) -> None:
+def test_without_images_the_page_is_a_note(dataset: DetectionDataset) -> None:
     page = validation_sheet(load_model().net, dataset, [], Postprocess(), torch.device("cpu"))
     assert page.ndim == 3
     assert page.min() < 255
 
 
-def test_a_written_picture_is_read_back_in_the_same_colours(tmp_path: Path) -> None:
-    picture = np.random.default_rng(0).integers(0, 255, (9, 7, 3)).astype(np.uint8)
-    write_picture(tmp_path / "new" / "a.png", picture)
-    assert np.array_equal(read_image(tmp_path / "new" / "a.png"), picture)
+def test_a_written_image_is_read_back_in_the_same_colours(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (9, 7, 3)).astype(np.uint8)
+    write_image(tmp_path / "new" / "a.png", image)
+    assert np.array_equal(read_image(tmp_path / "new" / "a.png"), image)

@@ -17,7 +17,7 @@ from ssd_lib.params import EvalParams
 RUNTIME = runtime_params()
 
 
-def test_the_reports_hold_numbers_results_curves_and_pictures(project: Path, params: EvalParams) -> None:
+def test_the_reports_hold_metrics_results_curves_and_drawings(project: Path, params: EvalParams) -> None:
     summary = evaluate(params, RUNTIME)
     numbers = json.loads(Path("reports/eval.json").read_text())
     assert list(numbers) == [*SUMMARY_NAMES, "VOC07", "VOC10", "class"]
@@ -41,7 +41,7 @@ def test_twice_gives_the_same_bytes(project: Path, params: EvalParams) -> None:
 def test_a_model_of_other_classes_is_refused(project: Path, params: EvalParams) -> None:
     spec = NetSpec("mb2-ssd-lite", 64, 0.1, ("cat",), (17,))
     save_model(MODEL_PATH, spec, spec.build().state_dict(), {})
-    with pytest.raises(InputError, match=r"knows the classes cat; .*val.json has dog, kite"):
+    with pytest.raises(InputError, match=r"classes are cat; .*val.json are dog, kite"):
         evaluate(params, RUNTIME)
 
 

@@ -1,4 +1,4 @@
-"""Predictions made from ground truth, and the numbers that anyone would get for them."""
+"""Predictions made from ground truth, and their metrics computed with pycocotools directly."""
 
 import contextlib
 import io
@@ -15,7 +15,7 @@ from ssd_lib.evaluate.coco_eval import Predictions
 
 
 def ground_truth_as_predictions(fixed: FixedSet) -> Predictions:
-    """A perfect detector's predictions, crowds left out."""
+    """Return the predictions of a perfect detector, without crowds."""
     real = ~fixed.is_crowd
     images = np.repeat(np.arange(len(fixed)), np.diff(fixed.box_offsets))[real]
     xywh = np.concatenate([fixed.boxes[:, :2], fixed.boxes[:, 2:] - fixed.boxes[:, :2]], axis=1)[real]
@@ -24,7 +24,7 @@ def ground_truth_as_predictions(fixed: FixedSet) -> Predictions:
 
 
 def by_hand(annotations: Path, results: list[dict], tmp_path: Path, category_ids: Sequence[int] = ()) -> list[float]:
-    """The twelve numbers by pycocotools from files, as anyone would get them, of some classes or of all."""
+    """Return the twelve metrics that pycocotools computes from files, for some classes or for all."""
     (tmp_path / "results.json").write_text(json.dumps(results))
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(annotations))
@@ -37,9 +37,9 @@ def by_hand(annotations: Path, results: list[dict], tmp_path: Path, category_ids
 
 
 def noisy(found: Predictions, classes: int) -> Predictions:
-    """Misplaced, misnamed and mistaken predictions."""
-    dice = np.random.default_rng(5)
+    """Return the predictions with random errors in boxes, labels and scores."""
+    rng = np.random.default_rng(5)
     count = len(found.images)
-    boxes = found.boxes + found.boxes[:, [2, 3, 2, 3]] * dice.normal(0, 0.08, (count, 4))
-    labels = np.where(dice.random(count) < 0.1, dice.integers(1, classes + 1, count), found.labels)
-    return Predictions(found.images, labels, dice.random(count).round(6), boxes.round(3))
+    boxes = found.boxes + found.boxes[:, [2, 3, 2, 3]] * rng.normal(0, 0.08, (count, 4))
+    labels = np.where(rng.random(count) < 0.1, rng.integers(1, classes + 1, count), found.labels)
+    return Predictions(found.images, labels, rng.random(count).round(6), boxes.round(3))

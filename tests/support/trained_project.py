@@ -1,4 +1,4 @@
-"""A tiny trained-looking world: three pictures, their fixed annotations, and a small net."""
+"""A project after training: three images, their fixed annotations and a small net."""
 
 import shutil
 from pathlib import Path
@@ -10,7 +10,7 @@ import torch
 from ssd_lib.annotations.fixed_set import FixedSet, load_fixed
 from ssd_lib.data.augment import build_transform
 from ssd_lib.data.dataset import DetectionDataset
-from ssd_lib.evaluate.drawing import write_picture
+from ssd_lib.evaluate.drawing import write_image
 from ssd_lib.manifest import FIXED_FOLDER, MANIFEST_PATH, Manifest, Part
 from ssd_lib.nets.model_file import MODEL_PATH, NetSpec, save_model
 from ssd_lib.params import EvalParams
@@ -33,7 +33,7 @@ TREE = {
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
-    """Tensors this small are only slowed down by threads."""
+    """Threads only slow down tensors of this size."""
     torch.set_num_threads(1)
 
 
@@ -44,7 +44,7 @@ def params() -> EvalParams:
 
 @pytest.fixture(scope="session")
 def weights() -> dict[str, torch.Tensor]:
-    """Weights of a net that has seen pictures, so that its outputs differ from prior to prior."""
+    """Weights of a net that has seen images, so that its outputs differ between priors."""
     net = SPEC.build(seed=3).train()
     pixels = torch.rand(8, 3, SPEC.image_size, SPEC.image_size, generator=torch.Generator().manual_seed(0)) * 255
     with torch.no_grad():
@@ -59,7 +59,7 @@ def finished_training(tmp_path_factory: pytest.TempPathFactory, weights: dict[st
     root = tmp_path_factory.mktemp("project")
     for i, (height, width) in enumerate(SIZES):
         noise = np.random.default_rng(i).integers(0, 255, (height, width, 3)).astype(np.uint8)
-        write_picture(root / f"data/raw/tiny/val/{i}.png", noise)
+        write_image(root / f"data/raw/tiny/val/{i}.png", noise)
     write_fixed(root / FIXED_FOLDER, "val", TREE)
     splits = {"val": (Part(images="val", annotations="val.json"),)}
     Manifest(source="local", root="tiny", splits=splits, files={}).save(root / MANIFEST_PATH)

@@ -1,4 +1,4 @@
-"""Real encoded videos for tests."""
+"""Encoded videos for tests."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ WIDTH, HEIGHT, FPS = 96, 64, 12.5
 
 
 def make_video(path: Path, frames: int, codec: str = "mp4v", size: tuple[int, int] = (HEIGHT, WIDTH)) -> Path:
-    """Frame i is one grey, 8 i modulo 200, with noise that is the same in all."""
+    """Write a video; frame i is grey, 8 i modulo 200, with the same noise in all frames."""
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(0).integers(0, 40, (*size, 3)).astype(np.uint8)
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), FPS, size[::-1])
@@ -22,6 +22,6 @@ def make_video(path: Path, frames: int, codec: str = "mp4v", size: tuple[int, in
 
 
 def frames_of(path: Path) -> list[np.ndarray]:
-    """All frames, RGB."""
+    """Return all frames, RGB."""
     with open_video(path) as capture:
         return list(read_frames(capture))
