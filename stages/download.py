@@ -1,17 +1,17 @@
-"""Bring the data set to data/raw, whole and verified; data/manifest.json says what it is made of. With --stats-only nothing is
-brought but the numbers: how many images and boxes of each class Open Images has, and what the limits would take of them."""
+"""Fetch the dataset to data/raw, complete and verified, and list its files in data/manifest.json. With --stats-only, print how many
+images and boxes Open Images has of each class and how many the limits would take, and download no image."""
 
 import argparse
 import time
 
 from ssd_lib.download.download import download, summary
-from ssd_lib.download.open_images_stats import statistics
+from ssd_lib.download.open_images import statistics
 from ssd_lib.params import load_params
 from stages.runner import run
 
 
 def download_data() -> str:
-    """Have the data set of the `data` group on the disk."""
+    """Fetch what the section `data` names; return one line of summary."""
     parser = argparse.ArgumentParser(prog="python -m stages.download", description=__doc__)
     parser.add_argument("--stats-only", action="store_true", help="for data.source: open_images")
     stats_only = parser.parse_args().stats_only

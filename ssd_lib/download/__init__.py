@@ -1,1 +1,1 @@
-"""Where data comes from: generated, downloaded or local. Every source ends in the same manifest."""
+"""Sources of data: servers, local folders and zips. Every source ends in the same manifest."""

@@ -1,5 +1,4 @@
-"""Archives from a server to files on the disk, several at a time: fetch, unpack, record, delete the archive. Which
-archives make up a data set is known elsewhere (`coco2017.py`)."""
+"""Download and unpack a set of archives, several at a time: fetch, unpack, record, delete the archive."""
 
 import os
 import sys
@@ -13,10 +12,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tqdm import tqdm
 
 from ssd_lib.download.archives import require_space, unpack
-from ssd_lib.download.http import fetch, offered_bytes
+from ssd_lib.download.http import RETRY_POLICY, RetryPolicy, fetch, offered_bytes, transfer_bar
 from ssd_lib.download.part_file import part_path
-from ssd_lib.download.progress import transfer_bar
-from ssd_lib.download.retries import RETRY_POLICY, RetryPolicy
 from ssd_lib.files import write_text
 from ssd_lib.manifest import Archive
 
@@ -30,10 +27,10 @@ class Remote:
 
     Attributes:
         path: below the base URL.
-        members: what is needed of it: names of members, or of folders of members.
-        bytes: the only right size; None takes what the server has.
-        md5: the only right MD5; None takes what the server has.
-        growth: size of the needed members, unpacked, for each byte of the archive (an estimate, for the disk space).
+        members: the needed members, or folders of members.
+        bytes: the required size; None accepts any.
+        md5: the required MD5; None accepts any.
+        growth: estimated size of the needed members, unpacked, for each byte of the archive.
     """
 
     path: str
@@ -44,7 +41,7 @@ class Remote:
 
 
 class Record(BaseModel):
-    """What an archive was and what came out of it: file name -> (size in bytes, SHA-256)."""
+    """An unpacked archive and its files: name -> (size in bytes, SHA-256)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -52,35 +49,35 @@ class Record(BaseModel):
     files: dict[str, tuple[int, str]]
 
 
-def collect(root: Path, remotes: Sequence[Remote], base_url: str, threads: int,
-            patience: RetryPolicy = RETRY_POLICY) -> dict[str, Record]:
-    """Have the members of all archives below `root`; one record for each archive, by its path.
+def fetch_archives(root: Path, remotes: Sequence[Remote], base_url: str, threads: int,
+            retry_policy: RetryPolicy = RETRY_POLICY) -> dict[str, Record]:
+    """Provide the members of all archives below `root`; return a record for each archive, by its path.
 
-    Guarantees: a record is written after all its files have reached the disk. An archive whose record and files are there
-    costs no request; any other is fetched again, and its missing files are written.
+    Guarantees: a record is written after all its files are on the disk. An archive whose record and files exist costs no request;
+    any other is fetched again, and its missing files are written.
 
     Args:
-        root: where the data set lies; archives pass through `root/archives`, records stay in `root/.done`.
+        root: folder of the dataset; archives are kept in `root/archives` until unpacked, records in `root/.done`.
         remotes: the archives.
-        base_url: what their paths are below.
-        threads: how many are worked on at the same time.
-        patience: see `fetch`.
+        base_url: the URL that their paths are relative to.
+        threads: how many are processed at the same time.
+        retry_policy: see `fetch`.
 
     Raises:
-        InputError, StateError: of the first archive that fails; the others stop, and go on from there next time.
+        InputError, StateError: of the first archive that fails; the others stop and continue next time.
     """
     records = intact_records(root, remotes)
     for path in records:
         (root / ARCHIVES / path).unlink(missing_ok=True)  # left by a kill between the record and the deletion
     missing = [remote for remote in remotes if remote.path not in records]
     if missing:
-        require_space(root, sum(_bytes_to_come(root, remote, base_url) for remote in missing))
-        records |= _obtain_all(root, missing, base_url, threads, patience)
+        require_space(root, sum(_missing_bytes(root, remote, base_url) for remote in missing))
+        records |= _fetch_all(root, missing, base_url, threads, retry_policy)
     return {remote.path: records[remote.path] for remote in remotes}
 
 
 def intact_records(root: Path, remotes: Sequence[Remote]) -> dict[str, Record]:
-    """The records of those archives whose files are all there, each with the right size; by the path of the archive."""
+    """Return the records of the archives whose files all exist with the right size, by archive path."""
     records: dict[str, Record] = {}
     for remote in remotes:
         try:
@@ -93,23 +90,23 @@ def intact_records(root: Path, remotes: Sequence[Remote]) -> dict[str, Record]:
     return records
 
 
-def _obtain_all(root: Path, remotes: Sequence[Remote], base_url: str, threads: int,
-                patience: RetryPolicy) -> dict[str, Record]:
+def _fetch_all(root: Path, remotes: Sequence[Remote], base_url: str, threads: int,
+                retry_policy: RetryPolicy) -> dict[str, Record]:
     stop = threading.Event()
     with ThreadPoolExecutor(threads) as pool:
-        jobs = {pool.submit(_obtain, root, remote, base_url, stop, patience): remote.path for remote in remotes}
+        jobs = {pool.submit(_fetch_and_unpack, root, remote, base_url, stop, retry_policy): remote.path for remote in remotes}
         try:
             return {jobs[job]: job.result() for job in as_completed(jobs)}
-        finally:  # after a failure or Ctrl-C: the others end at their next chunk, and keep what they have
+        finally:  # after a failure or Ctrl-C the others end at their next chunk and keep what they have
             stop.set()
             pool.shutdown(cancel_futures=True)
 
 
-def _obtain(root: Path, remote: Remote, base_url: str, stop: threading.Event, patience: RetryPolicy) -> Record:
-    """Fetch and unpack one archive, leave its record, and delete it."""
+def _fetch_and_unpack(root: Path, remote: Remote, base_url: str, stop: threading.Event, retry_policy: RetryPolicy) -> Record:
+    """Fetch and unpack one archive, write its record, and delete the archive."""
     archive = root / ARCHIVES / remote.path
     with transfer_bar(archive.name) as bar:
-        found = fetch(f"{base_url}/{remote.path}", archive, remote.bytes, remote.md5, bar, stop=stop, patience=patience)
+        found = fetch(f"{base_url}/{remote.path}", archive, remote.bytes, remote.md5, bar, stop=stop, retry_policy=retry_policy)
     with transfer_bar(f"{archive.name}, unpacking") as bar:
         record = Record(archive=found, files=unpack(archive, root, remote.members, bar, stop))
     write_text(_record_path(root, remote), record.model_dump_json(indent=1) + "\n")
@@ -122,8 +119,8 @@ def _record_path(root: Path, remote: Remote) -> Path:
     return root / RECORDS / f"{remote.path.rpartition('/')[2]}.json"
 
 
-def _bytes_to_come(root: Path, remote: Remote, base_url: str) -> int:
-    """Disk space that one archive still takes: the rest of the archive, and what is not unpacked yet."""
+def _missing_bytes(root: Path, remote: Remote, base_url: str) -> int:
+    """Return the disk space that one archive still needs: the rest of it, and what is not unpacked yet."""
     archive = root / ARCHIVES / remote.path
     there = sum(path.stat().st_size for path in (archive, part_path(archive)) if path.exists())
     total = remote.bytes or (there if archive.exists() else offered_bytes(f"{base_url}/{remote.path}") or 0)
@@ -138,7 +135,7 @@ def _bytes_below(path: Path) -> int:
 
 
 def _sizes(root: Path, folders: set[str]) -> dict[str, int]:
-    """Size in bytes of every file that lies directly in one of the folders, by its name below root."""
+    """Return the size in bytes of every file directly in one of the folders, by its name below root."""
     sizes: dict[str, int] = {}
     for folder in folders:
         if (root / folder).is_dir():

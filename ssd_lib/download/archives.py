@@ -1,5 +1,4 @@
-"""Zip archives to files: nothing is written outside the folder, nothing twice, and every byte is checked and hashed.
-Where an archive comes from, and what is needed of it, is known elsewhere."""
+"""Unpack zip archives safely: nothing is written outside the folder or twice, and every byte is checked and hashed."""
 
 import hashlib
 import lzma
@@ -20,32 +19,31 @@ from ssd_lib.annotations.files import is_hidden
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.files import CHUNK_BYTES
 
-# What is no plain file name on some system, be it this one or another: "..", "C:", "a\\b", "nul.txt", "a.", "".
+# Not a plain file name on every system: "..", "C:", "a\\b", "nul.txt", "a.", "".
 UNSAFE_PART = re.compile(r'.*[. ]|.*[\x00-\x1f<>:"|?*\\].*|(con|prn|aux|nul|com\d|lpt\d)(\..*)?|', re.I | re.S)
 DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, UnicodeDecodeError)
 GB = 1e9
-BOMB_BYTES, BOMB_GROWTH = 1e9, 100  # what unpacks to more bytes, and to more times its size, was made to fill disks
+BOMB_BYTES, BOMB_GROWTH = 1e9, 100  # an archive beyond both limits is a zip bomb
 
 Rows = dict[str, tuple[int, str]]
 
 
 def unpack(archive: Path, folder: Path, wanted: Sequence[str] | None, progress: tqdm, stop: threading.Event) -> Rows:
-    """Write the wanted members of a zip archive below `folder`; their names, sizes in bytes and SHA-256.
+    """Write the wanted members of a zip archive below `folder`; return their names, sizes in bytes and SHA-256.
 
-    Guarantees: names and sizes of all members are checked before the first byte is written. A file appears whole or not at all, and
-    only if its CRC is right. Files that are there already with the right size and CRC are read, not written, so that a
-    second call goes on where a killed one was. On return everything has reached the disk.
+    Guarantees: names and sizes of all members are checked before the first byte is written. A file appears complete or not
+    at all, and only if its CRC matches. Existing files of the right size and CRC are read, not written, so a second call continues
+    where a killed one ended. On return everything is on the disk.
 
     Args:
         archive: a zip file.
-        folder: where members go; made if need be.
-        wanted: names of members, or of folders of members; each must be there. None wants all that are not hidden, nor what
-            macOS adds.
+        folder: where members go; made if missing.
+        wanted: names of members or of folders of members; each must exist. None: all but hidden files and what macOS adds.
         progress: a bar of unpacked bytes.
-        stop: once set, the work ends after the file in hand.
+        stop: once set, work ends after the current file.
 
     Raises:
-        InputError: not a zip, damaged, encrypted, a bomb, a member that would leave the folder, a wanted one missing.
+        InputError: not a zip, damaged, encrypted, a zip bomb, a member outside the folder, or a wanted one missing.
         StateError: not enough disk space, a file that cannot be written, or `stop` was set.
     """
     with _opened(archive) as bundle:
@@ -59,23 +57,23 @@ def unpack(archive: Path, folder: Path, wanted: Sequence[str] | None, progress: 
             rows[member.filename] = _write(archive, bundle, member, folder / member.filename)
             progress.update(member.file_size)
             if stop.is_set():
-                raise StateError(f"{archive}: stopped; what is there is kept. Run the same command again.")
+                raise StateError(f"{archive}: stopped; what is unpacked is kept. Run the same command again.")
     if hasattr(os, "sync"):
-        os.sync()  # one for all: an fsync for each of 118,287 files takes longer than the unpacking
+        os.sync()  # once for all: an fsync for each of 118,287 files takes longer than unpacking
     return rows
 
 
 def require_space(folder: Path, need_bytes: int) -> None:
-    """Refuse to start what the disk cannot hold.
+    """Raise StateError if the disk has less than `need_bytes` free.
 
     Raises:
-        StateError: the disk that `folder` is, or will be, on has less than `need_bytes` free.
+        StateError: the disk of `folder` (which may not exist yet) is too small.
     """
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free_bytes = shutil.disk_usage(there).free
     if need_bytes > free_bytes:
         raise StateError(f"{folder}: {need_bytes / GB:.3f} GB are needed, {free_bytes / GB:.3f} GB are free on this "
-                         "disk. Free some space, or make this folder a link to a larger disk; nothing was started.")
+                         "disk. Nothing was started. Free some space, or make this folder a link to a larger disk.")
 
 
 @contextmanager
@@ -85,20 +83,20 @@ def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
     except FileNotFoundError as error:
         raise InputError(f"{archive}: missing. Run the same command again.") from error
     except DAMAGED as error:
-        raise InputError(f"{archive}: not a zip archive, or not all of it ({error}). Delete it and run the same "
+        raise InputError(f"{archive}: not a zip archive, or incomplete ({error}). Delete it and run the same "
                          "command again.") from error
     with bundle:
         yield bundle
 
 
 def _checked(archive: Path, members: list[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
-    """The members that are files; one that could do harm condemns the whole archive."""
+    """Return the members that are files; refuse the archive if any member is unsafe."""
     seen: set[str] = set()
     for member in members:
         fault = _fault(member) or ("the name occurs twice" if member.filename.casefold() in seen else "")
         if fault:
             raise InputError(f"{archive}: member {member.orig_filename!r}: {fault}; nothing was unpacked. "
-                             "Do not use this archive: get it from another place.")
+                             "Do not use this archive; get it from another source.")
         seen.add(member.filename.casefold())
     return [member for member in members if not member.is_dir()]
 
@@ -106,12 +104,12 @@ def _checked(archive: Path, members: list[zipfile.ZipInfo]) -> list[zipfile.ZipI
 def _fault(member: zipfile.ZipInfo) -> str:
     parts = member.orig_filename.removesuffix("/").split("/")
     if any(UNSAFE_PART.fullmatch(part) for part in parts):
-        return "the name leaves the folder, or is no file name on some system"
+        return "the name leaves the folder, or is not a valid file name on every system"
     kind = stat.S_IFMT(member.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "a link or device; only files and folders are allowed"
     if member.header_offset < 0:
-        return "the start of the archive, which it lies in, is lost"
+        return "its part of the archive is missing"
     return "encrypted; only open members are allowed" if member.flag_bits & 1 else ""
 
 
@@ -124,14 +122,14 @@ def _is_wanted(name: str, wanted: Sequence[str] | None) -> bool:
 def _check_complete(archive: Path, wanted: Sequence[str], members: list[zipfile.ZipInfo]) -> None:
     for want in wanted:
         if not any(_is_wanted(member.filename, [want]) for member in members):
-            raise InputError(f"{archive}: holds no {want!r}; that is what it is needed for. Get it from another place.")
+            raise InputError(f"{archive}: has no member {want!r}, which is needed. Get the archive from another source.")
 
 
 def _check_growth(archive: Path, members: list[zipfile.ZipInfo]) -> None:
     size, total = archive.stat().st_size, sum(member.file_size for member in members)
     if total > max(BOMB_BYTES, BOMB_GROWTH * size):
         raise InputError(f"{archive}: {size} bytes that unpack to {total / GB:.3f} GB, {total // size} times as much; at most "
-                         f"{BOMB_GROWTH} times are allowed. Do not use this archive: get it from another place.")
+                         f"{BOMB_GROWTH} times are allowed. Do not use this archive; get it from another source.")
 
 
 def _check_space(folder: Path, members: list[zipfile.ZipInfo]) -> None:
@@ -142,12 +140,12 @@ def _check_space(folder: Path, members: list[zipfile.ZipInfo]) -> None:
 def _has_size(path: Path, size: int) -> bool:
     try:
         return path.stat().st_size == size
-    except OSError:  # also where a folder is a file: writing says so
+    except OSError:  # also if a parent is a file: writing reports it
         return False
 
 
 def _write(archive: Path, bundle: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> tuple[int, str]:
-    """Write one file unless it is there; its size and SHA-256."""
+    """Write one file unless it exists; return its size and SHA-256."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         if _has_size(path, member.file_size) and (digest := _sha256_if(path, member.CRC)):
@@ -162,9 +160,9 @@ def _write(archive: Path, bundle: zipfile.ZipFile, member: zipfile.ZipInfo, path
         return member.file_size, hasher.hexdigest()
     except DAMAGED as error:
         raise InputError(f"{archive}: member {member.filename!r} is damaged ({error!s:.200}). Delete the archive and run the "
-                         "same command again; if it is one of your own, put a whole one in its place first.") from error
+                         "same command again; if it is your own, replace it by an intact one first.") from error
     except OSError as error:
-        raise StateError(f"{path}: cannot be written: {error.strerror or error}. Free some disk space or mend the "
+        raise StateError(f"{path}: cannot be written: {error.strerror or error}. Free some disk space or correct the "
                          "permissions, then run the same command again.") from error
     finally:
         with suppress(OSError):
@@ -172,7 +170,7 @@ def _write(archive: Path, bundle: zipfile.ZipFile, member: zipfile.ZipInfo, path
 
 
 def _sha256_if(path: Path, crc: int) -> str:
-    """The SHA-256 of a file whose CRC-32 is `crc`; empty for any other."""
+    """Return the SHA-256 of a file if its CRC-32 is `crc`, else ""."""
     hasher, found = hashlib.sha256(), 0
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):

@@ -1,9 +1,9 @@
-"""The download stage: any source to files on the disk and a manifest of them."""
+"""The download stage: bring any source to the disk and list its files in a manifest."""
 
 from collections.abc import Callable
 
 from ssd_lib.demo.archives import DEMO_VERSION, make_archives
-from ssd_lib.download.archive_set import ARCHIVES, Remote, collect, intact_records
+from ssd_lib.download.archive_set import ARCHIVES, Remote, fetch_archives, intact_records
 from ssd_lib.download.coco2017 import TRAIN_VAL, coco2017, manifest_of
 from ssd_lib.download.local import local
 from ssd_lib.download.open_images import open_images
@@ -12,19 +12,18 @@ from ssd_lib.params import DataParams, RuntimeParams
 
 
 def download(data: DataParams, runtime: RuntimeParams) -> Manifest:
-    """Have the data set on the disk, whole and verified; what it is made of.
+    """Provide the dataset on the disk, complete and verified; return its manifest.
 
-    Guarantees: what is there is not fetched again, and no server is asked anything when nothing is missing. The same data give
-    the same manifest.
+    Guarantees: nothing is fetched twice, and no server is contacted if nothing is missing. The same data give the same manifest.
 
     Raises:
-        InputError, StateError: a fault in the data, the parameters, the server or the disk.
+        InputError, StateError: an error in the data, the parameters, the server or the disk.
     """
     return SOURCES[data.source](data, runtime)
 
 
 def summary(manifest: Manifest, seconds: float) -> str:
-    """One line, such as "download: local (voc + yolo), 205 + 87 images, 35.2 MB, 3.2 s"."""
+    """Return one line, such as "download: local (voc + yolo), 205 + 87 images, 35.2 MB, 3.2 s"."""
     counts = " + ".join(str(len(manifest.images(split))) for split in manifest.splits)
     size = sum(size for size, _ in manifest.files.values())
     formats = " + ".join(dict.fromkeys(part.format for parts in manifest.splits.values() for part in parts))
@@ -33,7 +32,7 @@ def summary(manifest: Manifest, seconds: float) -> str:
 
 
 def demo(data: DataParams, runtime: RuntimeParams) -> Manifest:
-    """Have the generated data set on the disk. Its archives are made here; from there on it goes COCO's way.
+    """Generate the demo dataset as archives; from there on it is handled like COCO.
 
     Raises:
         StateError: the disk is full, or scikit-image lacks its photographs.
@@ -44,7 +43,7 @@ def demo(data: DataParams, runtime: RuntimeParams) -> Manifest:
     remotes = [Remote(remote.path, remote.members) for remote in TRAIN_VAL]
     if len(intact_records(root, remotes)) < len(remotes):
         make_archives(root / ARCHIVES, train_images, val_images)
-    records = collect(root, remotes, "", runtime.downloads)  # every archive is in its place: no server is needed
+    records = fetch_archives(root, remotes, "", runtime.downloads)  # every archive exists: no server is needed
     return manifest_of("demo", name, records, data.classes)
 
 

@@ -1,4 +1,4 @@
-"""Many small image files from a server, each whole or absent. Which ones, and what is on them, is known elsewhere."""
+"""Download many small image files; each is complete or absent."""
 
 import hashlib
 import json
@@ -14,74 +14,74 @@ from queue import Empty, SimpleQueue
 import requests
 
 from ssd_lib.download.archives import require_space
-from ssd_lib.download.progress import transfer_bar
-from ssd_lib.download.retries import (
+from ssd_lib.download.http import (
     AS_STORED,
     BrokenError,
     RetryPolicy,
     check_response,
     content_length,
     network_faults,
+    transfer_bar,
     with_retries,
 )
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.files import write_json, write_text
 
-PHOTO_BYTES = 300_000  # of an image of Open Images, whose longer side is 1024 pixels: a generous mean, for the disk space
+IMAGE_BYTES = 300_000  # generous mean size of an Open Images image (longer side 1024 px), to estimate disk space
 JPEG = b"\xff\xd8\xff"
-MISSING = (403, 404, 410)  # HTTP codes of S3 for a key that is not there; 403 where the store may not be listed
-FORGIVEN = 5  # so many missing photos, or 1 % where that is more, are left out; more are a sign of a wrong server
-FIRST = 50  # and so are these, where they are all missing
-GRACE_S = 0.5  # how long threads may finish after Ctrl-C; one that hangs in a silent connection is left to end with the process
+MISSING = (403, 404, 410)  # HTTP codes of S3 for a missing key; 403 if the store may not be listed
+MOST_MISSING = 5  # this many missing images, or 1 % if that is more, are left out; more mean a wrong server
+FIRST_IMAGES = 50  # the same if the first 50 are all missing
+GRACE_S = 0.5  # how long threads may take to end after Ctrl-C; one in a silent connection ends with the process
 
 Row = tuple[int, str]  # size in bytes, SHA-256
 
 
-def collect_photos(folder: Path, base_url: str, names: Sequence[str], threads: int, patience: RetryPolicy) -> dict[str, Row]:
-    """Have the photos on the disk; size and SHA-256 of each that the server has, by its name.
+def download_images(folder: Path, base_url: str, names: Sequence[str], threads: int, retry_policy: RetryPolicy) -> dict[str, Row]:
+    """Provide the images below `folder`; return size and SHA-256 of each that the server has, by name.
 
-    Guarantees: a photo is there whole or not at all, and is fetched once. When all are there, the server is asked nothing, and no
-    photo is read that was recorded with its size. Those that the server does not have are written down in FOLDER-missing.txt
-    and not asked for again until that is deleted.
+    Guarantees: an image is complete or absent, and fetched once. If all exist, the server is not contacted, and no image is read
+    whose recorded size matches. Those that the server does not have are listed in FOLDER-missing.txt and not requested again
+    until that file is deleted.
 
     Args:
         folder: where they go.
-        base_url: what their names are below.
-        names: of the photos, each once.
+        base_url: the URL that their names are relative to.
+        names: of the images, each once.
         threads: how many are fetched at the same time.
-        patience: see `with_retries`.
+        retry_policy: see `with_retries`.
 
     Raises:
         InputError: too many are missing, or the server sends web pages.
-        StateError: no disk space, or a server that is away.
+        StateError: no disk space, or an unreachable server.
     """
     record_path, missing_path = folder.parent / ".done" / f"{folder.name}.json", folder.parent / f"{folder.name}-missing.txt"
     record = _read_record(record_path)
     missing = set(missing_path.read_text(encoding="utf-8").split()) if missing_path.exists() else set()
-    rows = _rows_there(folder, names, record)
+    rows = _existing_rows(folder, names, record)
     wanted = [name for name in names if name not in rows and name not in missing]
     if wanted:
-        require_space(folder, len(wanted) * PHOTO_BYTES)
-        found = _fetch_all(folder, base_url, wanted, threads, patience)
+        require_space(folder, len(wanted) * IMAGE_BYTES)
+        found = _fetch_all(folder, base_url, wanted, threads, retry_policy)
         rows |= {name: row for name, row in found.items() if row is not None}
         missing |= {name for name, row in found.items() if row is None}
     if missing:
         write_text(missing_path, "".join(f"{name}\n" for name in sorted(missing)))
     if not rows.items() <= record.items():
         if hasattr(os, "sync"):
-            os.sync()  # the record speaks of photos that a power cut cannot take away
+            os.sync()  # the record names only images that survive a power cut
         write_json(record_path, record | rows)
     return {name: rows[name] for name in names if name in rows}
 
 
-def fetch_photos(folder: Path, base_url: str, names: Sequence[str], threads: int, say: Callable[[str], None],
-                 patience: RetryPolicy) -> Generator[tuple[str, Row | None], None, None]:
-    """Each photo as soon as it lies in `folder`: its name, and its size and SHA-256; None where the server has none.
+def fetch_images(folder: Path, base_url: str, names: Sequence[str], threads: int, say: Callable[[str], None],
+                 retry_policy: RetryPolicy) -> Generator[tuple[str, Row | None], None, None]:
+    """Yield each image once it is in `folder`: its name, and its size and SHA-256; None if the server has no such image.
 
-    Guarantees: once the iterator is closed, no thread begins another photo, and it is closed within GRACE_S.
+    Guarantees: once the iterator is closed, no thread begins another image; closing takes at most GRACE_S.
 
     Raises:
-        InputError, StateError: of the first photo that fails.
+        InputError, StateError: of the first image that fails.
     """
     todo: SimpleQueue[str] = SimpleQueue()
     done: SimpleQueue[tuple[str, Row | BaseException | None]] = SimpleQueue()
@@ -90,10 +90,10 @@ def fetch_photos(folder: Path, base_url: str, names: Sequence[str], threads: int
         todo.put(name)
 
     def work() -> None:
-        with requests.Session() as session:  # a thread's own: its connection is kept from photo to photo
+        with requests.Session() as session:  # one for each thread: its connection is reused
             while not stop.is_set() and (name := _next(todo)) is not None:
                 try:
-                    done.put((name, _fetch_photo(session, f"{base_url}/{name}", folder / name, say, stop, patience)))
+                    done.put((name, _fetch_image(session, f"{base_url}/{name}", folder / name, say, stop, retry_policy)))
                 except BaseException as error:  # noqa: BLE001 - raised again below
                     done.put((name, error))
 
@@ -120,9 +120,9 @@ def _next(todo: SimpleQueue[str]) -> str | None:
         return None
 
 
-def _fetch_photo(session: requests.Session, url: str, path: Path, say: Callable[[str], None], stop: threading.Event,
-                 patience: RetryPolicy) -> Row | None:
-    content = with_retries(lambda: _ask(session, url, patience), url, say, stop, patience)
+def _fetch_image(session: requests.Session, url: str, path: Path, say: Callable[[str], None], stop: threading.Event,
+                 retry_policy: RetryPolicy) -> Row | None:
+    content = with_retries(lambda: _ask(session, url, retry_policy), url, say, stop, retry_policy)
     if content is None:
         return None
     temporary = path.with_name(f".{path.name}.tmp")
@@ -133,30 +133,30 @@ def _fetch_photo(session: requests.Session, url: str, path: Path, say: Callable[
     except OSError as error:
         with suppress(OSError):
             temporary.unlink()
-        raise StateError(f"{path}: cannot be written: {error.strerror or error}; what is there is kept. Free some disk space "
-                         "or mend the permissions, then run the same command again.") from error
+        raise StateError(f"{path}: cannot be written: {error.strerror or error}; what has arrived is kept. Free some disk space "
+                         "or correct the permissions, then run the same command again.") from error
     return len(content), hashlib.sha256(content).hexdigest()
 
 
-def _ask(session: requests.Session, url: str, patience: RetryPolicy) -> bytes | None:
-    """The bytes of a photo; None where the server has none, or what it has is no JPEG."""
+def _ask(session: requests.Session, url: str, retry_policy: RetryPolicy) -> bytes | None:
+    """Return the bytes of an image; None if the server has none, or it is not a JPEG."""
     with network_faults(url):
-        response = session.get(url, headers=AS_STORED, timeout=patience.timeout_s)
+        response = session.get(url, headers=AS_STORED, timeout=retry_policy.timeout_s)
     if response.status_code in MISSING:
         return None
     check_response(url, response)
     if content_length(response) not in (None, len(response.content)):
-        raise BrokenError(f"{len(response.content)} of {content_length(response)} bytes came")
+        raise BrokenError(f"{len(response.content)} of {content_length(response)} bytes arrived")
     return response.content if response.content.startswith(JPEG) else None
 
 
-def _fetch_all(folder: Path, base_url: str, names: Sequence[str], threads: int, patience: RetryPolicy) -> dict[str, Row | None]:
-    """Fetch the photos under one bar; None stands for a missing one."""
+def _fetch_all(folder: Path, base_url: str, names: Sequence[str], threads: int, retry_policy: RetryPolicy) -> dict[str, Row | None]:
+    """Fetch the images under one progress bar; None stands for a missing one."""
     found: dict[str, Row | None] = {}
     with transfer_bar(folder.name, " images", len(names)) as bar, closing(
-        fetch_photos(folder, base_url, names, threads, bar.set_postfix_str, patience)
-    ) as photos:
-        for name, row in photos:
+        fetch_images(folder, base_url, names, threads, bar.set_postfix_str, retry_policy)
+    ) as fetched:
+        for name, row in fetched:
             found[name] = row
             bar.update()
             if row is None:
@@ -165,26 +165,26 @@ def _fetch_all(folder: Path, base_url: str, names: Sequence[str], threads: int, 
 
 
 def _check_missing(base_url: str, missing: Sequence[str], asked: int, total: int) -> None:
-    most = max(FORGIVEN, total // 100)
-    if len(missing) > most or len(missing) == asked == min(FIRST, total):
-        raise InputError(f"{base_url}: {len(missing)} of {asked} images are not there (HTTP 403 or 404, or no JPEG), such as "
+    most = max(MOST_MISSING, total // 100)
+    if len(missing) > most or len(missing) == asked == min(FIRST_IMAGES, total):
+        raise InputError(f"{base_url}: {len(missing)} of {asked} images do not exist (HTTP 403 or 404, or not a JPEG), such as "
                          f"{missing[0]!r}; at most {most} of {total} may be missing. Check data.base_url: is it the right "
                          "server?")
 
 
-def _rows_there(folder: Path, names: Iterable[str], record: dict[str, Row]) -> dict[str, Row]:
-    """Those photos that are on the disk: as recorded where the size is the recorded one, else looked at and hashed."""
+def _existing_rows(folder: Path, names: Iterable[str], record: dict[str, Row]) -> dict[str, Row]:
+    """Return the rows of images that exist: as recorded if the size matches, else hashed."""
     sizes = _sizes(folder)
     there = [name for name in names if name in sizes]
     known = {name: record[name] for name in there if name in record and record[name][0] == sizes[name]}
     with ThreadPoolExecutor() as pool:
         unknown = [name for name in there if name not in known]
-        hashed = zip(unknown, pool.map(lambda name: _look_at(folder / name), unknown), strict=True)
+        hashed = zip(unknown, pool.map(lambda name: _hash_jpeg(folder / name), unknown), strict=True)
         return known | {name: row for name, row in hashed if row is not None}
 
 
-def _look_at(path: Path) -> Row | None:
-    """Size and SHA-256 of a file; None where it does not begin as a JPEG does: a power cut leaves files without their bytes."""
+def _hash_jpeg(path: Path) -> Row | None:
+    """Return size and SHA-256 of a file; None if it is not a JPEG: a power cut leaves files without their bytes."""
     content = path.read_bytes()
     return (len(content), hashlib.sha256(content).hexdigest()) if content.startswith(JPEG) else None
 
@@ -200,4 +200,4 @@ def _read_record(path: Path) -> dict[str, Row]:
     try:
         return {name: (int(size), str(digest)) for name, (size, digest) in json.loads(path.read_bytes()).items()}
     except (FileNotFoundError, ValueError, TypeError, AttributeError):
-        return {}  # nothing is known: the photos are hashed again
+        return {}  # without a record the images are hashed again

@@ -1,5 +1,4 @@
-"""Data sets of the user's own, where they lie: found, listed and hashed; nothing in their folders is copied or changed. A zip
-file is unpacked below data/raw/zips."""
+"""Find, list and hash local datasets; nothing in their folders is copied or changed. A zip is unpacked below data/raw/zips."""
 
 import os
 import threading
@@ -23,7 +22,7 @@ ZIPS = "zips"
 
 
 class Opened(NamedTuple):
-    """One of `data.paths`: the folder, or the one that a zip was unpacked to; all names in it; rows that are known already."""
+    """One of `data.paths`: its folder (or the unpacked one of a zip), all names in it, and rows that are known already."""
 
     folder: Path
     names: frozenset[str]
@@ -31,18 +30,18 @@ class Opened(NamedTuple):
 
 
 def local(data: DataParams, runtime: RuntimeParams) -> Manifest:
-    """List the data sets in the folders and zip files `data.paths`; the folder around all of them is the root of the manifest.
+    """Return the manifest of the datasets in `data.paths` (folders and zips); its root is their common folder.
 
-    Guarantees: the files stay where they are. The same files give the same manifest. Which file is what is never guessed:
-    where two would fit, both are named. Each split is that of the first path, then that of the second, and so on.
+    Guarantees: the files stay where they are. The same files give the same manifest. Nothing is guessed: if two files could be the
+    same thing, the error names both. Each split lists the first path, then the second, and so on.
 
     Args:
-        data: its paths may start with ~, or be relative to the project.
-        runtime: not used; all sources are called alike.
+        data: its paths may start with ~ or be relative to the project.
+        runtime: not used; all sources have one signature.
 
     Raises:
-        InputError: a path is no folder and no zip file, or is there twice; or what is in it is no data set, or not whole.
-        StateError: no room for what is in a zip.
+        InputError: a path is neither a folder nor a zip, or is given twice, or does not hold a complete dataset.
+        StateError: no disk space for the content of a zip.
     """
     places = [_located(path) for path in data.paths]
     _refuse_twice(data.paths, places)
@@ -62,13 +61,13 @@ def local(data: DataParams, runtime: RuntimeParams) -> Manifest:
 
 
 def _located(path: str) -> Path:
-    """The folder or zip file of a path."""
+    """Return the folder or zip file of a path."""
     try:
         place = in_project(path).resolve()
         if place.is_dir() or (place.is_file() and zipfile.is_zipfile(place)):
             return place
-        fault = why_unreadable(place) or "it is a file, but no zip archive"
-    except (OSError, RuntimeError, ValueError) as error:  # no access, links in a circle, a NUL in it
+        fault = why_unreadable(place) or "it is a file, but not a zip archive"
+    except (OSError, RuntimeError, ValueError) as error:  # no access, circular links, a NUL character
         fault = f"it cannot be read: {error}"
     raise InputError(f"data.paths: {path!r}: {fault}; source: local takes folders and zip files. Correct params.yaml.")
 
@@ -77,7 +76,7 @@ def _refuse_twice(paths: Sequence[str], places: Sequence[Path]) -> None:
     for number, place in enumerate(places):
         if place in places[:number]:
             raise InputError(f"data.paths: {paths[places.index(place)]!r} and {paths[number]!r} are the same; each may be "
-                             "there once. Remove one.")
+                             "given once. Remove one.")
 
 
 def _opened(place: Path) -> Opened:
@@ -93,12 +92,12 @@ def _common(folders: Sequence[Path]) -> Path:
     try:
         return Path(os.path.commonpath(folders))
     except ValueError as error:
-        raise InputError(f"data.paths: {', '.join(map(str, folders))} are on several drives; all of a data set are on one. "
+        raise InputError(f"data.paths: {', '.join(map(str, folders))} are on several drives; a dataset must be on one. "
                          "Move them.") from error
 
 
 def _root_name(root: Path) -> str:
-    """What the manifest calls its root: relative to data/raw if it lies there, so that the project may be moved."""
+    """Return the root as the manifest names it: relative to data/raw if it is there, so that the project can be moved."""
     raw = raw_folder().resolve()
     return root.relative_to(raw).as_posix() if root.is_relative_to(raw) else str(root)
 
@@ -108,8 +107,8 @@ def _hashed(root: Path, names: set[str], known: Mapping[str, tuple[int, str]]) -
         try:
             return known.get(name) or ((root / name).stat().st_size, sha256(root / name))
         except OSError as error:
-            raise InputError(f"{root / name}: cannot be read: {error.strerror}; all of a data set must be readable. "
-                             "Mend its permissions.") from error
+            raise InputError(f"{root / name}: cannot be read: {error.strerror}; every file of a dataset must be readable. "
+                             "Correct its permissions.") from error
 
     ordered = sorted(names)
     with ThreadPoolExecutor() as pool:

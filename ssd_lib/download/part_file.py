@@ -1,25 +1,34 @@
-"""A file that is not all there yet: its bytes in `NAME.part`, and beside it a note of what they are a part of. Without
-the note the bytes are worth nothing: they could belong to an older version of the file. Where only some lines of a file are
-kept (`sieve.py`), the note says how far it was looked through, too."""
+"""Keep an unfinished file: its bytes in `NAME.part`, and beside it a note of which version of the file they belong to.
+
+Bytes without a note are worthless: they could belong to an older version. Of a text file only some lines may be kept; the note then
+says how far the file was read, so that a broken transfer continues there.
+"""
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import IO
 
+from ssd_lib.errors import InputError
 from ssd_lib.files import write_json
+
+NOTE_BYTES = 16 << 20  # after a kill -9 at most this much of the file is read again
+LONGEST_LINE_BYTES = 1 << 20
+
+LineFilter = Callable[[bytes, int], bytes]  # (whole lines, their offset in the file) -> the lines to keep
 
 
 @dataclass(frozen=True)
 class Partial:
-    """What is there of a file.
+    """The part of a file that has arrived.
 
     Attributes:
-        bytes: how many have been dealt with, from the start of the file.
-        version: the server's ETag or Last-Modified of the file; empty if it gave none.
-        total_bytes: the size of the whole file; None if the server did not say.
-        kept_bytes: size of what was kept of a file of which only some lines are; 0 for others.
+        bytes: how many were received, from the start of the file.
+        version: the server's ETag or Last-Modified; empty if it sent none.
+        total_bytes: the size of the whole file; None if unknown.
+        kept_bytes: size of the lines kept, for a file of which only some are; else 0.
     """
 
     bytes: int = 0
@@ -29,17 +38,17 @@ class Partial:
 
     @property
     def is_complete(self) -> bool:
-        """Nothing is missing; false where the whole size is not known."""
+        """Whether nothing is missing; False if the whole size is unknown."""
         return self.bytes == self.total_bytes
 
 
 def part_path(target: Path) -> Path:
-    """Where the bytes lie until `target` is complete."""
+    """Return where the bytes are kept until `target` is complete."""
     return target.with_name(f"{target.name}.part")
 
 
 def read_partial(target: Path) -> Partial:
-    """What there is to go on from; zero bytes where it is not known which version of the file they are of."""
+    """Return what a transfer can continue from: nothing if the version of the bytes is unknown."""
     part = part_path(target)
     try:
         note, size = json.loads(_note_path(target).read_bytes()), part.stat().st_size
@@ -51,14 +60,14 @@ def read_partial(target: Path) -> Partial:
 
 
 def begin_partial(target: Path, version: str, total_bytes: int | None) -> None:
-    """Make an empty part of the given version in place of an older one."""
+    """Replace an older part by an empty one of the given version."""
     part_path(target).unlink(missing_ok=True)  # first: a kill must not leave old bytes under the note of a new version
     write_json(_note_path(target), {"version": version, "total_bytes": total_bytes})
     part_path(target).touch()
 
 
 def append_bytes(target: Path, there: Partial, chunks: Iterable[bytes]) -> Partial:
-    """Append all bytes that arrive to the part; what is there then, on the disk."""
+    """Append all `chunks` to the part, and return its new state once it is on the disk."""
     with part_path(target).open("ab") as part:
         for chunk in chunks:
             part.write(chunk)
@@ -67,15 +76,63 @@ def append_bytes(target: Path, there: Partial, chunks: Iterable[bytes]) -> Parti
     return replace(there, bytes=part_path(target).stat().st_size)
 
 
-def note_lines(target: Path, there: Partial) -> None:
-    """Write down how far the lines of a file were looked through, and how many bytes of the part were kept by then."""
-    write_json(_note_path(target), asdict(there))
+def append_lines(line_filter: LineFilter, target: Path, there: Partial, chunks: Iterable[bytes]) -> Partial:
+    """Append what `line_filter` keeps of the lines in `chunks` to the part of `target`; return its new state.
+
+    Guarantees: the note never counts lines whose kept bytes are not on the disk, and bytes that it does not count are dropped.
+    A line is filtered when its end has arrived; the last line of the file needs no newline.
+
+    Args:
+        line_filter: returns the lines to keep.
+        target: the file that the part belongs to.
+        there: what has arrived already.
+        chunks: the bytes of the file from `there.bytes` on.
+
+    Raises:
+        InputError: a line without an end, or what `line_filter` raises.
+    """
+    noted, rest = there, b""
+    with part_path(target).open("r+b") as part:
+        part.truncate(there.kept_bytes)
+        part.seek(there.kept_bytes)
+        try:
+            for chunk in chunks:
+                lines, newline, rest = (rest + chunk).rpartition(b"\n")
+                there = _take(line_filter, lines + newline, part, there)
+                if there.bytes - noted.bytes >= NOTE_BYTES:
+                    noted = _note(target, part, there)
+                _check_length(rest, target, there)
+            if there.total_bytes in (None, there.bytes + len(rest)):
+                there = _take(line_filter, rest, part, there)
+        finally:
+            _note(target, part, there)
+    return there
 
 
 def forget_partial(target: Path) -> None:
-    """Remove part and note."""
+    """Remove the part and its note."""
     part_path(target).unlink(missing_ok=True)
     _note_path(target).unlink(missing_ok=True)
+
+
+def _take(line_filter: LineFilter, lines: bytes, part: IO[bytes], there: Partial) -> Partial:
+    if not lines:
+        return there
+    kept = part.write(line_filter(lines, there.bytes))
+    return replace(there, bytes=there.bytes + len(lines), kept_bytes=there.kept_bytes + kept)
+
+
+def _note(target: Path, part: IO[bytes], there: Partial) -> Partial:
+    part.flush()
+    os.fsync(part.fileno())
+    write_json(_note_path(target), asdict(there))
+    return there
+
+
+def _check_length(rest: bytes, target: Path, there: Partial) -> None:
+    if len(rest) > LONGEST_LINE_BYTES:
+        raise InputError(f"{target.name}: the line at byte {there.bytes} of what the server sent does not end within "
+                         f"{LONGEST_LINE_BYTES} bytes; a text file with lines was expected. Check data.base_url.")
 
 
 def _note_path(target: Path) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support import project
-from support.project import runtime_params
+from support.project import ROOT, runtime_params
 from support.servers import serve
 
 from ssd_lib.download.coco2017 import TEST, TRAIN_VAL, coco2017
@@ -16,7 +16,6 @@ from ssd_lib.errors import InputError
 from ssd_lib.manifest import Part
 from ssd_lib.params import DataParams
 
-ROOT = Path(__file__).resolve().parents[2]
 RUNTIME = runtime_params(downloads=3)
 
 
@@ -82,8 +81,9 @@ def test_the_official_server_is_held_to_its_sizes(mirror: dict[str, bytes], raw:
 
 
 def test_a_killed_download_fetches_only_the_rest(mirror: dict[str, bytes], raw: Path, tmp_path: Path) -> None:
-    code = ("import sys; sys.path[:0] = ['tests/download', 'tests']; from test_coco2017 import *; "
-            "coco2017(data_params(sys.argv[1], 'train', 'val'), RUNTIME)")
+    code = ("import sys; sys.path[:0] = ['.', 'tests']; from support.project import data_params, runtime_params; "
+            "from ssd_lib.download.coco2017 import coco2017; "
+            "coco2017(data_params(source='coco2017', base_url=sys.argv[1]), runtime_params(downloads=3))")
     with serve(mirror, slow_bytes_per_s=4_000_000) as server:
         process = subprocess.Popen([sys.executable, "-c", code, server.url], cwd=ROOT, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 30

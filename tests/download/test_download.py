@@ -71,7 +71,7 @@ def test_a_fault_is_one_message_without_a_traceback(tmp_path: Path) -> None:
         set_data(tmp_path, source="coco2017", base_url=server.url)
         result = run(tmp_path)
     assert result.returncode == 1
-    assert re.search(r"ERROR http://127.*\.zip: the server answers HTTP 404 Not DatasetListing; this file must", result.stderr)
+    assert re.search(r"ERROR http://127.*\.zip: the server answers HTTP 404 Not Found; this file must", result.stderr)
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "data/manifest.json").exists()
 

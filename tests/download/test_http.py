@@ -14,8 +14,7 @@ import pytest
 from support.servers import Fault, Server, serve
 from tqdm import tqdm
 
-from ssd_lib.download.http import RECEIVE_BYTES, fetch, fetch_lines, offered_bytes
-from ssd_lib.download.retries import RetryPolicy
+from ssd_lib.download.http import RECEIVE_BYTES, RetryPolicy, fetch, fetch_lines, offered_bytes
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.manifest import Archive
 
@@ -25,23 +24,23 @@ MD5 = hashlib.md5(CONTENT).hexdigest()
 OTHER = random.Random(2).randbytes(300_000)
 CUT = 3 * RECEIVE_BYTES + 100  # of a chunk that breaks off nothing is kept
 KEPT = 3 * RECEIVE_BYTES
-HASTY = RetryPolicy(attempts=3, first_wait_s=0.01, timeout_s=0.3)
+QUICK = RetryPolicy(attempts=3, first_wait_s=0.01, timeout_s=0.3)
 LINES = [b"%06d,%s\n" % (number, bytes(64)) for number in range(4000)]  # 288,000 bytes
 EVEN = b"".join(LINES[::2])
 
 
 def get(server: Server, target: Path, expect_bytes: int | None = None, expect_md5: str | None = None,
-        patience: RetryPolicy = HASTY, stop: threading.Event | None = None) -> Archive:
+        retry_policy: RetryPolicy = QUICK, stop: threading.Event | None = None) -> Archive:
     url, bar = f"{server.url}/a.zip", tqdm(disable=True)
-    return fetch(url, target, expect_bytes, expect_md5, bar, stop=stop, patience=patience)
+    return fetch(url, target, expect_bytes, expect_md5, bar, stop=stop, retry_policy=retry_policy)
 
 
 def even_lines(lines: bytes, start: int) -> bytes:
     return b"".join(line for line in lines.splitlines(keepends=True) if int(line[:6]) % 2 == 0)
 
 
-def get_lines(server: Server, target: Path, patience: RetryPolicy = HASTY) -> bytes:
-    fetch_lines(f"{server.url}/a.csv", target, even_lines, tqdm(disable=True), patience=patience)
+def get_lines(server: Server, target: Path, retry_policy: RetryPolicy = QUICK) -> bytes:
+    fetch_lines(f"{server.url}/a.csv", target, even_lines, tqdm(disable=True), retry_policy=retry_policy)
     return target.read_bytes()
 
 
@@ -91,7 +90,7 @@ def test_a_stalled_transfer_continues_where_it_was(target: Path) -> None:
 def test_attempts_that_bring_something_new_do_not_count_as_failures(target: Path) -> None:
     with serve({"/a.zip": CONTENT}, faults=[Fault(cut_after=RECEIVE_BYTES) for _ in range(4)]) as server:
         get(server, target)
-        assert len(server.gets) == 5 > HASTY.attempts
+        assert len(server.gets) == 5 > QUICK.attempts
     assert target.read_bytes() == CONTENT
 
 
@@ -117,7 +116,7 @@ def test_a_killed_download_continues_where_it_was(target: Path) -> None:
 def test_a_part_that_is_complete_costs_no_request(target: Path) -> None:
     with serve({"/a.zip": CONTENT}, faults=[Fault(cut_after=100_000)]) as server:
         with pytest.raises(StateError):
-            get(server, target, patience=RetryPolicy(attempts=1))
+            get(server, target, retry_policy=RetryPolicy(attempts=1))
         target.with_name("a.zip.part").write_bytes(CONTENT)  # as a kill between the last byte and the check leaves it
         get(server, target, len(CONTENT), MD5)
         assert len(server.gets) == 1
@@ -149,7 +148,7 @@ def test_a_server_that_states_no_length_is_believed(target: Path) -> None:
 def test_two_versions_of_a_file_are_never_mixed(target: Path, knows_if_range: bool) -> None:
     with serve({"/a.zip": OTHER}, faults=[Fault(cut_after=CUT)], knows_if_range=knows_if_range) as server:
         with pytest.raises(StateError, match=f"{KEPT} bytes are kept"):
-            get(server, target, patience=RetryPolicy(attempts=1))
+            get(server, target, retry_policy=RetryPolicy(attempts=1))
         server.files["/a.zip"] = CONTENT
         get(server, target)
     assert target.read_bytes() == CONTENT
@@ -158,7 +157,7 @@ def test_two_versions_of_a_file_are_never_mixed(target: Path, knows_if_range: bo
 def test_a_file_that_became_shorter_starts_again(target: Path) -> None:
     with serve({"/a.zip": OTHER}, faults=[Fault(cut_after=CUT)], knows_if_range=False) as server:
         with pytest.raises(StateError):
-            get(server, target, patience=RetryPolicy(attempts=1))
+            get(server, target, retry_policy=RetryPolicy(attempts=1))
         server.files["/a.zip"] = CONTENT[:1000]  # the server answers 416
         get(server, target)
     assert target.read_bytes() == CONTENT[:1000]
@@ -224,7 +223,7 @@ def test_a_stopped_transfer_keeps_its_part(target: Path) -> None:
     stop = threading.Event()
     with serve({"/a.zip": CONTENT}, slow_bytes_per_s=400_000) as server:
         threading.Timer(0.4, stop.set).start()
-        with pytest.raises(StateError, match="stopped; what is there is kept"):
+        with pytest.raises(StateError, match="stopped; what has arrived is kept"):
             get(server, target, stop=stop)
     assert 0 < target.with_name("a.zip.part").stat().st_size < len(CONTENT)
 
@@ -240,7 +239,7 @@ def test_a_full_disk_is_one_clear_error_and_nothing_is_lost(target: Path) -> Non
         command = [sys.executable, "-c", code, f"{server.url}/a.zip", str(target)]
         output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
         assert output.startswith("StateError")
-        assert "a.zip.part: cannot be written: File too large; what is there is kept. Free some disk space" in output
+        assert "a.zip.part: cannot be written: File too large; what has arrived is kept. Free some disk space" in output
         there = target.with_name("a.zip.part").stat().st_size
         assert 0 < there <= 100_000
         get(server, target)
@@ -252,14 +251,14 @@ def test_a_server_tells_the_size_beforehand(target: Path) -> None:
     with serve({"/a.zip": CONTENT}) as server:
         assert offered_bytes(f"{server.url}/a.zip") == len(CONTENT)
         assert offered_bytes(f"{server.url}/b.zip") is None
-    assert offered_bytes(f"{server.url}/a.zip", HASTY) is None
+    assert offered_bytes(f"{server.url}/a.zip", QUICK) is None
 
 
 @pytest.mark.parametrize("asked", ["1", "3600"])
 def test_a_server_that_names_a_time_is_asked_after_it_or_after_the_longest_wait(
     target: Path, asked: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ssd_lib.download.retries.LONGEST_ASKED_S", 1.0)
+    monkeypatch.setattr("ssd_lib.download.http.LONGEST_ASKED_S", 1.0)
     start_s = time.monotonic()
     with serve({"/a.zip": CONTENT}, faults=[Fault(status=503, headers={"Retry-After": asked})]) as server:
         get(server, target)

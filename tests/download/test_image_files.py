@@ -11,23 +11,23 @@ from pathlib import Path
 import pytest
 from support.servers import Fault, Server, serve
 
-from ssd_lib.download.image_files import JPEG, PHOTO_BYTES, Row, collect_photos, fetch_photos
-from ssd_lib.download.retries import RetryPolicy
+from ssd_lib.download.http import RetryPolicy
+from ssd_lib.download.image_files import IMAGE_BYTES, JPEG, Row, download_images, fetch_images
 from ssd_lib.errors import InputError, StateError
 
-HASTY = RetryPolicy(attempts=3, first_wait_s=0.01, timeout_s=0.3)
+QUICK = RetryPolicy(attempts=3, first_wait_s=0.01, timeout_s=0.3)
 PHOTOS = {f"{number:016x}.jpg": JPEG + random.Random(number).randbytes(2000 + number) for number in range(60)}
 NAMES = list(PHOTOS)
 FIRST = f"/train/{NAMES[0]}"
 Usage = namedtuple("Usage", "total used free")
 
 
-def on_server(photos: dict[str, bytes] = PHOTOS) -> dict[str, bytes]:
-    return {f"/train/{name}": content for name, content in photos.items()}
+def on_server(images: dict[str, bytes] = PHOTOS) -> dict[str, bytes]:
+    return {f"/train/{name}": content for name, content in images.items()}
 
 
-def get(server: Server, folder: Path, names: list[str] = NAMES, patience: RetryPolicy = HASTY) -> dict[str, Row]:
-    return collect_photos(folder, f"{server.url}/train", names, 8, patience)
+def get(server: Server, folder: Path, names: list[str] = NAMES, retry_policy: RetryPolicy = QUICK) -> dict[str, Row]:
+    return download_images(folder, f"{server.url}/train", names, 8, retry_policy)
 
 
 def rows_of(names: list[str]) -> dict[str, Row]:
@@ -52,13 +52,13 @@ def test_every_photo_arrives_with_its_size_and_hash(folder: Path) -> None:
     assert content(folder) == PHOTOS
 
 
-def test_a_connection_is_used_for_many_photos(folder: Path) -> None:
+def test_a_connection_is_used_for_many_images(folder: Path) -> None:
     with serve(on_server(), keeps_alive=True) as server:
         get(server, folder)
         assert server.connections <= 8
 
 
-def test_a_second_run_asks_for_nothing_and_reads_no_photo(folder: Path) -> None:
+def test_a_second_run_asks_for_nothing_and_reads_no_image(folder: Path) -> None:
     with serve(on_server()) as server:
         first = get(server, folder)
         server.gets.clear()
@@ -68,8 +68,8 @@ def test_a_second_run_asks_for_nothing_and_reads_no_photo(folder: Path) -> None:
         assert server.gets == []
 
 
-def test_photos_without_a_record_are_looked_at_and_damaged_ones_fetched(folder: Path) -> None:
-    """So a kill, after which no record is written, costs no photo; and a power cut that left an empty file, that one."""
+def test_images_without_a_record_are_looked_at_and_damaged_ones_fetched(folder: Path) -> None:
+    """So a kill, after which no record is written, costs no image; and a power cut that left an empty file, that one."""
     with serve(on_server()) as server:
         get(server, folder)
         (folder.parent / ".done/train.json").unlink()
@@ -91,7 +91,7 @@ def test_a_damaged_record_is_no_record(folder: Path, record: str) -> None:
         assert server.gets == []
 
 
-def test_more_photos_are_fetched_beside_those_that_are_there(folder: Path) -> None:
+def test_more_images_are_fetched_beside_those_that_are_there(folder: Path) -> None:
     with serve(on_server()) as server:
         assert get(server, folder, NAMES[:10]) == rows_of(NAMES[:10])
         server.gets.clear()
@@ -117,8 +117,8 @@ def test_a_photo_survives_what_passes(folder: Path, faults: list[Fault]) -> None
 @pytest.mark.parametrize(("fault", "kind", "text"), [
     (Fault(cut_after=1000), StateError, f"{NAMES[0]}: the connection was cut off; given up after 3 attempts"),
     (Fault(status=503), StateError, "HTTP 503 Service Unavailable; given up after 3 attempts"),
-    (Fault(status=401), InputError, "the server answers HTTP 401 Unauthorized; this file must be there"),
-    (Fault(body=b"<html>", content_type="text/html"), InputError, r"the server sent a web page .*wants a log-in first"),
+    (Fault(status=401), InputError, "the server answers HTTP 401 Unauthorized; this file must exist"),
+    (Fault(body=b"<html>", content_type="text/html"), InputError, r"the server sent a web page .*requires a login"),
     (Fault(headers={"Content-Encoding": "br"}), InputError, r"compressed \(Content-Encoding: br\)"),
     (Fault(status=302, headers={"Location": FIRST}), InputError, "Exceeded 30 redirects"),
 ], ids=["cut", "503", "401", "web page", "compressed", "redirects"])
@@ -144,16 +144,16 @@ def test_a_photo_that_is_gone_is_left_out_and_not_asked_for_again(folder: Path, 
         assert get(server, folder) == rows_of(NAMES)
 
 
-def test_too_many_missing_photos_are_a_wrong_server(folder: Path) -> None:
+def test_too_many_missing_images_are_a_wrong_server(folder: Path) -> None:
     with serve(on_server({name: PHOTOS[name] for name in NAMES[:54]})) as server, pytest.raises(
-        InputError, match=r"/train: 6 of \d+ images are not there .* such as '.*\.jpg'; at most 5 of 60 may be missing\. Check"
+        InputError, match=r"/train: 6 of \d+ images do not exist .* such as '.*\.jpg'; at most 5 of 60 may be missing\. Check"
     ):
         get(server, folder)
     assert not (folder.parent / "train-missing.txt").exists()
 
 
-def test_of_many_photos_one_in_a_hundred_may_be_missing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ssd_lib.download.image_files.FORGIVEN", 0)
+def test_of_many_images_one_in_a_hundred_may_be_missing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ssd_lib.download.image_files.MOST_MISSING", 0)
     many = {f"{number:016x}.jpg": JPEG for number in range(100)}
     with serve(on_server(dict(list(many.items())[1:]))) as server:
         assert list(get(server, folder, list(many))) == list(many)[1:]
@@ -164,13 +164,13 @@ def test_of_many_photos_one_in_a_hundred_may_be_missing(folder: Path, monkeypatc
 @pytest.mark.parametrize("asked", [3, 60])
 def test_a_server_that_has_none_is_found_out_at_once(folder: Path, asked: int) -> None:
     with serve({}) as server:
-        with pytest.raises(InputError, match=f"images are not there .*of {asked} may be missing"):
+        with pytest.raises(InputError, match=f"images do not exist .*of {asked} may be missing"):
             get(server, folder, NAMES[:asked])
         assert len(server.gets) < 50
 
 
-def test_space_is_checked_before_the_first_photo(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shutil.disk_usage", lambda path: Usage(0, 0, 10 * PHOTO_BYTES - 1))
+def test_space_is_checked_before_the_first_image(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Usage(0, 0, 10 * IMAGE_BYTES - 1))
     with serve(on_server()) as server:
         with pytest.raises(StateError, match=r"train: 0\.003 GB are needed"):
             get(server, folder, NAMES[:10])
@@ -183,10 +183,10 @@ def test_the_end_does_not_wait_for_a_silent_server(folder: Path) -> None:
     """Ctrl-C closes the iterator."""
     silent = {f"/train/{name}": [Fault(stall_after=10)] for name in NAMES[1:]}
     with serve(on_server(), path_faults=silent) as server:
-        photos = fetch_photos(folder, f"{server.url}/train", NAMES, 8, lambda text: None, RetryPolicy(timeout_s=60))
-        assert next(photos)[0] == NAMES[0]
+        images = fetch_images(folder, f"{server.url}/train", NAMES, 8, lambda text: None, RetryPolicy(timeout_s=60))
+        assert next(images)[0] == NAMES[0]
         start_s = time.monotonic()
-        photos.close()
+        images.close()
         assert time.monotonic() - start_s < 1.5
     assert content(folder) == {NAMES[0]: PHOTOS[NAMES[0]]}
 
@@ -200,5 +200,5 @@ def test_a_folder_that_cannot_be_written_is_named(folder: Path) -> None:
 
 def test_a_file_in_place_of_the_folder_is_named(folder: Path) -> None:
     folder.write_text("a file")
-    with serve(on_server()) as server, pytest.raises(StateError, match=r"\.jpg: cannot be written: .*what is there is kept"):
+    with serve(on_server()) as server, pytest.raises(StateError, match=r"\.jpg: cannot be written: .*what has arrived is kept"):
         get(server, folder)

@@ -202,13 +202,13 @@ def test_a_path_that_cannot_be_is_named(path: str) -> None:
 
 def test_a_file_that_is_no_zip_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(b"not a zip")
-    with pytest.raises(InputError, match=r"a\.tar': it is a file, but no zip archive; source: local takes"):
+    with pytest.raises(InputError, match=r"a\.tar': it is a file, but not a zip archive; source: local takes"):
         run(tmp_path / "a.tar")
 
 
 def test_the_same_path_twice_is_refused(tmp_path: Path) -> None:
     plant_voc(tmp_path / "set")
-    with pytest.raises(InputError, match=r"'.*set' and '.*x.*' are the same; each may be there once"):
+    with pytest.raises(InputError, match=r"'.*set' and '.*x.*' are the same; each may be given once"):
         run(tmp_path / "set", tmp_path / "x" / ".." / "set")
 
 
@@ -277,7 +277,7 @@ def test_a_damaged_zip_is_named_and_may_be_replaced(tmp_path: Path) -> None:
     archive = zipped(plant_voc(tmp_path / "set"), tmp_path / "set.zip")
     whole = archive.read_bytes()
     archive.write_bytes(whole.replace(b"JPEGImages/b.jpgJPEGImages/b.jpg", b"JPEGImages/b.jpgJPEGImages/?.jpg"))
-    with pytest.raises(InputError, match=r"'JPEGImages/b\.jpg' is damaged .*put a whole one in its place"):
+    with pytest.raises(InputError, match=r"'JPEGImages/b\.jpg' is damaged .*replace it by an intact one"):
         run(archive)
     archive.write_bytes(whole)
     assert len(run(archive).files) == 4

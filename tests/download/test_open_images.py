@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.open_images_mirror import CLASSES, HASTY, TRAIN, mirror_files, params
+from support.open_images_mirror import CLASSES, QUICK, TRAIN, mirror_files, params
 from support.project import ROOT, runtime_params
 from support.servers import Fault, serve
 
 from ssd_lib.download.open_images import open_images
-from ssd_lib.download.open_images_csv import read_rows
+from ssd_lib.download.open_images_rows import read_rows
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.files import sha256
 from ssd_lib.manifest import Manifest, Part
@@ -21,7 +21,7 @@ RUNTIME = runtime_params()
 
 
 def run(base_url: str, **changes: Any) -> Manifest:
-    return open_images(params(base_url, **changes), RUNTIME, HASTY)
+    return open_images(params(base_url, **changes), RUNTIME, QUICK)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_an_image_that_is_gone_is_left_out_with_its_rows_and_named(
         assert run(server.url) == manifest
     assert len(manifest.images("train")) == 7
     assert "0000000000001389" not in manifest.path("sub-train-annotations-bbox.csv").read_text()
-    assert "train: 1 of 8 images are not on the server; they are left out, and named in" in capsys.readouterr().err
+    assert "train: 1 of 8 images are not on the server; they are left out and listed in" in capsys.readouterr().err
     assert manifest.path("train-missing.txt").read_text() == "0000000000001389.jpg\n"
 
 
@@ -108,7 +108,7 @@ def test_classes_must_be_named_and_known(mirror: dict[str, bytes], raw: Path) ->
             run(server.url, classes=[])
         with pytest.raises(InputError, match=r"data\.classes names 'Persons', .* 8 classes .*; did you mean 'Person'\?"):
             run(server.url, classes=["Persons"])
-        with pytest.raises(InputError, match="none of these classes is on an image of train; each split needs some"):
+        with pytest.raises(InputError, match="no image of train shows any of these classes; each split needs some"):
             run(server.url, classes=["Dog"])
         assert not any(path.endswith(".jpg") for path, _ in server.gets)
 
@@ -134,8 +134,9 @@ def test_a_server_that_is_away_is_said(raw: Path) -> None:
 
 def test_a_killed_download_goes_on(mirror: dict[str, bytes], raw: Path) -> None:
     """The annotations are made long, so that the kill finds them half way; then it is killed again among the images."""
-    code = ("import sys; sys.path[:0] = ['tests', 'tests/download']; from test_open_images import *; "
-            "import ssd_lib.download.line_filter as f; f.NOTE_BYTES = 100_000; print('up', flush=True); run(sys.argv[1])")
+    code = ("import sys; sys.path[:0] = ['.', 'tests']; from support.open_images_mirror import QUICK, params; "
+            "from support.project import runtime_params; from ssd_lib.download import part_file; part_file.NOTE_BYTES = 100_000; "
+            "from ssd_lib.download.open_images import open_images; open_images(params(sys.argv[1]), runtime_params(), QUICK)")
     filler = b"".join(b"%016x,xclick,/m/0filler,1,0,1,0,1,0,0,0,0,0\n" % number for number in range(40_000))
     with serve(mirror | {TRAIN: mirror[TRAIN] + filler}, slow_bytes_per_s=2_000_000) as server:
         note = raw / f"open_images@{server.url[7:].replace(':', '_')}" / ".rows"

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from ssd_lib.download.retries import RetryPolicy
+from ssd_lib.download.http import RetryPolicy
 from ssd_lib.params import DataParams
 from support.project import data_params
 
-HASTY = RetryPolicy(attempts=3, first_wait_s=0.01, timeout_s=2.0)
+QUICK = RetryPolicy(attempts=3, first_wait_s=0.01, timeout_s=2.0)
 TRAIN = "/v6/oidv6-train-annotations-bbox.csv"
 CLASSES = "/v5/class-descriptions-boxable.csv"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssd_lib.download.open_images_csv import (
+from ssd_lib.download.open_images_rows import (
     HEADER,
     Row,
     choose_classes,
@@ -72,7 +72,7 @@ def test_an_image_that_would_leave_its_folder_is_refused(image: str) -> None:
 
 
 def test_a_file_is_read_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ssd_lib.download.open_images_csv.READ_BYTES", 50)
+    monkeypatch.setattr("ssd_lib.download.open_images_rows.READ_BYTES", 50)
     (tmp_path / "rows.csv").write_bytes(FILE)
     assert list(read_rows(tmp_path / "rows.csv")) == list(parse_rows(FILE, 0, "URL"))
 
@@ -100,7 +100,7 @@ def test_an_unknown_class_names_the_nearest_and_where_all_are_listed(name: str, 
     with pytest.raises(InputError) as caught:
         choose_classes(NAMES, ["Cat", name])
     assert str(caught.value) == (
-        f"params.yaml: data.classes names '{name}', which is none of the 4 classes of Open Images{near} Names are exact; "
+        f"params.yaml: data.classes names '{name}', which is not among the 4 classes of Open Images{near} Names are exact; "
         "`python -m stages.download --stats-only` with data.classes: [] lists them.")
 
 

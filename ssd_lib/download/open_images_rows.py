@@ -1,5 +1,4 @@
-"""The text files of Open Images: which classes there are, which rows and images of the annotations are wanted. Pure functions
-over rows; where the files come from is known elsewhere (`open_images.py`)."""
+"""Choose classes, rows and images from the text files of Open Images: pure functions over rows."""
 
 import csv
 import difflib
@@ -10,21 +9,21 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ssd_lib.download.line_filter import LineFilter
+from ssd_lib.download.part_file import LineFilter
 from ssd_lib.errors import InputError
 from ssd_lib.files import atomic_write
 
-# The columns of all versions, in this order; those of later ones (clicks) come after them.
+# The columns that all versions share, in this order; later versions add click columns at the end.
 HEADER = b"ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf,IsDepiction,IsInside"
 LABEL, GROUP_OF, DEPICTION = (HEADER.split(b",").index(name) for name in (b"LabelName", b"IsGroupOf", b"IsDepiction"))
 FEWEST_COMMAS = HEADER.count(b",")
 READ_BYTES = 1 << 20
-IMAGE_ID = re.compile(rb"[\w-]+")  # it becomes the name of a file
-LIST_FILES_HINT = "`python -m stages.download --stats-only` with data.classes: [] lists them"
+IMAGE_ID = re.compile(rb"[\w-]+")  # it becomes a file name
+LIST_CLASSES_HINT = "`python -m stages.download --stats-only` with data.classes: [] lists them"
 
 
 class Row(NamedTuple):
-    """What matters of one object here."""
+    """One object."""
 
     image: str
     label: str  # such as /m/01g317
@@ -33,24 +32,24 @@ class Row(NamedTuple):
 
 
 def keep_labels(labels: Collection[str], where: str) -> LineFilter:
-    """What keeps the header and the rows of some labels, byte for byte.
+    """Return a filter that keeps the header and the rows of some labels, byte for byte.
 
-    What it raises: an InputError, which begins with `where`, for what is no annotation file of Open Images, or is damaged.
+    The filter raises InputError (beginning with `where`) if the file is damaged or not an annotation file of Open Images.
     """
     wanted = {b"LabelName", *(label.encode() for label in labels)}
 
-    def sift(lines: bytes, start: int) -> bytes:
+    def line_filter(lines: bytes, start: int) -> bytes:
         kept = (line for line in _checked_lines(lines, start, where) if _field(line, LABEL) in wanted)
         return b"".join(line.rstrip(b"\n") + b"\n" for line in kept)
 
-    return sift
+    return line_filter
 
 
 def parse_rows(lines: bytes, start: int, where: str) -> Iterator[Row]:
-    """The objects in some lines of an annotation file, which begin at byte `start` of it.
+    """Yield the objects in some lines of an annotation file, which begin at byte `start`.
 
     Raises:
-        InputError: as of `keep_labels`; and an image whose name is no file name.
+        InputError: see `keep_labels`; also an image id that is not a file name.
     """
     for line in _checked_lines(lines, start, where):
         fields = line.split(b",", FEWEST_COMMAS)
@@ -64,7 +63,7 @@ def parse_rows(lines: bytes, start: int, where: str) -> Iterator[Row]:
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """The objects in an annotation file."""
+    """Yield the objects in an annotation file."""
     with path.open("rb") as file:
         start = 0
         while lines := b"".join(file.readlines(READ_BYTES)):
@@ -73,7 +72,7 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 
 def read_class_names(path: Path) -> dict[str, str]:
-    """Label -> name of all classes, in the order of the file.
+    """Return label -> name of all classes, in the order of the file.
 
     Raises:
         InputError: not a class file of Open Images.
@@ -85,36 +84,36 @@ def read_class_names(path: Path) -> dict[str, str]:
     for number, row in enumerate(rows, 1):
         if len(row) != 2 or not all(row):
             raise InputError(f"{path}: line {number} is {','.join(row)[:50]!r}; a label and a name such as '/m/01g317,Person' "
-                             "are expected. Check data.base_url, and whether this network wants a log-in first.")
+                             "are expected. Check data.base_url, and whether this network requires a login.")
     return dict(rows)
 
 
 def choose_classes(names: dict[str, str], wanted: Iterable[str]) -> dict[str, str]:
-    """Label -> name of the wanted classes, in the order in which they are wanted, each once.
+    """Return label -> name of the wanted classes, each once, in the order of `wanted`.
 
     Raises:
-        InputError: a name that no class has; the nearest ones are named.
+        InputError: an unknown class name; the message lists the nearest ones.
     """
     chosen: dict[str, str] = {}
     for name in wanted:
         found = {label: known for label, known in names.items() if known == name}
         if not found:
-            raise InputError(f"params.yaml: data.classes names {name!r}, which is none of the {len(names)} classes of Open "
-                             f"Images{_nearest(name, names.values())} Names are exact; {LIST_FILES_HINT}.")
+            raise InputError(f"params.yaml: data.classes names {name!r}, which is not among the {len(names)} classes of "
+                             f"Open Images{_nearest(name, names.values())} Names are exact; {LIST_CLASSES_HINT}.")
         chosen |= found
     return chosen
 
 
 def choose_images(rows: Iterable[Row], max_images: int, max_boxes_per_class: int) -> list[str]:
-    """The images to learn from.
+    """Return the images to train on.
 
-    Guarantees: images are walked through in an order that only their names decide and that mixes them well (by their SHA-1). One is
-    taken while at least one of its classes has fewer boxes than the limit. So a higher limit takes the same images and more.
+    Guarantees: images are visited in the order of the SHA-1 of their names. An image is taken while at least one of its classes has
+    fewer boxes than the limit, so a higher limit takes the same images and more.
 
     Args:
         rows: the objects of the wanted classes.
-        max_images: 0 is no limit.
-        max_boxes_per_class: 0 is no limit.
+        max_images: 0 means no limit.
+        max_boxes_per_class: 0 means no limit.
     """
     labels: dict[str, list[str]] = {}
     for row in rows:
@@ -140,7 +139,7 @@ def copy_rows(source: Path, target: Path, images: Collection[str]) -> None:
 def _checked_lines(lines: bytes, start: int, where: str) -> Iterator[bytes]:
     if start == 0 and not lines.startswith(HEADER):
         raise InputError(f"{where}: the file begins with {lines[:50]!r}; {HEADER[:30].decode()}... is "
-                         "expected. Check data.base_url, and whether this network wants a log-in first.")
+                         "expected. Check data.base_url, and whether this network requires a login.")
     for line in lines.splitlines(keepends=True):
         if line.count(b",") >= FEWEST_COMMAS:
             yield line

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.open_images_mirror import HASTY, TRAIN, mirror_files, params
+from support.open_images_mirror import QUICK, TRAIN, mirror_files, params
 from support.project import data_params
 from support.servers import Fault, serve
 
-from ssd_lib.download.open_images_csv import Row
-from ssd_lib.download.open_images_stats import Count, count_rows, statistics, table
+from ssd_lib.download.open_images import Count, count_rows, statistics, table
+from ssd_lib.download.open_images_rows import Row
 from ssd_lib.errors import InputError
 
 
@@ -47,7 +47,7 @@ def test_the_most_common_class_stands_first_and_an_absent_one_has_zeros() -> Non
 
 def test_chosen_classes_are_counted_with_what_the_limits_would_take(mirror: dict[str, bytes], raw: Path) -> None:
     with serve(mirror) as server:
-        text = statistics(params(server.url, max_images=5), HASTY)
+        text = statistics(params(server.url, max_images=5), QUICK)
         assert not any(path.endswith(".jpg") for path, _ in server.gets)
     train, val = text.split("\n\n")
     assert train.splitlines()[1].split() == ["Person", "8", "45", "1", "0"]
@@ -58,7 +58,7 @@ def test_chosen_classes_are_counted_with_what_the_limits_would_take(mirror: dict
 
 def test_without_classes_all_are_counted_and_nothing_is_kept(mirror: dict[str, bytes], raw: Path) -> None:
     with serve(mirror) as server:
-        text = statistics(params(server.url, classes=[]), HASTY)
+        text = statistics(params(server.url, classes=[]), QUICK)
     assert [row.split() for row in text.split("\n\n")[0].splitlines()[1:4]] == [
         ["Person", "8", "45", "1", "0"], ["Chair", "3", "20", "0", "0"], ["Bottle", "2", "12", "0", "0"]]
     assert len(text.split("\n\n")[0].splitlines()) == 9
@@ -71,14 +71,14 @@ def test_a_count_that_breaks_off_goes_on_and_one_of_another_version_begins_anew(
     monkeypatch.setattr("ssd_lib.download.http.RECEIVE_BYTES", 512)
     older = mirror[TRAIN] + mirror[TRAIN].partition(b"\n")[2]
     with serve(mirror) as server:
-        whole = statistics(params(server.url, classes=[]), HASTY)
+        whole = statistics(params(server.url, classes=[]), QUICK)
         for fault in (Fault(cut_after=3000), Fault(body=older, cut_after=3000)):
             server.path_faults[TRAIN] = [fault]
             server.gets.clear()
-            assert statistics(params(server.url, classes=[]), HASTY) == whole
+            assert statistics(params(server.url, classes=[]), QUICK) == whole
             assert [start > 0 for name, start in server.gets if name == TRAIN] == [False, True]
 
 
 def test_other_sources_have_no_dry_run() -> None:
     with pytest.raises(InputError, match=r"data\.source is demo; --stats-only counts the classes of open_images"):
-        statistics(data_params(), HASTY)
+        statistics(data_params(), QUICK)
