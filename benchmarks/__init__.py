@@ -1,1 +1,1 @@
-"""Measurements, each run as `python -m benchmarks.NAME` from the root of the project; their tables stand in docs/."""
+"""Measurements, each run as `python -m benchmarks.NAME` from the root of the project; docs/ holds their tables."""

@@ -1,8 +1,8 @@
-"""What a checkpoint costs: how long training waits for it, how long the disk works at it, and what that is of training time.
+"""The cost of a checkpoint: how long training waits for it, how long writing takes, and its share of training time.
 
     python -m benchmarks.checkpoint_cost
 
-The same steps are made with one checkpoint among them and with none, in turn; the cost of a checkpoint is the difference.
+The same steps run with one checkpoint among them and with none, in turn; the cost of a checkpoint is the difference.
 """
 
 import argparse
@@ -26,18 +26,18 @@ from ssd_lib.train.state import TrainState, new_state, snapshot
 
 NETS = [("mb2-ssd-lite", 160, 0.5, 6), ("mb2-ssd-lite", 300, 1.0, 80)]  # net, image size, width, classes
 BATCH = 8
-MANY = 1_000_000
+MANY_STEPS = 1_000_000
 
 
 def main() -> None:
     """Measure every net and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=20, help="in a measurement")
+    parser.add_argument("--steps", type=int, default=20, help="of a measurement")
     parser.add_argument("--pairs", type=int, default=9, help="of measurements, with and without a checkpoint")
     options = parser.parse_args()
     params = load_params("model", "train")
     minutes = params.train.checkpoint_minutes
-    print(f"| net | MB | a step, ms | training waits, ms | the disk works, ms | costs, ms | share, at one in {minutes:g} min |")
+    print(f"| net | MB | step, ms | training waits, ms | writing, ms | total cost, ms | share, at one in {minutes:g} min |")
     print("|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def measure(spec: NetSpec, params: Params, steps: int, pairs: int) -> dict[str, float]:
-    """Medians, in seconds; `cost` is of one checkpoint."""
+    """Return medians in seconds, and the size in MB; `cost` is that of one checkpoint."""
     state = new_state(spec, params.train, torch.device("cpu"), torch.float32)
     batch = Batch(torch.randint(0, 256, (BATCH, 3, spec.image_size, spec.image_size), dtype=torch.uint8),
                   torch.tensor([[[0.1, 0.1, 0.6, 0.7]]] * BATCH), torch.ones(BATCH, 1, dtype=torch.int64),
@@ -59,8 +59,8 @@ def measure(spec: NetSpec, params: Params, steps: int, pairs: int) -> dict[str, 
     run_spec = SimpleNamespace(net_spec=spec, params=params, params_dict={}, fingerprint="f", data_digest="d",
                                resume_dir=Path("resume"))
     writer = CheckpointWriter(cast(Any, run_spec), state, cast(Any, SimpleNamespace(read=lambda: None)))
-    run = train_epoch(state, state.net, iter(lambda: batch, None), MANY, params.train, torch.float32)
-    made: dict[bool, list[float]] = {True: [], False: []}
+    run = train_epoch(state, state.net, iter(lambda: batch, None), MANY_STEPS, params.train, torch.float32)
+    seconds: dict[bool, list[float]] = {True: [], False: []}
     for pair in range(pairs + 1):
         for saves in (pair % 2 == 0, pair % 2 == 1):
             begin = time.perf_counter()
@@ -68,18 +68,18 @@ def measure(spec: NetSpec, params: Params, steps: int, pairs: int) -> dict[str, 
                 if saves and step == 1:
                     writer.save()
                 next(run)
-            seconds = time.perf_counter() - begin
+            elapsed = time.perf_counter() - begin
             writer.wait()
             if pair:  # the first one warms up
-                made[saves].append(seconds)
+                seconds[saves].append(elapsed)
     run.close()
     wait, disk = write(state, spec, writer)
-    return {"mb": (CHECKPOINTS / LAST).stat().st_size / 1e6, "step": median(made[False]) / steps, "wait": wait, "disk": disk,
-            "cost": median(a - b for a, b in zip(made[True], made[False], strict=True))}
+    return {"mb": (CHECKPOINTS / LAST).stat().st_size / 1e6, "step": median(seconds[False]) / steps, "wait": wait, "disk": disk,
+            "cost": median(a - b for a, b in zip(seconds[True], seconds[False], strict=True))}
 
 
 def write(state: TrainState, spec: NetSpec, writer: CheckpointWriter) -> tuple[float, float]:
-    """Medians of how long the copy takes, and of how long the disk does with nothing beside it."""
+    """Return the medians of how long the copy takes, and of how long writing takes while nothing else runs."""
     waits, disks = [], []
     for _ in range(5):
         begin = time.perf_counter()
