@@ -50,8 +50,8 @@ def read_image(path: Path) -> np.ndarray:
 def decode_image(data: bytes) -> np.ndarray | None:
     """Decode the bytes of an image file; of an animation, the first frame.
 
-    Boxes refer to the pixels as stored, so an EXIF rotation is not applied (as in COCO's annotations). A truncated JPEG is refused
-    or, by older versions of OpenCV, completed in gray; `validate` reports it in either case.
+    Boxes refer to the pixels as stored, so an EXIF rotation is not applied (as in COCO's annotations). A truncated JPEG is
+    refused or, by older versions of OpenCV, completed in gray; `validate` reports it in either case.
 
     Returns:
         (H, W, 3) uint8, RGB; grayscale becomes three equal channels, 16 bits become 8, transparency is dropped.

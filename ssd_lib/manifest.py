@@ -121,7 +121,8 @@ def load_manifest(path: Path = MANIFEST_PATH) -> Manifest:
 def name_below(folder: str, name: str, known: Container[str]) -> str:
     """Return the name of a file relative to the root, from its name in the annotations.
 
-    Guarantees: "./" and doubled "/" are removed; a "\\", as tools on Windows write it, becomes "/" if no file has it in its name.
+    Guarantees: "./" and doubled "/" are removed; a "\\", as tools on Windows write it, becomes "/" if no file has it in its
+    name.
 
     Args:
         folder: the folder that `name` is relative to; "" for the root.

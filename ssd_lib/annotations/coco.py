@@ -97,8 +97,8 @@ def matches(names: Collection[str]) -> bool:
 def find(root: Path, names: frozenset[str], data: DataParams) -> DatasetListing:
     """Find the annotation file and the image folder of train and of val; a test split is not used.
 
-    Guarantees: nothing is guessed: if two files match, the error names both. If there is only one annotation file, it serves both
-    splits, and `data.val_fraction` of its images become val.
+    Guarantees: nothing is guessed: if two files match, the error names both. If there is only one annotation file, it serves
+    both splits, and `data.val_fraction` of its images become val.
 
     Args:
         root: the folder that the names are relative to.
@@ -222,8 +222,8 @@ def _find_annotations(root: Path, names: frozenset[str], documents: list[str], s
     if found:
         raise InputError(f"{root}: {len(found)} annotation files for {split}; one is needed; found {', '.join(found)}. "
                          "Move or rename files until one is left.")
-    raise InputError(f"{root}: no annotation files for {split}; one is needed. Looked for {spelled(split, ANNOTATION_PATTERNS)}; "
-                     f"{describe_files(names)}. Move or rename yours.")
+    raise InputError(f"{root}: no annotation files for {split}; one is needed. Looked for "
+                     f"{spelled(split, ANNOTATION_PATTERNS)}; {describe_files(names)}. Move or rename yours.")
 
 
 def _find_images(root: Path, names: frozenset[str], folders: set[str], split: str, annotations: str, files: list[str]) -> str:
@@ -272,10 +272,9 @@ def _load_json(data: bytes, where: str) -> Any:
     except UnicodeDecodeError as error:
         raise InputError(f"{where}: byte {error.start} is not UTF-8; annotations are JSON text. Is it an archive?") from error
     except json.JSONDecodeError as error:
-        is_cut = error.pos >= len(error.doc.rstrip())
-        raise InputError(f"{where}: not JSON at line {error.lineno}, column {error.colno}: {error.msg}"
-                         f"{' (the file ends there: it is truncated)' if is_cut else ''}. `dvc repro --force --single-item download` fetches it again, "
-                         "if it was downloaded.") from error
+        cut = " (the file ends there: it is truncated)" if error.pos >= len(error.doc.rstrip()) else ""
+        raise InputError(f"{where}: not JSON at line {error.lineno}, column {error.colno}: {error.msg}{cut}. "
+                         "`dvc repro --force --single-item download` fetches it again, if it was downloaded.") from error
     except RecursionError as error:
         raise InputError(f"{where}: {error}: its lists are nested too deeply. Is it another file?") from error
 
@@ -284,16 +283,18 @@ def _convert(tree: Any, content: type[_File], where: str) -> _File:
     """Turn parsed JSON into typed records.
 
     Raises:
-        InputError: with msgspec's message, such as "Expected `int`, got `str` - at `$.annotations[12].id`", and the value there.
+        InputError: msgspec's message, such as "Expected `int`, got `str` - at `$.annotations[12].id`", and the value there.
     """
     try:
         file = msgspec.convert(tree, content)
     except (msgspec.ValidationError, RecursionError) as error:
         value = _value_at(tree, str(error).partition(" - at `$")[2])
-        raise InputError(f"{where}: {error}, where the file has {reprlib.repr(value):.100}. {CONTENT}. {_hint(tree)}") from error
+        raise InputError(f"{where}: {error}, where the file has {reprlib.repr(value):.100}. {CONTENT}. "
+                         f"{_hint(tree)}") from error
     for name in (*(image.file_name for image in file.images), *(category.name for category in file.categories)):
         if HALF_CHARACTER.search(name):
-            raise InputError(f"{where}: the name {name!a:.60} contains a lone surrogate; names must be Unicode text. Correct it.")
+            raise InputError(f"{where}: the name {name!a:.60} contains a lone surrogate; names must be Unicode text. "
+                             "Correct it.")
     return file
 
 

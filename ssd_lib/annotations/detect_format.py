@@ -57,7 +57,8 @@ def _matching_folders(names: frozenset[str], forms: list[Format]) -> dict[Format
     """Return for each format the folders that match it, with the names below them; all at the smallest depth that matches."""
     for depth in range(MAX_DEPTH + 1):
         folders = _folders_at(depth, names)
-        found = {form: {folder: inside for folder, inside in folders.items() if FINDERS[form].matches(inside)} for form in forms}
+        found = {form: {folder: inside for folder, inside in folders.items() if FINDERS[form].matches(inside)}
+                 for form in forms}
         if any(found.values()):
             return {form: matching for form, matching in found.items() if matching}
     return {}
@@ -78,8 +79,8 @@ def _folders_at(depth: int, names: frozenset[str]) -> dict[str, frozenset[str]]:
 def _several_found(root: Path, candidates: dict[Format, dict[str, frozenset[str]]]) -> str:
     found = ", ".join(f"{form} (in {', '.join(str(root / folder) for folder in folders)})"
                       for form, folders in candidates.items())
-    return (f"{root}: looks like {len(candidates)} formats, {found}; one is needed. Say which in data.format, or name the folder "
-            "of each in data.paths.")
+    return (f"{root}: looks like {len(candidates)} formats, {found}; one is needed. Say which in data.format, or name the "
+            "folder of each in data.paths.")
 
 
 def _nothing_found(root: Path, names: frozenset[str], known: Auto | Format) -> str:

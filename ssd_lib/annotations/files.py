@@ -1,7 +1,7 @@
 """The files of a dataset: their names, found by one walk of the disk, and the texts in them that all formats share.
 
-Names are relative to a root folder, with "/". Whatever a list or a YAML file refers to is looked up among the names that the walk
-found, so no entry can lead out of the root.
+Names are relative to a root folder, with "/". Whatever a list or a YAML file refers to is looked up among the names that the
+walk found, so no entry can lead out of the root.
 """
 
 import codecs

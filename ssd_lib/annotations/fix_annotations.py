@@ -1,4 +1,4 @@
-"""The stage `fix_annotations`: read the annotations, repair them, write data/fixed, the only annotations that training reads."""
+"""The stage `fix_annotations`: read the annotations, repair them, write data/fixed. Training reads no others."""
 
 import hashlib
 import json

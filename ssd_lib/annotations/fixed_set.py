@@ -1,7 +1,7 @@
 """data/fixed for training: flat arrays in one .npz file per split, which is opened without parsing.
 
-Loader workers share the arrays instead of copying them (118k images as Python dicts would take 3 GB). The same boxes in COCO format are
-beside them, for evaluation and for people; see `fix_annotations`.
+Loader workers share the arrays instead of copying them (118k images as Python dicts would take 3 GB). The same boxes in COCO
+format are beside them, for evaluation and for people; see `fix_annotations`.
 """
 
 import zipfile

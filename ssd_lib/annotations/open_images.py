@@ -1,4 +1,4 @@
-"""The Open Images format: for each split one CSV file, a line for each object, boxes relative to the image, and an image folder."""
+"""The Open Images format: for each split an image folder and a CSV file with a line for each object, relative to its image."""
 
 import csv
 import io
@@ -47,8 +47,9 @@ def matches(names: frozenset[str]) -> bool:
 def find(root: Path, names: frozenset[str], data: DataParams) -> DatasetListing:
     """Find the CSV file of boxes and the image folder of train and of val, and the class names.
 
-    Guarantees: sub-*.csv, which qfgaohao/pytorch-ssd and its forks write for the classes that they train, precedes the whole file.
-    The test images are val if there is no validation. Without a file of class names, the column ClassName names the classes.
+    Guarantees: sub-*.csv, which qfgaohao/pytorch-ssd and its forks write for the classes that they train, precedes the whole
+    file. The test images are val if there is no validation. Without a file of class names, the column ClassName names the
+    classes.
 
     Args:
         root: the folder that the names are relative to.
@@ -62,8 +63,9 @@ def find(root: Path, names: frozenset[str], data: DataParams) -> DatasetListing:
     box_files["val"] = box_files["val"] or box_files["test"]
     for split in ("train", "val"):
         if not box_files[split]:
-            raise InputError(f"{root}: no CSV file of boxes for {split}; that is {split.replace('val', 'validation')}-annotations-"
-                             f"bbox.csv; {describe_files(names)}. Add it: this format is not divided into train and val here.")
+            raise InputError(f"{root}: no CSV file of boxes for {split}; that is {split.replace('val', 'validation')}-"
+                             f"annotations-bbox.csv; {describe_files(names)}. Add it: this format is not "
+                             "divided into train and val here.")
     class_file = _find_class_file(root, names)
     class_names = _read_class_names(root / class_file) if class_file else _class_names_of_boxes(root, box_files)
     splits: dict[str, tuple[Part, ...]] = {
@@ -73,12 +75,12 @@ def find(root: Path, names: frozenset[str], data: DataParams) -> DatasetListing:
 
 
 def read_open_images(manifest: Manifest) -> dict[PartKey, ParsedPart]:
-    """Read all parts of format open_images; images are sorted by name, boxes are in the order of the file, groups become crowds.
+    """Read all parts of format open_images; images are sorted by name, boxes are in file order, groups become crowds.
 
-    Guarantees: the ImageID of an image is its name without suffix; two such images get one id, which validation reports. Rows of
-    images that do not exist are counted and ignored. The classes are those with an object in any part, and those of
-    `manifest.classes`; sorted by name, so train and val agree. Pixels are rounded as `rows_in_pixels` does. An image whose
-    size cannot be read has size (0, 0) and no boxes; validation reports it.
+    Guarantees: the ImageID of an image is its name without suffix; two such images get one id, which validation reports. Rows
+    of images that do not exist are counted and ignored. The classes are those with an object in any part, and those of
+    `manifest.classes`; sorted by name, so train and val agree. Pixels are rounded as `rows_in_pixels` does. An image whose size
+    cannot be read has size (0, 0) and no boxes; validation reports it.
 
     Raises:
         InputError: a file of any part is not valid; all images depend on it.
@@ -97,7 +99,8 @@ def parse_open_images(file: IO[bytes], where: str, wanted: Container[str] | None
     """Parse a CSV file of boxes, one object at a time: that of Open Images' train split has 14 million.
 
     Guarantees: columns may be in any order, with others among them. Without a column LabelName, ClassName replaces it. A flag
-    that is absent or -1 (unknown) is false. NaN, infinity and boxes beyond the image are accepted, and left for validation to report.
+    that is absent or -1 (unknown) is false. NaN, infinity and boxes beyond the image are accepted, and left for validation to
+    report.
 
     Args:
         file: UTF-8 text, with or without byte order mark; lines end with LF, CR LF or CR.

@@ -1,6 +1,7 @@
-"""Annotations in memory: flat arrays, the same for every format (118k images with 860k boxes take 60 MB; as Python objects, 3 GB).
+"""Annotations in memory: flat arrays, the same for every format.
 
-Values are stored as they were read. `ssd_lib.validation.annotations` checks them, `repair` corrects them.
+118k images with 860k boxes take 60 MB; as Python objects they would take 3 GB. Values are stored as they were read.
+`ssd_lib.validation.annotations` checks them, `repair` corrects them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -221,8 +222,8 @@ def translate(numbers: np.ndarray, old: np.ndarray, new: np.ndarray) -> np.ndarr
 def rows_in_pixels(rows: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Convert relative boxes to pixels; objects on images of unknown size are left out.
 
-    Guarantees: a box drawn on whole pixels comes back exactly if it was written with enough decimals, because pixels are rounded
-    to thousandths. Otherwise a box that ends at the edge would exceed it by the rounding error of its last decimal.
+    Guarantees: a box drawn on whole pixels comes back exactly if it was written with enough decimals, because pixels are
+    rounded to thousandths. Otherwise a box that ends at the edge would exceed it by the rounding error of its last decimal.
 
     Args:
         rows: (T,) LABEL_ROW, boxes as fractions of the image, [0, 1].

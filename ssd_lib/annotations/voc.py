@@ -1,4 +1,4 @@
-"""The PASCAL VOC format: an XML file for each image with the names and corners of its objects, and lists of images per split."""
+"""The PASCAL VOC format: an XML file for each image, with names and corners of objects, and lists of the images of a split."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Set
@@ -76,10 +76,10 @@ def matches(names: frozenset[str]) -> bool:
 def find(root: Path, names: frozenset[str], data: DataParams) -> DatasetListing:
     """Find the images of train and of val, each with its XML file.
 
-    Guarantees: train is train.txt, else trainval.txt, else default.txt; val is val.txt, else test.txt, else `data.val_fraction` of
-    train. Without lists, folders named after the splits decide; without such folders, a fraction of all images becomes val. An XML
-    file without its image is kept, and so is a listed image without its XML file: validation reports both. An image without an
-    XML file that no list names is unlabelled, and not used.
+    Guarantees: train is train.txt, else trainval.txt, else default.txt; val is val.txt, else test.txt, else `data.val_fraction`
+    of train. Without lists, folders named after the splits decide; without such folders, a fraction of all images becomes val.
+    An XML file without its image is kept, and so is a listed image without its XML file: validation reports both. An image
+    without an XML file that no list names is unlabelled, and not used.
 
     Args:
         root: the folder that the names are relative to.
@@ -131,8 +131,8 @@ def read_voc(manifest: Manifest) -> dict[PartKey, ParsedPart]:
     """Read all parts of format voc; images are sorted by name, difficult objects become crowds.
 
     Guarantees: all parts count pixels from the same number. VOC counts from 1 and includes both ends, so a box covers
-    x = xmin - 1 .. xmax. Other tools count from 0: if any xmin or ymin is below 1, every box covers x = xmin .. xmax. Parts that do
-    not name their classes all have the same: the names that occur, sorted.
+    x = xmin - 1 .. xmax. Other tools count from 0: if any xmin or ymin is below 1, every box covers x = xmin .. xmax. Parts that do not
+    name their classes all have the same: the names that occur, sorted.
     """
     parts = manifest.parts("voc")
     parsed, broken = _parse_all(manifest, parts.values())
@@ -236,7 +236,8 @@ def _list_files(names: frozenset[str]) -> dict[str, str]:
     return {}
 
 
-def _splits_of_lists(root: Path, lists: Mapping[str, str], images: Set[str], pairs: Pairs) -> tuple[list[str], list[str] | None]:
+def _splits_of_lists(root: Path, lists: Mapping[str, str], images: Set[str],
+                     pairs: Pairs) -> tuple[list[str], list[str] | None]:
     """Return the keys of the images of train and of val; None for val if there is no list for it."""
     known = images | pairs.keys()
     rows = {word: _read_list(root / lists[word], known) for word in (*TRAIN_LISTS, *VAL_LISTS) if word in lists}

@@ -1,6 +1,7 @@
 """The YOLO format: a text file for each image with a line `class cx cy w h` for each object, relative to the image's size.
 
-A YAML file, as Ultralytics and Roboflow write it, or a list of classes names the classes; the YAML file may say where images are.
+A YAML file, as Ultralytics and Roboflow write it, or a list of classes names the classes; the YAML file may say where images
+are.
 """
 
 import math
@@ -137,8 +138,8 @@ def read_config(root: Path, names: Set[str]) -> Config | None:
 def names_of_entry(entry: str, base: str = "", *, is_image: bool = False) -> Iterator[str]:
     """Yield the names below the root that a path may mean, likeliest first; "" is the root itself.
 
-    Guarantees: leading ".." are dropped; a path of another machine, or `base`, loses its leading folders one by one; an entry that is
-    relative to `base` is kept whole.
+    Guarantees: leading ".." are dropped; a path of another machine, or `base`, loses its leading folders one by one; an entry
+    that is relative to `base` is kept whole.
 
     Args:
         entry: `train` or `val` of the YAML file, or a row of a list.
@@ -155,8 +156,8 @@ def names_of_entry(entry: str, base: str = "", *, is_image: bool = False) -> Ite
 def read_yolo(manifest: Manifest) -> dict[PartKey, ParsedPart]:
     """Read all parts of format yolo; images are sorted by name, classes keep their numbers.
 
-    Guarantees: boxes are in pixels as stored, rounded as `rows_in_pixels` does. An image whose size cannot be read has size (0, 0)
-    and no boxes; validation reports it. The same line twice is two objects.
+    Guarantees: boxes are in pixels as stored, rounded as `rows_in_pixels` does. An image whose size cannot be read has size (0,
+    0) and no boxes; validation reports it. The same line twice is two objects.
     """
     return {key: _read_part(manifest, part, key[0]) for key, part in manifest.parts("yolo").items()}
 
@@ -164,8 +165,8 @@ def read_yolo(manifest: Manifest) -> dict[PartKey, ParsedPart]:
 def parse_yolo(data: bytes, where: str) -> list[YoloRow]:
     """Parse one label file; an empty one has no objects.
 
-    Guarantees: an outline becomes its bounding box. NaN, infinity and boxes beyond the image are accepted, and left for validation
-    to report.
+    Guarantees: an outline becomes its bounding box. NaN, infinity and boxes beyond the image are accepted, and left for
+    validation to report.
 
     Args:
         data: UTF-8 text, with or without byte order mark; lines end with LF, CR LF or CR.
@@ -216,8 +217,8 @@ def _images_of_splits(root: Path, names: frozenset[str], config: Config) -> tupl
                          "Say where they are.")
     if found["train"] == found.get("val") and config.entries["train"] != config.entries["val"]:
         raise InputError(f"{root / config.file}: {', '.join(config.entries['train'])} for train and "
-                         f"{', '.join(config.entries['val'])} for val are the same images below {root}; {describe_files(names)}. "
-                         "Correct the paths.")
+                         f"{', '.join(config.entries['val'])} for val are the same images below {root}; "
+                         f"{describe_files(names)}. Correct the paths.")
     return found["train"], found.get("val")
 
 
@@ -229,7 +230,8 @@ def _configured_images(root: Path, names: frozenset[str], folders: set[str], con
                        if name in folders or (name in names and name.endswith(".txt"))), None)
         if source is None:
             raise InputError(f"{root / config.file}: {split} is {entry!r:.200}, which is no folder with files and no .txt list "
-                             f"below {root}; {describe_files(names)}. Correct it, or name the folder that holds all in data.paths.")
+                             f"below {root}; {describe_files(names)}. Correct it, or name the folder that holds all in "
+                             "data.paths.")
         images |= dict.fromkeys(_images_of_source(root, names, folders, source, config.base))
     return list(images)
 
@@ -385,7 +387,8 @@ def _decode(data: bytes, where: str) -> str:
 
 def _parse_line(values: list[str], line: int, where: str) -> YoloRow:
     if len(values) == 6:
-        raise InputError(f"{where} has 6 values; {LINE_FORMAT}. With a confidence at the end these are predictions, not labels.")
+        raise InputError(f"{where} has 6 values; {LINE_FORMAT}. With a confidence at the end these are "
+                         "predictions, not labels.")
     if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
         raise InputError(f"{where} has {len(values)} value{'s'[:len(values) > 1]}, {' '.join(values)!r:.60}; {LINE_FORMAT}. "
                          "Correct it.")
@@ -398,7 +401,8 @@ def _parse_line(values: list[str], line: int, where: str) -> YoloRow:
 
 def _class_number(number: float, text: str, where: str) -> int:
     if not number.is_integer() or abs(number) > LARGEST_CLASS:
-        raise InputError(f"{where} has the class {text!r:.60}; it must be a whole number, an index of the class names. Correct it.")
+        raise InputError(f"{where} has the class {text!r:.60}; it must be a whole number, an index of the class names. "
+                         "Correct it.")
     return int(number)
 
 

@@ -90,14 +90,14 @@ def test_whole_numbers_of_any_length_pass_in_a_box_and_none_above_64_bits_in_an_
     content = json.dumps(tree())
     box, = parse_annotations(content.replace("[1, 2,", f"[{text}, 2,").encode(), "train.json").boxes.xywh.tolist()
     assert box == [value, 2, 3, 4]
-    with pytest.raises(InputError, match=r"^train\.json: Expected `int`.* - at `\$\.annotations\[0\]\.id`, .* of at most 64 bits"):
+    with pytest.raises(InputError, match=r"^train\.json: Expected `int`.* - at `\$\.annotations\[0\]\.id`, .* at most 64 bits"):
         parse_annotations(content.replace('"id": 70', f'"id": {text}').encode(), "train.json")
 
 
 def test_a_list_of_images_alone_is_accepted_only_when_asked() -> None:
     text = json.dumps({"images": tree()["images"], "categories": tree()["categories"]}).encode()
     assert len(parse_annotations(text, "test.json", boxes=False).images) == 1
-    with pytest.raises(InputError, match=r"test\.json: Object missing required field `annotations`, where the file has .* An instances file is"):
+    with pytest.raises(InputError, match=r"test\.json: Object missing required field `annotations`, where the file has "):
         parse_annotations(text, "test.json")
 
 
@@ -106,16 +106,25 @@ def test_a_list_of_images_alone_is_accepted_only_when_asked() -> None:
     ({}, r"Object missing required field `images`, where the file has \{\}\. An instances file is an object with images"),
     (tree(images={}), r"Expected `array`, got `object` - at `\$\.images`"),
     (tree(images=[7]), r"Expected `object`, got `int` - at `\$\.images\[0\]`, where the file has 7\."),
-    (tree(images=[{"id": 9, "width": 64}]), r"missing required field `file_name` - at `\$\.images\[0\]`, where the file has \{'id': 9, 'width': 64\}"),
-    (tree(images=[{"id": "9", "file_name": "a", "width": 1, "height": 1}]), r"Expected `int`, got `str` - at `\$\.images\[0\]\.id`, where the file has '9'\..* ids are whole numbers"),
-    (tree(images=[{"id": True, "file_name": "a", "width": 1, "height": 1}]), r"Expected `int`, got `bool` - at `\$\.images\[0\]\.id`, where the file has True"),
+    (tree(images=[{"id": 9, "width": 64}]),
+     r"missing required field `file_name` - at `\$\.images\[0\]`, where the file has \{'id': 9, 'width': 64\}"),
+    (tree(images=[{"id": "9", "file_name": "a", "width": 1, "height": 1}]),
+     r"Expected `int`, got `str` - at `\$\.images\[0\]\.id`, where the file has '9'\..* ids are whole numbers"),
+    (tree(images=[{"id": True, "file_name": "a", "width": 1, "height": 1}]),
+     r"Expected `int`, got `bool` - at `\$\.images\[0\]\.id`, where the file has True"),
     (tree(images=[{"id": 2**70, "file_name": "a", "width": 1, "height": 1}]), r"of at most 64 bits"),
-    (tree(images=[{"id": 9, "file_name": 3, "width": 1, "height": 1}]), r"Expected `str`, got `int` - at `\$\.images\[0\]\.file_name`, where the file has 3"),
-    (tree(images=[{"id": 9, "file_name": "\ud800", "width": 1, "height": 1}]), r"the name '\\ud800' contains a lone surrogate; names must be Unicode"),
-    (tree(annotations=[box_row(), box_row(bbox=[1, 2, 3])]), r"`array` of length 4, got 3 - at `\$\.annotations\[1\]\.bbox`, where the file has \[1, 2, 3\]"),
-    (tree(annotations=[box_row(bbox=[1, 2, None, 4])]), r"Expected `float`, got `null` - at `\$\.annotations\[0\]\.bbox\[2\]`, where the file has None"),
-    (tree(annotations=[box_row(bbox=None)]), r"missing required field `bbox` - at `\$\.annotations\[0\]`, where the file has \{'"),
-    (tree(annotations=[{"id": 1, "image_id": 9, "caption": "a dog"}]), r"missing required field .* It holds captions: take the instances_"),
+    (tree(images=[{"id": 9, "file_name": 3, "width": 1, "height": 1}]),
+     r"Expected `str`, got `int` - at `\$\.images\[0\]\.file_name`, where the file has 3"),
+    (tree(images=[{"id": 9, "file_name": "\ud800", "width": 1, "height": 1}]),
+     r"the name '\\ud800' contains a lone surrogate; names must be Unicode"),
+    (tree(annotations=[box_row(), box_row(bbox=[1, 2, 3])]),
+     r"`array` of length 4, got 3 - at `\$\.annotations\[1\]\.bbox`, where the file has \[1, 2, 3\]"),
+    (tree(annotations=[box_row(bbox=[1, 2, None, 4])]),
+     r"Expected `float`, got `null` - at `\$\.annotations\[0\]\.bbox\[2\]`, where the file has None"),
+    (tree(annotations=[box_row(bbox=None)]),
+     r"missing required field `bbox` - at `\$\.annotations\[0\]`, where the file has \{'"),
+    (tree(annotations=[{"id": 1, "image_id": 9, "caption": "a dog"}]),
+     r"missing required field .* It holds captions: take the instances_"),
     (tree(categories=[{"id": 18}]), r"missing required field `name` - at `\$\.categories\[0\]`"),
 ])
 def test_another_form_is_refused_with_the_place(content: Any, message: str) -> None:

@@ -324,7 +324,7 @@ def test_a_fault_in_the_names_of_classes_is_told(tmp_path: Path, text: str | byt
 
 @pytest.mark.parametrize(("tables", "split"), [(TABLES[:1], "val; that is validation"), (TABLES[1:], "train; that is train")])
 def test_a_missing_table_is_told(tmp_path: Path, tables: tuple[str, ...], split: str) -> None:
-    with pytest.raises(InputError, match=rf"no CSV file of boxes for {split}-annotations-bbox\.csv; .*this format is not divided"):
+    with pytest.raises(InputError, match=rf"no CSV file of boxes for {split}-annotations-bbox\.csv; .*this format is not"):
         run(put(tmp_path, *tables))
 
 

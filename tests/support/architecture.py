@@ -59,8 +59,8 @@ def stages_run_again(path: Path) -> list[str]:
 
 def _imports(tree: ast.Module) -> Iterator[str]:
     """Yield the imported modules, without those that only the type checker imports."""
-    type_only = {inner for node in ast.walk(tree) if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
-                 for inner in ast.walk(node)}
+    blocks = [node for node in ast.walk(tree) if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"]
+    type_only = {inner for block in blocks for inner in ast.walk(block)}
     for node in ast.walk(tree):
         if node in type_only:
             continue
