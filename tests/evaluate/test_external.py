@@ -30,7 +30,7 @@ RESULTS = [{"image_id": 139, "category_id": 90, "bbox": [1.5, 2, 3, 4], "score":
 
 
 def annotate(path: Path, categories: dict[int, str], boxes: list[dict]) -> Path:
-    """A raw COCO file about the three pictures, ids with holes."""
+    """Write a raw COCO file on the three images, with gaps between the ids."""
     path.write_text(json.dumps({
         "images": [{"id": 70 + i, "file_name": f"val/{i}.png", "width": w, "height": h} for i, (h, w) in enumerate(SIZES)],
         "categories": [{"id": number, "name": name} for number, name in categories.items()],
@@ -221,8 +221,15 @@ def test_of_a_test_set_there_are_results_under_official_names_and_ids_and_no_num
 def test_what_is_wrong_is_said_before_anything_is_written(
         project: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str) -> None:
     assert measure(GT_PATH, IMAGES, *more) == 1
-    assert capsys.readouterr().err.startswith("ERROR ")
+    printed = capsys.readouterr().err
+    assert printed.startswith("ERROR ")
+    assert message in printed
     assert not OUT.exists()
+
+
+def test_a_missing_model_is_one_line_that_names_the_command(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert measure(GT_PATH, IMAGES, model=Path("none.pt")) == 1
+    assert capsys.readouterr() == ("", "ERROR none.pt: missing. `dvc repro train` makes it when training is complete.\n")
 
 
 def test_thresholds_reach_the_detections(project: Path) -> None:
