@@ -53,7 +53,7 @@ def _every_stage() -> str:
     return "\n".join(stage() for stage in STAGES)
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name == "yolo" else pytest.mark.slow) for name in SETS])
 def test_a_real_set_is_trained_on_measured_and_exported(data_sets: dict[str, Path], tmp_path: Path, name: str) -> None:
     paths, counts, classes = SETS[name]
     done = run_all(tmp_path, paths=[str(data_sets[path]) for path in paths])

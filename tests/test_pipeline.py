@@ -97,6 +97,7 @@ def mirror(shared_data: Path) -> Iterator[str]:
         thread.join()
 
 
+@pytest.mark.slow
 def test_real_coco_goes_through_every_stage(reproduced: Path, mirror: str, shared_data: Path, tmp_path: Path) -> None:
     done = dvc(reproduced, "exp", "run", "--set-param", "data.source=coco2017", "--set-param", f"data.base_url={mirror}")
     assert done.returncode == 0, done.stdout + done.stderr
