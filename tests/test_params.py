@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
+from support.architecture import PIPELINE
 from support.project import ROOT
 
 from ssd_lib.errors import InputError
@@ -104,3 +105,10 @@ def test_params_are_frozen() -> None:
 
 def test_every_group_is_named_in_the_model() -> None:
     assert (*GROUPS, "runtime") == tuple(Params.model_fields)
+
+
+def test_a_group_runs_again_the_stages_that_use_its_values() -> None:
+    """Values of `postprocess` reach evaluate and export in the model that train writes; `eval` changes nothing of training."""
+    stages = {group: [name for name, stage in PIPELINE.items() if group in stage["params"]] for group in (*GROUPS, "runtime")}
+    assert stages == {"data": ["download", "validate", "train"], "fix": ["fix_annotations", "train"], "model": ["train"],
+                      "train": ["train"], "postprocess": ["train"], "eval": ["evaluate"], "export": ["export"], "runtime": []}
