@@ -29,7 +29,7 @@ import torchvision
 from benchmarks import cases
 from benchmarks.detection import new_outputs, postprocess_baseline, postprocess_ours, trained_outputs
 from benchmarks.images import Images, open_images
-from ssd_lib.precision import pick_precision
+from ssd_lib.device import pick_precision
 from ssd_lib.processes import keep_freed_memory
 
 BASELINE = "baseline"

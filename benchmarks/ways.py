@@ -25,9 +25,9 @@ from ssd_lib.data.augment import build_transform
 from ssd_lib.data.dataset import DetectionDataset, collate
 from ssd_lib.data.loader import batches_from, load_batches
 from ssd_lib.data.pixel_cache import open_cache
+from ssd_lib.device import pick_precision
 from ssd_lib.nets.model_file import NetSpec
 from ssd_lib.params import TrainParams, load_params
-from ssd_lib.precision import pick_precision
 from ssd_lib.train.epoch import train_epoch
 from ssd_lib.train.state import new_state
 from ssd_lib.validation.images import ImageFile, check_image

@@ -17,8 +17,8 @@ from support.project import ROOT
 
 # A package or a file of ssd_lib imports only from itself and from those before it.
 LAYERS = ["errors", "files", "processes", "params", "manifest", "images", "annotations", "demo", "download",
-          "boxes", "data", "validation", "device", "precision", "nets", "checkpoint", "distributed", "train", "evaluate",
-          "nms_graph", "export", "detect", "cli", "__main__"]
+          "boxes", "data", "validation", "device", "nets", "checkpoint", "distributed", "train", "evaluate",
+          "export", "detect", "cli", "__main__"]
 LONGEST_STAGE = 30
 POSIX_ONLY = {"fcntl", "resource", "pwd", "grp", "termios", "pty"}
 

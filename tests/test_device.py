@@ -14,7 +14,7 @@ def test_cpu_is_always_there() -> None:
 
 
 def test_a_device_that_is_not_there_is_named() -> None:
-    with pytest.raises(StateError, match=r"device 'cuda:99' is not there.*Set runtime.device \(or --device\) to auto"):
+    with pytest.raises(StateError, match=r"device 'cuda:99' does not exist.*Set runtime.device \(or --device\) to auto"):
         pick_device("cuda:99")
 
 

@@ -13,10 +13,9 @@ from torch import nn
 from ssd_lib import Detector
 from ssd_lib import export as export_module
 from ssd_lib.errors import StateError
-from ssd_lib.export import LABELS_PATH, NMS_FOLDER, ONNX_PATH, as_input, check_nms, check_onnx, export, to_onnx
+from ssd_lib.export import LABELS_PATH, NMS_FOLDER, ONNX_PATH, as_input, check_nms, check_onnx, export, to_onnx, with_nms
 from ssd_lib.nets.model_file import MODEL_PATH, load_model, save_model
 from ssd_lib.nets.postprocess import PUBLISHED, Postprocess, select_detections
-from ssd_lib.nms_graph import with_nms
 from ssd_lib.params import ExportParams
 
 OPSET = ExportParams(opset=18, nms=True)
@@ -138,12 +137,12 @@ def test_without_export_nms_the_folder_is_empty_and_photos_may_be_missing(projec
     NMS_FOLDER.mkdir()
     (NMS_FOLDER / "ssd.onnx").write_bytes(b"an earlier model's")
     said = export(ExportParams(opset=18, nms=False))
-    assert "at most on noise (the validation images are not here)" in said
+    assert "at most on noise (the validation images are not on this machine)" in said
     assert list(NMS_FOLDER.iterdir()) == []
 
 
 def test_a_stale_engine_is_named(exported: tuple[str, Path]) -> None:
-    assert f"WARNING {ENGINE}: an earlier model" in exported[0]
+    assert f"WARNING {ENGINE}: built from an earlier model" in exported[0]
 
 
 def test_nothing_is_written_when_the_graph_is_of_another_net(exported: tuple[str, Path], project: Path,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ssd_lib.checkpoint.file import BEST, CHECKPOINTS, LAST, PREVIOUS, ComboCheckpoint, read_checkpoint
 from ssd_lib.checkpoint.kaboom import read_kaboom
-from ssd_lib.data.pixel_cache_entries import cache_name
+from ssd_lib.data.pixel_cache import cache_name
 from ssd_lib.errors import InputError
 from ssd_lib.files import in_project, link_or_copy, sha256, why_unreadable
 from ssd_lib.nets.ssd import FROZEN_PARTS

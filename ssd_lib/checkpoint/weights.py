@@ -15,11 +15,19 @@ from ssd_lib.checkpoint.file import CHECKPOINT_FORMAT, ComboCheckpoint, read_che
 from ssd_lib.checkpoint.kaboom import read_kaboom
 from ssd_lib.errors import InputError
 from ssd_lib.files import atomic_write
-from ssd_lib.nets.input_scale import rescale_input
-from ssd_lib.nets.model_file import MODEL_FORMAT, Model, NetSpec, build_model, refuse_missing, save_model
+from ssd_lib.nets.model_file import (
+    MODEL_FORMAT,
+    Model,
+    NetSpec,
+    build_model,
+    read_torch_file,
+    refuse_missing,
+    refuse_strange,
+    save_model,
+)
 from ssd_lib.nets.postprocess import PUBLISHED, Postprocess
+from ssd_lib.nets.rewrite import rescale_input
 from ssd_lib.nets.ssd import SSD
-from ssd_lib.nets.torch_file import read_torch_file, refuse_strange
 from ssd_lib.nets.upstream import CLASS_HEADS, from_upstream, to_upstream
 from ssd_lib.nets.zoo import NETS
 

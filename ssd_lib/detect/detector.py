@@ -21,9 +21,9 @@ from ssd_lib.detect.onnx_net import OnnxNet, load_onnx
 from ssd_lib.device import pick_device
 from ssd_lib.errors import InputError
 from ssd_lib.images import read_image
-from ssd_lib.nets.fusion import fuse_batch_norms
 from ssd_lib.nets.model_file import MODEL_PATH, NetSpec
 from ssd_lib.nets.postprocess import Detections, Nms, Postprocess, score_priors, select_detections
+from ssd_lib.nets.rewrite import fuse_batch_norms
 from ssd_lib.params import DEVICE_PATTERN
 
 Image = np.ndarray | str | Path

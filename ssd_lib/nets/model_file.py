@@ -1,6 +1,7 @@
-"""models/ssd.pt: a finished detector in one file, plain values and tensors only, so that nothing is ever unpickled."""
+"""models/ssd.pt: a finished detector in one file of plain values and tensors; nothing is ever unpickled."""
 
 import os
+import zipfile
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
@@ -9,11 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssd_lib.errors import InputError, StateError
-from ssd_lib.files import atomic_write
+from ssd_lib.errors import InputError, StateError, first_line
+from ssd_lib.files import atomic_write, why_unreadable
 from ssd_lib.nets.postprocess import PUBLISHED, Postprocess
 from ssd_lib.nets.ssd import SSD
-from ssd_lib.nets.torch_file import read_torch_file
 from ssd_lib.nets.zoo import NETS, build_net
 
 MODEL_PATH = Path("models/ssd.pt")
@@ -22,15 +22,15 @@ MODEL_FORMAT = "ssd-model-1"
 
 @dataclass(frozen=True)
 class NetSpec:
-    """What must be known to build a net and to read what it says.
+    """What is needed to build a net and to interpret its outputs.
 
     Attributes:
         net: a key of `NETS`.
         image_size: side of the square input in pixels.
         width_mult: width of the backbone.
         class_names: K names; label i is class_names[i - 1].
-        source_ids: the K category ids of the data set that it was trained on.
-        prior_sizes: as of `build_net`; none for the published ones.
+        source_ids: the K category ids of the dataset that it was trained on.
+        prior_sizes: see `build_net`; empty for the published ones.
     """
 
     net: str
@@ -42,29 +42,29 @@ class NetSpec:
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any], where: str) -> "NetSpec":
-        """From what a file holds, where sequences may be lists and more may stand beside.
+        """Return the spec that a file holds; sequences may be lists, and further keys are ignored.
 
         Raises:
-            InputError: something is missing, or the net is not known.
+            InputError: a value is missing, or the net is unknown.
         """
         found = [(field.name, values[field.name]) for field in fields(cls) if field.name in values]
         known: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in found}
         if missing := [field.name for field in fields(cls) if field.default is MISSING and field.name not in known]:
-            raise InputError(f"{where}: does not say its {', '.join(missing)}; it is damaged, or of another version of this "
-                             "project. Take the version that made it.")
+            raise InputError(f"{where}: lacks {', '.join(missing)}; it is damaged or from another version of this "
+                             "project. Use the version that wrote it.")
         if known["net"] not in NETS:
-            raise InputError(f"{where}: its net is {known['net']!r}; known are {', '.join(NETS)}. Take the version of this "
-                             "project that made it.")
+            raise InputError(f"{where}: its net is {known['net']!r}; known are {', '.join(NETS)}. Use the version of this "
+                             "project that wrote it.")
         return cls(**known)
 
     def build(self, seed: int = 0) -> SSD:
-        """A new net of this kind."""
+        """Return a new net of this kind."""
         return build_net(self.net, len(self.class_names), self.image_size, self.width_mult, self.prior_sizes, seed)
 
 
 @dataclass(frozen=True)
 class Model:
-    """A trained net, in evaluation mode, how its output becomes detections, and what is known of it."""
+    """A trained net in evaluation mode, its postprocess values, and what is known about it."""
 
     net: SSD
     spec: NetSpec
@@ -77,11 +77,11 @@ def save_model(path: Path, spec: NetSpec, weights: dict[str, Tensor], about: dic
     """Write a finished detector, atomically.
 
     Args:
-        path: mostly MODEL_PATH.
-        spec: what the weights belong to.
+        path: usually MODEL_PATH.
+        spec: of the net that the weights belong to.
         weights: the state dict of `spec.build()`.
         about: plain values: epochs, fingerprint, metrics, parameters.
-        postprocess: how its output becomes detections wherever the file is used.
+        postprocess: how its outputs become detections wherever the file is used.
     """
     content = {"format": MODEL_FORMAT, "spec": asdict(spec), "weights": weights, "about": about,
                "postprocess": postprocess._asdict()}
@@ -93,36 +93,85 @@ def load_model(path: Path = MODEL_PATH, device: torch.device | str = "cpu") -> M
     """Read a finished detector.
 
     Raises:
-        StateError: it is not there.
+        StateError: the file is missing.
         InputError: it is not a model file of this project.
     """
     refuse_missing(path)
     content = read_torch_file(path, "a model file of this project, as `dvc repro train` makes it")
     if not isinstance(content, dict) or content.get("format") != MODEL_FORMAT:
         raise InputError(f"{path}: not a model file of this project: its format is not {MODEL_FORMAT!r}. `dvc repro train` "
-                         "makes one; `ssd checkpoint convert` makes one of another file of weights.")
+                         "makes one; `ssd checkpoint convert` makes one from other weight files.")
     return build_model(path, content.get("spec", {}), content.get("weights", {}), content.get("about", {}),
                        Postprocess.from_plain(content.get("postprocess", {})), device)
 
 
 def refuse_missing(path: Path) -> None:
-    """Raise StateError, unless there is such a file."""
-    if not os.path.exists(path):  # False, too, where a folder on the way cannot be read
+    """Raise StateError unless the file exists."""
+    if not os.path.exists(path):  # False also if a parent folder cannot be read
         raise StateError(f"{path}: missing. `dvc repro train` makes it when training is complete.")
 
 
 def build_model(path: Path, spec: Mapping[str, Any], weights: Mapping[str, Tensor], about: dict[str, Any],
                 postprocess: Postprocess, device: torch.device | str) -> Model:
-    """A detector from what a file holds.
+    """Return the detector that a file holds.
 
     Raises:
-        InputError: the net is not known, or the weights are not its own.
+        InputError: the net is unknown, or the weights do not fit it.
     """
     known = NetSpec.from_plain(spec, str(path))
     net = known.build()
     try:
         net.load_state_dict(weights)
     except RuntimeError as error:
-        raise InputError(f"{path}: its weights are not those of its net, {known.net}: {str(error).splitlines()[-1].strip()}. "
-                         "Take the version of this project that made it.") from error
+        raise InputError(f"{path}: its weights do not fit its net, {known.net}: {str(error).splitlines()[-1].strip()}. "
+                         "Use the version of this project that wrote it.") from error
     return Model(net.to(device).eval(), known, about, postprocess)
+
+
+def read_torch_file(path: Path, wanted: str) -> Any:
+    """Return the content of a file that torch saved, on the CPU; nothing in it is executed.
+
+    Args:
+        path: the file.
+        wanted: what it should be, for the message: "a file of weights".
+
+    Raises:
+        InputError: it is missing, or not tensors and plain values; the message says what it is instead.
+    """
+    if reason := why_unreadable(path):
+        raise InputError(f"{path}: {reason}; {wanted} is needed. Check the path and the permissions.")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(f"{path}: not {wanted}: {_what_it_is(path, error)}.") from error
+
+
+def refuse_strange(tensors: Mapping[str, Any], where: str) -> None:
+    """Raise InputError unless every entry of a state dict is a finite CPU tensor."""
+    def is_good(name: str, value: Any) -> bool:
+        if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
+            return False
+        return name.endswith("num_batches_tracked") or bool(value.is_floating_point() and value.isfinite().all())
+    bad = next((name for name, value in tensors.items() if not is_good(name, value)), None)
+    if bad is not None:
+        raise InputError(f"{where}: '{bad}' is not a tensor of finite floating-point numbers; a net cannot be initialised from it. "
+                         "Use another file.")
+
+
+def _what_it_is(path: Path, error: Exception) -> str:
+    with path.open("rb") as file:
+        head = file.read(512).lstrip()
+    if not head:
+        return "it is empty. Fetch it again"
+    if head.startswith(b"<"):
+        return "it is a web page, as a failed download leaves it. Fetch it again, if necessary with a browser"
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        if not any(name.endswith("/data.pkl") for name in names):
+            return f"it is a zip archive of other files ({', '.join(names[:3])}). Unpack it, and give the file inside"
+    elif head.startswith(b"PK"):
+        return "it is cut short or damaged. Fetch it again, and compare its size"
+    if "Unsupported" in str(error) or "weights_only" in str(error):
+        return "it holds pickled objects besides its weights, which are not executed. Save only the state dict"
+    return f"it is cut short, damaged or something else ({type(error).__name__}: {first_line(error):.100})"

@@ -7,9 +7,9 @@ from torchvision.models import get_weight
 
 from ssd_lib.errors import InputError
 from ssd_lib.files import in_project
-from ssd_lib.nets.input_scale import rescale_input
+from ssd_lib.nets.model_file import read_torch_file, refuse_strange
+from ssd_lib.nets.rewrite import rescale_input
 from ssd_lib.nets.ssd import SSD
-from ssd_lib.nets.torch_file import read_torch_file, refuse_strange
 from ssd_lib.nets.zoo import NETS
 
 KEY = "params.yaml: model.backbone_weights"

@@ -8,7 +8,6 @@ from torchvision.ops import box_convert
 
 from ssd_lib.boxes.priors import PriorLevel, make_priors
 from ssd_lib.errors import InputError
-from ssd_lib.nets.activation import use_lean_activations
 
 # What `train.freeze` names: submodules that are not trained.
 FROZEN_PARTS: dict[str, tuple[str, ...]] = {"none": (), "backbone": ("backbone",), "all-but-heads": ("backbone", "extras")}
@@ -22,7 +21,7 @@ class SSD(nn.Module):
     Attributes:
         classes: K, the number of classes without the background.
         image_size: side of the square input in pixels.
-        rows, map_sizes: what the priors are made of: a row and a (height, width) in cells for each map.
+        prior_levels, map_sizes: what the priors are made of: a PriorLevel and a (height, width) in cells for each map.
         priors: (P, 4) float32, cxcywh in [0, 1].
         priors_xyxy: (P, 4) float32, xyxy.
     """
@@ -33,16 +32,15 @@ class SSD(nn.Module):
     std: Tensor
 
     def __init__(self, backbone: nn.Module, extras: nn.ModuleList, class_heads: nn.ModuleList, box_heads: nn.ModuleList,
-                 classes: int, rows: Sequence[PriorLevel], image_size: int, mean: Sequence[float], std: Sequence[float]) -> None:
+                 classes: int, prior_levels: Sequence[PriorLevel], image_size: int, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.backbone, self.extras = backbone, extras
         self.class_heads, self.box_heads = class_heads, box_heads
         self.classes, self.image_size = classes, image_size
-        use_lean_activations(self)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
-        self.rows, self.map_sizes = tuple(rows), self._map_sizes()
-        priors = make_priors(self.rows, self.map_sizes, image_size)
+        self.prior_levels, self.map_sizes = tuple(prior_levels), self._map_sizes()
+        priors = make_priors(self.prior_levels, self.map_sizes, image_size)
         self.register_buffer("priors", priors, persistent=False)
         self.register_buffer("priors_xyxy", box_convert(priors, "cxcywh", "xyxy"), persistent=False)
 
@@ -68,13 +66,13 @@ class SSD(nn.Module):
 
     @torch.no_grad()
     def _map_sizes(self) -> list[tuple[int, int]]:
-        """(height, width) of the maps that the net really gives for its image size; leaves the net as it was."""
+        """Return (height, width) of each feature map for the image size, by running the net; its mode is unchanged."""
         was_training = self.training
         try:
             maps = self.eval()._maps(torch.zeros(1, 3, self.image_size, self.image_size))
-        except RuntimeError as error:  # a map would have no cell
+        except RuntimeError as error:  # a map would be empty
             raise InputError(f"model.image_size: {self.image_size} pixels are too few for this net; its last maps would be "
-                             "empty. Take a larger image_size, or another net.") from error
+                             "empty. Set a larger image_size or another net.") from error
         self.train(was_training)
         return [(x.shape[2], x.shape[3]) for x in maps]
 

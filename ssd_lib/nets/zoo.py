@@ -33,6 +33,7 @@ from ssd_lib.nets.heads import (
     plain_with_norm,
     separable,
 )
+from ssd_lib.nets.rewrite import use_lean_activations
 from ssd_lib.nets.ssd import SSD
 
 Colour = tuple[float, float, float]  # RGB, of pixels in [0, 255]
@@ -143,7 +144,9 @@ def build_net(name: str, classes: int, image_size: int, width_mult: float = 1.0,
         box_heads = row.heads(channels, [n * 4 for n in per_cell])
         for module in (extras, class_heads, box_heads):
             module.apply(_init_convolution)
-        return SSD(backbone, extras, class_heads, box_heads, classes, priors, image_size, row.mean, row.std)
+        net = SSD(backbone, extras, class_heads, box_heads, classes, priors, image_size, row.mean, row.std)
+        use_lean_activations(net)
+        return net
 
 
 def _init_convolution(module: nn.Module) -> None:

@@ -24,7 +24,7 @@ from ssd_lib.data.augment import build_transform
 from ssd_lib.data.dataset import Batch, DetectionDataset
 from ssd_lib.data.loader import batches_from, evaluation_batches, load_batches, on_device, worker_count
 from ssd_lib.data.pixel_cache import open_cache
-from ssd_lib.device import choose_algorithms, pick_device
+from ssd_lib.device import choose_algorithms, pick_device, pick_precision
 from ssd_lib.distributed.collectives import (
     GroupStopped,
     Vote,
@@ -40,7 +40,6 @@ from ssd_lib.errors import StateError, Stopped, first_line, print_messages
 from ssd_lib.manifest import FIXED_FOLDER, REPAIR_HINT, Manifest
 from ssd_lib.nets.model_file import MODEL_PATH
 from ssd_lib.params import Params
-from ssd_lib.precision import pick_precision
 from ssd_lib.processes import die_with_parent, keep_freed_memory
 from ssd_lib.train.checkpoint_writer import CheckpointWriter, finish
 from ssd_lib.train.epoch import train_epoch, validation_losses

@@ -129,7 +129,7 @@ def make_spec(model: ModelParams, fixed: FixedSet) -> NetSpec:
         return spec
     net, boxes = spec.build(), _unit_boxes(fixed)
     some = boxes[np.linspace(0, len(boxes) - 1, min(len(boxes), FITTED_BOXES)).round().astype(int)]
-    return replace(spec, prior_sizes=fit_sizes(some, net.rows, net.map_sizes, net.image_size))
+    return replace(spec, prior_sizes=fit_sizes(some, net.prior_levels, net.map_sizes, net.image_size))
 
 
 def repeat_factors_of(fixed: FixedSet, data: DataParams) -> np.ndarray:
@@ -159,13 +159,13 @@ def report_priors(net: SSD, fixed: FixedSet, is_fitted: bool, path: Path = PRIOR
     An object whose best prior has an IoU below GOOD_IOU is still matched to that one prior, but is learned badly.
     """
     boxes = _unit_boxes(fixed)
-    ious = best_ious(boxes, net.rows, net.map_sizes, net.image_size)
+    ious = best_ious(boxes, net.prior_levels, net.map_sizes, net.image_size)
     sides = np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1)) * net.image_size
     good = ious >= GOOD_IOU
     write_json(path, {
         "priors": len(net.priors),
         "fitted": is_fitted,
-        "sizes_px": [round(size * net.image_size, 1) for size in sizes_of(net.rows)],
+        "sizes_px": [round(size * net.image_size, 1) for size in sizes_of(net.prior_levels)],
         "maps": [list(size) for size in net.map_sizes],
         "boxes": len(boxes),
         "recall": _mean(good),

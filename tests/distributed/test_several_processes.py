@@ -7,8 +7,8 @@ import torch
 from support.tiny_run import run_stage, set_runtime
 
 from ssd_lib.checkpoint.file import LAST, read_checkpoint
+from ssd_lib.device import pick_precision
 from ssd_lib.distributed.group import process_count
-from ssd_lib.precision import pick_precision
 
 
 def test_two_processes_train_to_the_end_and_continue(workspace: Path) -> None:
