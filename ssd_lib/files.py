@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: atomic writes and content hashes. What the files mean is known elsewhere."""
+"""Atomic writes and content hashes: a file is either complete or absent."""
 
 import hashlib
 import io
@@ -16,15 +16,17 @@ CHUNK_BYTES = 1 << 20
 
 
 def in_project(path: str | Path) -> Path:
-    """A path that the user gave, or a place of ours: a relative one begins at the root of the main repository, which DVC_ROOT
-    names in the copies of it that `dvc exp run --temp` and queued experiments work in."""
-    with suppress(RuntimeError):  # there is no such user's home
+    """Return `path` relative to the root of the main repository.
+
+    `dvc exp run --temp` and queued experiments work in a copy; DVC_ROOT names the main repository there.
+    """
+    with suppress(RuntimeError):  # this user has no home folder
         path = Path(path).expanduser()
     return Path(os.environ.get("DVC_ROOT", ".")) / path
 
 
 def why_unreadable(path: Path) -> str:
-    """Why a file cannot be opened, "" where it can."""
+    """Return why a file cannot be opened; "" if it can."""
     try:
         with path.open("rb"):
             return ""
@@ -38,13 +40,13 @@ def why_unreadable(path: Path) -> str:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """Open a binary file, to write and to read back, that appears under `path` complete and on disk, or not at all.
+    """Open a binary file for writing and reading that appears as `path` complete and on disk, or not at all.
 
     Guarantees: a reader of `path` sees the old bytes or the new bytes, whatever stops the writer and whenever.
-    The folder is made if need be. The temporary file lies in the same folder, so that the rename cannot cross devices.
+    Missing folders are made. The temporary file lies in the same folder, so that the rename never crosses devices.
 
     Raises:
-        StateError: the disk is full, or the folder cannot be written; `path` is as it was.
+        StateError: the disk is full, or the folder is not writable; `path` is unchanged.
     """
     with _replacing(path) as temporary, _Disk(io.FileIO(temporary, "w+")) as file:
         try:
@@ -58,7 +60,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 
 
 class _Disk(io.BufferedRandom):
-    """A file that remembers that it could not be written, for torch.save hides that behind a fault of its own."""
+    """A file that remembers a failed write: torch.save hides it behind an error of its own."""
 
     fault: OSError | None = None
 
@@ -71,10 +73,10 @@ class _Disk(io.BufferedRandom):
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Make `target` the same file as `source`, atomically: a hard link where the file system has them, else a copy.
+    """Make `target` the same file as `source`, atomically: a hard link if the file system has them, else a copy.
 
     Raises:
-        StateError: as of `atomic_write`.
+        StateError: see `atomic_write`.
     """
     if target.exists() and target.samefile(source):
         return
@@ -91,23 +93,23 @@ def link_or_copy(source: Path, target: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8, atomically."""
     with atomic_write(path) as file:
-        file.write(text.encode(errors="backslashreplace"))  # names of files need not be whole characters
+        file.write(text.encode(errors="backslashreplace"))  # file names may hold bytes that are not Unicode
 
 
 def write_json(path: Path, value: Any, *, indent: int | None = None) -> None:
-    """Write `value` as JSON, atomically; the same value gives the same bytes. NaN and infinity are refused."""
+    """Write `value` as JSON, atomically. The same value gives the same bytes; NaN and infinity are refused."""
     write_text(path, json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def sha256(path: Path) -> str:
-    """Hash the content of a file, as 64 hex digits."""
+    """Return the SHA-256 of a file as 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name in the folder of `path`; what is made there takes the place of `path` in the end."""
+    """Yield a temporary name in the folder of `path`; the file made there replaces `path` at the end."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,8 +118,8 @@ def _replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
         _fsync_folder(path.parent)
     except OSError as error:
-        raise StateError(f"{path}: cannot be written: {error.strerror or error}; what was there is untouched. "
-                         "Free some disk space or mend the permissions, then run the same command again.") from error
+        raise StateError(f"{path}: cannot be written: {error.strerror or error}; what was there is unchanged. "
+                         "Free some disk space or correct the permissions, then run the same command again.") from error
     finally:
         with suppress(OSError):  # renamed by now, or its folder was never there
             temporary.unlink()

@@ -1,6 +1,7 @@
 """The rules of the project's layout, checked by reading the code."""
 
 import ast
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ from support.architecture import (
     PIPELINE,
     STAGES,
     code_dependencies,
+    file_tree,
     imported_files,
     imported_modules,
+    rerun_table,
     stages_run_again,
 )
 from support.project import ROOT
@@ -56,12 +59,6 @@ def test_deps_of_a_stage_are_exactly_what_its_script_imports(stage: str) -> None
     assert sorted(deps) == code_dependencies(stage), "write this list into dvc.yaml"
 
 
-def test_the_report_with_its_templates_and_styles_reruns_validate_alone() -> None:
-    for path in (ROOT / "ssd_lib" / "validation").rglob("*"):
-        if path.is_file() and path.suffix != ".pyc":
-            assert stages_run_again(path) == ["validate"], path
-
-
 def test_params_of_a_stage_are_the_sections_that_its_script_loads() -> None:
     for stage, path in STAGES.items():
         calls = [node for node in ast.walk(ast.parse(path.read_text()))
@@ -97,3 +94,18 @@ def test_no_module_needs_posix_to_be_imported() -> None:
 def test_no_test_imports_from_another_test() -> None:
     for path in (ROOT / "tests").rglob("*.py"):
         assert not any(part.startswith("test_") for module in imported_modules(path) for part in module.split(".")), path
+
+
+@pytest.mark.parametrize("text", [file_tree, rerun_table])
+def test_the_architecture_page_is_up_to_date(text: Callable[[], str]) -> None:
+    assert text() in (ROOT / "docs" / "architecture.md").read_text(), f"write this into docs/architecture.md:\n{text()}"
+
+
+def test_a_change_of_what_is_shown_runs_little_again() -> None:
+    library = ROOT / "ssd_lib"
+    assert all(not stages_run_again(path) for path in (library / "detect").glob("*.py"))
+    checks = [path for path in (library / "validation").rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    assert {path.suffix for path in checks} == {".py", ".jinja"}
+    assert all(stages_run_again(path) == ["validate"] for path in checks)
+    assert [stage for stage, entry in PIPELINE.items() if "export" in entry["params"]] == ["export"]
+    assert not stages_run_again(library / "params.py")

@@ -78,3 +78,31 @@ def _modules(folder: Path) -> list[Path]:
 def _file_of(module: str) -> Path | None:
     path = ROOT / module.replace(".", "/")
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.exists()), None)
+
+
+def file_tree() -> str:
+    """Return the project's code files as docs/architecture.md lists them, each with the first sentence of its docstring."""
+    lines = []
+    for top in ("stages", "ssd_lib"):
+        for path in sorted((ROOT / top).rglob("*.py"), key=lambda path: (path.parent != ROOT / top, path.parent, path.name)):
+            summary = (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n\n")[0].replace("\n", " ")
+            summary = summary.partition(". ")[0].removesuffix(".")
+            name = path.parent if path.name == "__init__.py" else path
+            indent = "  " * (len(name.relative_to(ROOT).parts) - 1)
+            label = f"{indent}{name.name}{'/' if name is not path else ''}"
+            lines.append(f"{label:<28}{summary}")
+    return "\n".join(lines)
+
+
+def rerun_table() -> str:
+    """Return which stages run again when a file changes, as docs/architecture.md lists it: packages, or groups of their files."""
+    library = ROOT / "ssd_lib"
+    packages: dict[str, dict[tuple[str, ...], list[str]]] = {}
+    for path in sorted(library.rglob("*")):
+        if path.is_file() and path.suffix != ".pyc" and (path.name != "__init__.py" or path.parent == library):
+            package, _, name = path.relative_to(library).as_posix().rpartition("/")
+            groups = packages.setdefault(package.partition("/")[0], {})
+            groups.setdefault(tuple(stages_run_again(path)), []).append(f"`{package}/{name}`".replace("`/", "`"))
+    rows = [f"| {', '.join(names) if len(groups) > 1 else f'`{package}/`'} | {', '.join(stages) or 'none'} |"
+            for package, groups in packages.items() for stages, names in groups.items()]
+    return "\n".join(["| change in ssd_lib/ | stages that run again |", "|---|---|", *rows])

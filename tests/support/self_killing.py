@@ -1,9 +1,8 @@
-"""A train stage that sends itself a signal: `arm("POINT:SIGNAL")` or `arm("POINT:SIGNAL:TARGET")`.
-
-POINT: after-step-N (of the run), while-saving-N (half of the N-th checkpoint is written), in-validation-N (of epoch N).
-TARGET: loader, a loader process; rank-R, rank R of several processes, once, however often they are restarted; rank-R-always,
-each time; all-of-rank-R, all processes of the stage when rank R reaches the point. Without it, the process itself.
-"""
+"""A train stage that sends itself a signal. `arm("POINT:SIGNAL")`, with POINT one of after-step-N (of the run), while-saving-N
+(half of the N-th checkpoint is written), in-validation-N (of epoch N). With `arm("POINT:SIGNAL:loader")` a loader process gets
+it; with `arm("POINT:SIGNAL:rank-R")` rank R of several processes does, once, however often they are started; with
+`arm("POINT:SIGNAL:rank-R-always")` each time; with
+`arm("POINT:SIGNAL:all-of-rank-R")` all processes of the stage do, when rank R is there."""
 
 import multiprocessing
 import os
@@ -19,7 +18,7 @@ from ssd_lib.distributed.collectives import rank_and_size
 
 
 def arm(where: str) -> None:
-    """Patch this process, a fork made for the purpose."""
+    """Patch this process; it is a fork made for the purpose."""
     point, signal_name, whom = f"{where}:".split(":")[:3]
     kind, _, number = point.rpartition("-")
     countdown = iter([False] * (int(number) - 1) + [True])

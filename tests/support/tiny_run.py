@@ -1,4 +1,4 @@
-"""A tiny dataset, real runs of the train stage on it, and their results."""
+"""A tiny data set in which the train stage really runs, and its results."""
 
 import os
 import resource
@@ -21,7 +21,7 @@ from stages import runner, train
 from support.project import ROOT, write_fixed
 from support.self_killing import arm
 
-torch.set_num_threads(1)  # torch cannot compute in a fork of a process that has used more threads
+torch.set_num_threads(1)  # a fork of a process that has used more cannot compute
 
 TINY = {
     "model": {"image_size": 64, "width_mult": 0.1},
@@ -32,19 +32,19 @@ TINY = {
 
 
 def make_workspace(folder: Path, images: int = 12) -> Path:
-    """Write images of bright boxes on noise in the format of fix_annotations, with a tiny params.yaml."""
+    """Pictures of bright boxes on noise, in the form that fix_annotations leaves, with a tiny params.yaml."""
     files: dict[str, tuple[int, str]] = {}
     for split, count in (("train", images), ("val", 4)):
         rows: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": []}
         for i in range(count):
-            generator = np.random.default_rng([len(split), i])
-            image = generator.integers(0, 100, (64, 64, 3), dtype=np.uint8)
-            x, y, side = (int(v) for v in generator.integers(4, 30, 3))
-            image[y:y + side, x:x + side] = (250, 200, 150) if i % 2 else (60, 120, 250)
+            dice = np.random.default_rng([len(split), i])
+            picture = dice.integers(0, 100, (64, 64, 3), dtype=np.uint8)
+            x, y, side = (int(v) for v in dice.integers(4, 30, 3))
+            picture[y:y + side, x:x + side] = (250, 200, 150) if i % 2 else (60, 120, 250)
             name = f"{split}/{i}.png"
             path = folder / "data" / "raw" / "tiny" / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(path), image)
+            cv2.imwrite(str(path), picture)
             files[name] = (path.stat().st_size, sha256(path))
             rows["images"].append({"id": i, "file_name": name, "width": 64, "height": 64})
             rows["annotations"].append({"id": i + 1, "image_id": i, "category_id": 1 + i % 2, "bbox": [x, y, side, side],
@@ -59,7 +59,7 @@ def make_workspace(folder: Path, images: int = 12) -> Path:
 
 def set_params(folder: Path, model: Mapping[str, Any] | None = None, data: Mapping[str, Any] | None = None,
                **train: Any) -> None:
-    """Write params.yaml: the shipped one with tiny settings and these values of `train`, `model` and `data`."""
+    """Write params.yaml: the shipped one, made tiny, with these keys of `train`, of `model` and of `data`."""
     tree = yaml.safe_load((ROOT / "params.yaml").read_text())
     for group, values in TINY.items():
         tree[group].update(values)
@@ -70,14 +70,14 @@ def set_params(folder: Path, model: Mapping[str, Any] | None = None, data: Mappi
 
 
 def set_runtime(folder: Path, before: str, after: str) -> None:
-    """Replace a text in params.yaml."""
+    """Change a line of params.yaml that changes no result."""
     path = folder / "params.yaml"
     assert before in path.read_text()
     path.write_text(path.read_text().replace(before, after))
 
 
 class Ended(NamedTuple):
-    """The exit code of a stage, negative for a signal, and its output."""
+    """How a stage ended: its exit code, negative for a signal, and what it printed."""
 
     returncode: int
     stdout: str
@@ -89,16 +89,16 @@ def run_stage(folder: Path, kill_at: str | None = None, largest_file: int | None
     """Run the train stage to its end in a process of its own.
 
     Args:
-        kill_at: where it sends itself a signal, see self_killing.py.
-        largest_file: the disk is full for a file larger than this, in bytes.
-        start_method: how several training processes are started; users get "spawn".
+        kill_at: where it kills itself (see self_killing.py).
+        largest_file: the disk is full for a file that grows beyond so many bytes.
+        start_method: how several training processes are started; users have "spawn".
     """
     return ended(start_stage(folder, kill_at, largest_file, start_method=start_method), folder)
 
 
 def start_stage(folder: Path, kill_at: str | None = None, largest_file: int | None = None, options: Sequence[str] = (),
                 start_method: str = "forkserver") -> BaseProcess:
-    """Start the train stage in a fork of this process, which has imported torch already: that saves most of the time."""
+    """Start it: a fork of this process, which has imported torch already: that saves most of its time."""
     arguments = (folder, train.main, kill_at, largest_file, options, start_method)
     process = get_context("fork").Process(target=in_stage, args=arguments)
     process.start()
@@ -106,7 +106,7 @@ def start_stage(folder: Path, kill_at: str | None = None, largest_file: int | No
 
 
 def ended(process: BaseProcess, folder: Path) -> Ended:
-    """Wait for the end of a stage."""
+    """Wait for its end."""
     process.join(300)
     assert process.exitcode is not None, "the stage does not end"
     return Ended(process.exitcode, *((folder / name).read_text() for name in ("stdout", "stderr")))
@@ -114,7 +114,7 @@ def ended(process: BaseProcess, folder: Path) -> Ended:
 
 def in_stage(folder: Path, stage: Callable[[], str], kill_at: str | None = None, largest_file: int | None = None,
              options: Sequence[str] = (), start_method: str = "forkserver") -> None:
-    """Run a stage in this process; several training processes are forks of a server that has imported everything."""
+    """Turn this process into one that runs a stage; several training processes are forks of one that has imported all."""
     os.setsid()
     os.chdir(folder)
     if largest_file is not None:
@@ -133,12 +133,12 @@ def in_stage(folder: Path, stage: Callable[[], str], kill_at: str | None = None,
 
 
 def final_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """Return the weights in models/ssd.pt."""
+    """The weights in models/ssd.pt."""
     return torch.load(folder / "models" / "ssd.pt", weights_only=True)["weights"]
 
 
 def assert_same_weights(one: Path, other: Path) -> None:
-    """Assert that the models of two workspaces are equal bit for bit."""
+    """Bit for bit."""
     left, right = final_weights(one), final_weights(other)
     assert left.keys() == right.keys()
     different = [key for key in left if not torch.equal(left[key], right[key])]

@@ -1,7 +1,8 @@
-"""With its folder on PYTHONPATH, pause the trainer when it has written its third checkpoint, so that a test can kill it there.
+"""On PYTHONPATH, this pauses the trainer when its third checkpoint is written: a test that stops it there needs no luck,
+however fast or busy the machine is.
 
-On a slow disk a run of N epochs skips the saves within an epoch, except that of the first step, and while the third one is
-written the trainer may get to the end of the third epoch. So a run of four epochs is never complete at that time.
+A slow disk makes a run of N epochs skip the saves between their ends, but for the first step's; and the trainer may go on,
+while the third is written, to the end of the third epoch. So a run of four epochs is never over then.
 """
 
 import os
