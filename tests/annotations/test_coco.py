@@ -253,7 +253,7 @@ def put_coco(root: Path) -> None:
         put(root, annotations, images, "a.jpg", "b.jpg")
 
 
-def test_real_photographs_are_listed(shared_data: Path, tmp_path: Path) -> None:
+def test_real_images_are_listed(shared_data: Path, tmp_path: Path) -> None:
     for name in ("zips/val2017.zip", "zips/train2017.zip", "annotations/annotations_trainval2017.zip"):
         zipfile.ZipFile(shared_data / "coco-mirror" / name).extractall(tmp_path)
     manifest = run(tmp_path)

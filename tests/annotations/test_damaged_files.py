@@ -1,4 +1,4 @@
-"""Every file that the search for a data set reads, damaged: a data set is found, or an error of ours names the place."""
+"""Every file that the search for a dataset reads, damaged: a dataset is found, or an error of ours names the place."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -226,7 +226,7 @@ def places(manifest: Manifest) -> list[tuple[str, str]]:
     return [(part.annotations, part.images) for parts in manifest.splits.values() for part in parts]
 
 
-def test_the_real_photographs_are_listed(shared_data: Path) -> None:
+def test_the_real_images_are_listed(shared_data: Path) -> None:
     manifest = run(shared_data / "open-images-mini")
     assert places(manifest) == [("train-annotations-bbox.csv", "train"), ("validation-annotations-bbox.csv", "validation")]
     assert {split: len(manifest.images(split)) for split in manifest.splits} == {"train": 10, "val": 4}

@@ -1,4 +1,4 @@
-"""One data set in four formats is one data set; several are one by the names of their classes."""
+"""One dataset in four formats is one dataset; several are one by the names of their classes."""
 
 import re
 from pathlib import Path
@@ -17,20 +17,20 @@ from ssd_lib.manifest import Manifest
 from ssd_lib.params import FixParams, RuntimeParams
 from ssd_lib.validation.validate import validate
 
-COUNTS = {"train": 16, "validation": 8}  # 24 photographs
+COUNTS = {"train": 16, "validation": 8}  # 24 images
 RUNTIME = RuntimeParams.model_construct(workers=0)
 
 
 @pytest.fixture(scope="session")
 def photos(mirror: Manifest) -> dict[str, list[Row]]:
-    """Real photographs in two splits."""
+    """Real images in two splits."""
     rows = sorted(image_rows_of_val(mirror), key=lambda row: -sum(box[5] for box in row["boxes"]))  # some crowds are among them
     parts = (rows[:16], rows[16:24])
     return {split: sorted(part, key=lambda row: row["name"]) for split, part in zip(COUNTS, parts, strict=True)}
 
 
 def write_set(root: Path, form: str, photos: dict[str, list[Row]], crowds: bool = True) -> Manifest:
-    """The manifest of the photographs in a format, with or without their crowds."""
+    """The manifest of the images in a format, with or without their crowds."""
     write_files(root, form, {split: [{**row, "boxes": [box for box in row["boxes"] if crowds or not box[5]]} for row in rows]
                              for split, rows in photos.items()})
     return local(data_params(source="local", paths=[str(root)]), RUNTIME)
@@ -45,7 +45,7 @@ def fixed_bytes(manifest: Manifest, folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("form", ["voc", "open_images"])
-def test_the_same_photographs_give_the_same_bytes_in_every_format(
+def test_the_same_images_give_the_same_bytes_in_every_format(
         photos: dict[str, list[Row]], tmp_path: Path, form: str) -> None:
     coco = write_set(tmp_path / "a", "coco", photos)
     other = write_set(tmp_path / "b", form, photos)

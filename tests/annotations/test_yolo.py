@@ -194,7 +194,7 @@ def put(root: Path, text: str | bytes | None = None, /, *, file: str = "data.yam
     return plant(root, *SET, texts={file: text})
 
 
-def test_the_real_photographs_are_listed(shared_data: Path) -> None:
+def test_the_real_images_are_listed(shared_data: Path) -> None:
     manifest = run(shared_data / "yolo-coco36")
     found = pairs(manifest)
     assert {split: len(images) for split, images in found.items()} == {"train": 24, "val": 12}

@@ -1,4 +1,4 @@
-"""Real photographs in COCO's layout, with their manifest, for the tests of this folder."""
+"""Real images in COCO's layout, with their manifest, for the tests of this folder."""
 
 import os
 import shutil
@@ -42,7 +42,7 @@ def mirror(unpacked: Path) -> Manifest:
 
 @pytest.fixture
 def copy(unpacked: Path, tmp_path: Path) -> Manifest:
-    """The manifest of a copy of the mirror's train split, 80 photographs, that a test may break."""
+    """The manifest of a copy of the mirror's train split, 80 images, that a test may break."""
     for folder in ("train2017", "annotations"):
         shutil.copytree(unpacked / folder, tmp_path / "raw" / folder)
     return manifest_of(tmp_path / "raw", {"train": SPLITS["train"]})
@@ -50,5 +50,5 @@ def copy(unpacked: Path, tmp_path: Path) -> Manifest:
 
 @pytest.fixture(scope="session")
 def photo_bytes(unpacked: Path) -> bytes:
-    """One JPEG photograph."""
+    """One JPEG image."""
     return min((unpacked / "val2017").glob("*.jpg")).read_bytes()

@@ -1,4 +1,4 @@
-"""Small data sets made by hand, for the tests of the readers of VOC, YOLO and Open Images."""
+"""Small datasets made by hand, for the tests of the readers of VOC, YOLO and Open Images."""
 
 from pathlib import Path
 

@@ -26,6 +26,6 @@ def rows_of(annotations: Annotations) -> Rows:
 
 
 def image_rows(images: Images) -> list[Image]:
-    """The pictures one by one."""
+    """Return the images as single records."""
     rows = zip(images.ids.tolist(), images.file_names, images.sizes.tolist(), strict=True)
     return [Image(number, name, width, height) for number, name, (width, height) in rows]
