@@ -1,4 +1,4 @@
-"""Compose a demo image: a crop of a photograph with things of classes and of none, and how much of each is visible.
+"""Compose a demo image: a crop of a photograph, objects of the six classes and distractors, and how much of each is visible.
 
 Sizes, counts, colours and covering are drawn here; how a thing looks is in shapes.py.
 """

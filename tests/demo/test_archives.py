@@ -11,10 +11,11 @@ import cv2
 import numpy as np
 import pytest
 from pycocotools.coco import COCO
+from scipy.ndimage import binary_fill_holes
 
 from ssd_lib.demo import archives as demo
 from ssd_lib.demo.archives import CATEGORIES, annotate, make_archives, outlines_of
-from ssd_lib.demo.scenes import Corner, Layer, Place, Scene, Stack, lay, project
+from ssd_lib.demo.scenes import Corner, Layer, Place, Scene, Stack, lay, make_scene, project
 from ssd_lib.demo.shapes import CLASSES, Look, Sprite
 from ssd_lib.errors import StateError
 
@@ -267,3 +268,22 @@ def test_a_crowd_is_one_box_around_all_visible_pixels() -> None:
     assert annotation["bbox"] == [0.0, 0.0, 3.0, 3.0]
     assert annotation["id"] == 904400000007
     assert (annotation["area"], annotation["iscrowd"]) == (3, 1)
+
+
+def test_boxes_and_areas_are_those_of_the_visible_pixels() -> None:
+    kinds = Counter()
+    background = np.full((400, 400, 3), 90, np.uint8)
+    for seed in range(16):
+        scene = make_scene([background], "crowd" if seed % 2 else "objects", np.random.default_rng(seed))
+        masks = [binary_fill_holes(layer.visible > 0.5) for layer in scene.objects]
+        if scene.crowd:
+            masks.append(np.maximum.reduce([layer.visible for layer in scene.crowd]) > 0.5)
+        for annotation, mask in zip(annotate(scene, 5), masks, strict=True):
+            rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+            left, top, width, height = annotation["bbox"]
+            visible = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+            np.testing.assert_allclose([left, top, left + width, top + height], visible, atol=1.5)
+            assert mask.sum() == pytest.approx(annotation["area"], rel=0.1, abs=20)
+            kinds[annotation["iscrowd"]] += 1
+    assert kinds[0] > 20
+    assert kinds[1] == 8
