@@ -1,1 +1,1 @@
-"""Pure tensor maths of the detector: boxes, priors, coding, matching, loss."""
+"""Tensor functions of the detector: priors, box encoding, matching and loss; none of them knows a net or a file."""

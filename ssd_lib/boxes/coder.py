@@ -1,4 +1,4 @@
-"""Offsets: boxes as a net regresses them, relative to priors."""
+"""Encode boxes as offsets relative to priors, which a net regresses, and decode them."""
 
 import math
 
@@ -8,11 +8,11 @@ from torch import Tensor
 CENTER_VARIANCE = 0.1
 SIZE_VARIANCE = 0.2
 SCALE_CLAMP = math.log(1000 / 16)  # a 16 px prior may grow to 1000 px at most; keeps exp() finite in half precision
-SMALLEST_SIDE = 1e-6  # of the image: an empty box has a finite logarithm, so that it cannot poison the loss
+SMALLEST_SIDE = 1e-6  # as a fraction of the image; keeps the offsets of an empty box, and so the loss, finite
 
 
 def encode(boxes: Tensor, priors: Tensor) -> Tensor:
-    """Give the offsets that turn `priors` into `boxes`.
+    """Return the offsets that turn `priors` into `boxes`.
 
     Guarantees: decode(encode(boxes, priors), priors) == boxes, up to rounding, for sides up to 62 times the prior's.
     Source: Liu et al. 2016, arXiv 1512.02325, sec. 2.2 "Training objective", with the variances of the authors' code.
@@ -22,7 +22,7 @@ def encode(boxes: Tensor, priors: Tensor) -> Tensor:
         priors: (P, 4) float32, cxcywh in [0, 1].
 
     Returns:
-        (..., P, 4) float32: centre offsets over the prior's side and 0.1, logarithms of the side ratios over 0.2.
+        (..., P, 4) float32: centre distances divided by the prior's side and by 0.1; logarithms of the side ratios divided by 0.2.
     """
     centers = (boxes[..., :2] + boxes[..., 2:]) / 2
     sides = (boxes[..., 2:] - boxes[..., :2]).clamp(min=SMALLEST_SIDE)
@@ -33,14 +33,14 @@ def encode(boxes: Tensor, priors: Tensor) -> Tensor:
 
 
 def decode(offsets: Tensor, priors: Tensor) -> Tensor:
-    """Give the boxes that `offsets` make of `priors`; the inverse of `encode`. Not clipped to the image.
+    """Return the boxes that `offsets` make of `priors`; the inverse of `encode`. Boxes are not clipped to the image.
 
     Args:
         offsets: (..., P, 4) float.
         priors: (P, 4) float32, cxcywh in [0, 1].
 
     Returns:
-        (..., P, 4) float, xyxy in units of the image.
+        (..., P, 4) float, xyxy as fractions of the image.
     """
     centers = priors[..., :2] + offsets[..., :2] * CENTER_VARIANCE * priors[..., 2:]
     sides = priors[..., 2:] * torch.exp((offsets[..., 2:] * SIZE_VARIANCE).clamp(max=SCALE_CLAMP))

@@ -1,4 +1,4 @@
-"""Priors: the boxes, fixed for a net and an image size, that detections are offsets of."""
+"""Priors: the fixed boxes of a net and an image size, to which its outputs are offsets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,9 +13,10 @@ class PriorLevel:
     """The priors of one feature map.
 
     Attributes:
-        stride: distance of neighbouring centres in pixels; None spreads the map's cells evenly over the image.
-        min_size, max_size: sides of the small square and (by sqrt(min * max)) of the large one, as fractions of the image.
-        ratios: each r adds a box r times as wide as high and one r times as high as wide.
+        stride: distance between neighbouring centres in pixels; None: the map's cells divide the image evenly.
+        min_size, max_size: the side of the small square is min_size, of the large one sqrt(min_size * max_size), as fractions
+            of the image.
+        ratios: each r adds two boxes, with the aspect ratios r and 1 / r.
     """
 
     stride: int | None
@@ -25,18 +26,18 @@ class PriorLevel:
 
     @property
     def boxes_per_cell(self) -> int:
-        """How many priors share a centre."""
+        """Return the number of priors per cell, all with the same centre."""
         return 2 + 2 * len(self.ratios)
 
 
-def make_priors(rows: Sequence[PriorLevel], maps: Sequence[tuple[int, int]], image_size: int) -> Tensor:
-    """Lay out the priors in the order of the net's outputs: map, row, column, shape.
+def make_priors(levels: Sequence[PriorLevel], map_sizes: Sequence[tuple[int, int]], image_size: int) -> Tensor:
+    """Return the priors in the order of the net's outputs: by feature map, row, column and shape.
 
     Source: Liu et al. 2016, arXiv 1512.02325, sec. 2.2; order and clipping as in the authors' and upstream's code.
 
     Args:
-        rows: one for each map.
-        maps: (height, width) of each feature map in cells.
+        levels: one for each map.
+        map_sizes: (height, width) of each feature map in cells.
         image_size: side of the square input in pixels.
 
     Returns:
@@ -44,33 +45,33 @@ def make_priors(rows: Sequence[PriorLevel], maps: Sequence[tuple[int, int]], ima
     """
     priors = [
         (x, y, width, height)
-        for row, (map_height, map_width) in zip(rows, maps, strict=True)
-        for y in centres_of(row, map_height, image_size)
-        for x in centres_of(row, map_width, image_size)
-        for width, height in shapes_of(row)
+        for level, (map_height, map_width) in zip(levels, map_sizes, strict=True)
+        for y in centres_of(level, map_height, image_size)
+        for x in centres_of(level, map_width, image_size)
+        for width, height in shapes_of(level)
     ]
     return torch.tensor(priors).clamp(0, 1)
 
 
-def with_sizes(rows: Sequence[PriorLevel], sizes: Sequence[float]) -> tuple[PriorLevel, ...]:
-    """The same rows with other sizes: row i has sizes i and i + 1, so there is one size more than there are rows."""
-    pairs = zip(rows, sizes[:-1], sizes[1:], strict=True)
-    return tuple(replace(row, min_size=small, max_size=large) for row, small, large in pairs)
+def with_sizes(levels: Sequence[PriorLevel], sizes: Sequence[float]) -> tuple[PriorLevel, ...]:
+    """Return the levels with other sizes: level i has sizes[i] and sizes[i + 1], so there is one size more than levels."""
+    pairs = zip(levels, sizes[:-1], sizes[1:], strict=True)
+    return tuple(replace(level, min_size=small, max_size=large) for level, small, large in pairs)
 
 
-def sizes_of(rows: Sequence[PriorLevel]) -> tuple[float, ...]:
-    """The sizes that `with_sizes` takes."""
-    return (*(row.min_size for row in rows), rows[-1].max_size)
+def sizes_of(levels: Sequence[PriorLevel]) -> tuple[float, ...]:
+    """Return the sizes of the levels, as `with_sizes` takes them."""
+    return (*(level.min_size for level in levels), levels[-1].max_size)
 
 
-def shapes_of(row: PriorLevel) -> list[tuple[float, float]]:
-    """(width, height) of the priors of a cell, as fractions of the image; they may be above 1."""
-    small, large = row.min_size, sqrt(row.min_size * row.max_size)
-    stretched = [(small * sqrt(r), small / sqrt(r)) for r in row.ratios]
+def shapes_of(level: PriorLevel) -> list[tuple[float, float]]:
+    """Return (width, height) of the priors of a cell, as fractions of the image; they may exceed 1."""
+    small, large = level.min_size, sqrt(level.min_size * level.max_size)
+    stretched = [(small * sqrt(r), small / sqrt(r)) for r in level.ratios]
     return [(small, small), (large, large)] + [shape for w, h in stretched for shape in ((w, h), (h, w))]
 
 
-def centres_of(row: PriorLevel, cells: int, image_size: int) -> list[float]:
-    """Centres of a row or a column of cells, as fractions of the image."""
-    step = 1 / cells if row.stride is None else row.stride / image_size
+def centres_of(level: PriorLevel, cells: int, image_size: int) -> list[float]:
+    """Return the centres of the cells along one axis, as fractions of the image."""
+    step = 1 / cells if level.stride is None else level.stride / image_size
     return [(i + 0.5) * step for i in range(cells)]

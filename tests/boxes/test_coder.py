@@ -1,4 +1,4 @@
-"""Offsets: the law that decode undoes encode, and values worked out by hand."""
+"""Box encoding: decode is the inverse of encode; values worked out by hand."""
 
 from math import log
 
@@ -10,13 +10,13 @@ from torch import Tensor
 from ssd_lib.boxes.coder import decode, encode
 
 sides = st.floats(0.02, 1)
-places = st.floats(0, 1)
+centres = st.floats(0, 1)
 
 
 @st.composite
 def boxes_cxcywh(draw: st.DrawFn) -> Tensor:
     count = 4
-    return torch.tensor([[draw(places), draw(places), draw(sides), draw(sides)] for _ in range(count)])
+    return torch.tensor([[draw(centres), draw(centres), draw(sides), draw(sides)] for _ in range(count)])
 
 
 @given(boxes_cxcywh(), boxes_cxcywh())
@@ -25,7 +25,7 @@ def test_encode_then_decode_is_identity(priors: Tensor, target: Tensor) -> None:
     torch.testing.assert_close(decode(encode(boxes, priors), priors), boxes, atol=1e-4, rtol=0)
 
 
-def test_a_prior_s_own_box_has_no_offset() -> None:
+def test_the_box_of_the_prior_itself_has_zero_offsets() -> None:
     prior = torch.tensor([[0.5, 0.5, 0.2, 0.4]])
     torch.testing.assert_close(encode(torch.tensor([[0.4, 0.3, 0.6, 0.7]]), prior), torch.zeros(1, 4))
 

@@ -1,4 +1,4 @@
-"""The multibox loss, worked out by hand."""
+"""Multibox loss: values worked out by hand."""
 
 from math import log
 
@@ -49,8 +49,8 @@ def test_image_without_objects_gives_a_finite_loss_that_trains_the_background() 
     assert (logits.grad[..., 0] < 0).sum() == 3, "three priors are pulled to the background"
 
 
-def test_images_are_mined_one_by_one() -> None:
-    """An image with two positives does not lend its negatives to one with a single positive."""
+def test_hard_negatives_are_mined_per_image() -> None:
+    """Each image has three negatives for each of its own positives."""
     logits = [[[0.0, 0]] * 8, [[0.0, 0]] * 8]
     loss = _loss(logits, [[1, 1, 0, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0]])
     torch.testing.assert_close(loss.classification, torch.tensor((2 + 6 + 1 + 3) * log(2)))
@@ -64,24 +64,24 @@ def test_half_precision_logits_give_a_float32_loss() -> None:
 
 
 def test_gradients_are_those_of_the_counted_priors_alone() -> None:
-    """Cross-entropy over positives and mined negatives, smooth L1 over positives; ignored and easy priors get none."""
-    seed = torch.Generator().manual_seed(0)
-    labels = torch.randint(1, 4, (4, 60), generator=seed) * (torch.rand(4, 60, generator=seed) < 0.1)
+    """Cross-entropy over positives and mined negatives, smooth L1 over positives; ignored and easy priors have zero gradients."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(1, 4, (4, 60), generator=generator) * (torch.rand(4, 60, generator=generator) < 0.1)
     labels[1] = 0
     labels[2, :40] = 1  # more positives than a quarter of the priors
     labels[:, 50:55] = -1
-    targets = torch.randn(4, 60, 4, generator=seed)
-    logits = torch.randn(4, 60, 4, generator=seed, requires_grad=True)
-    offsets = torch.randn(4, 60, 4, generator=seed, requires_grad=True)
+    targets = torch.randn(4, 60, 4, generator=generator)
+    logits = torch.randn(4, 60, 4, generator=generator, requires_grad=True)
+    offsets = torch.randn(4, 60, 4, generator=generator, requires_grad=True)
     loss = multibox_loss(logits, offsets, labels, targets)
     (2 * loss.classification + loss.box).backward()
     assert logits.grad is not None
     assert offsets.grad is not None
     counted, positive = logits.grad.abs().sum(dim=2) > 0, labels > 0
-    owned = positive.sum(dim=1).clamp(min=1)
-    assert torch.equal((counted & ~positive).sum(dim=1), torch.minimum(3 * owned, (labels == 0).sum(dim=1)))
+    positives = positive.sum(dim=1).clamp(min=1)
+    assert torch.equal((counted & ~positive).sum(dim=1), torch.minimum(3 * positives, (labels == 0).sum(dim=1)))
     assert not counted[labels < 0].any()
     assert torch.equal(offsets.grad.abs().sum(dim=2) > 0, positive)
-    rows = logits.detach()[counted].requires_grad_()
-    F.cross_entropy(rows, labels[counted], reduction="sum").mul(2).backward()
-    torch.testing.assert_close(logits.grad[counted], rows.grad)
+    counted_logits = logits.detach()[counted].requires_grad_()
+    F.cross_entropy(counted_logits, labels[counted], reduction="sum").mul(2).backward()
+    torch.testing.assert_close(logits.grad[counted], counted_logits.grad)

@@ -1,4 +1,4 @@
-"""The priors of the published nets, and their layout."""
+"""Priors: layout, and values of the published nets."""
 
 from math import sqrt
 
@@ -15,7 +15,7 @@ def test_mobile_nets_have_3000_priors_at_300_px() -> None:
     assert make_priors(NETS["mb2-ssd-lite"].priors, MOBILE_MAPS, 300).shape == (3000, 4)
 
 
-def test_first_cell_has_the_paper_s_shapes() -> None:
+def test_the_first_cell_has_the_shapes_of_the_paper() -> None:
     priors = make_priors(NETS["mb2-ssd-lite"].priors, MOBILE_MAPS, 300)
     centre, small, large = 0.5 / (300 / 16), 60 / 300, sqrt(60 * 105) / 300
     expected = [
@@ -29,7 +29,7 @@ def test_first_cell_has_the_paper_s_shapes() -> None:
     torch.testing.assert_close(priors[:6], torch.tensor(expected))
 
 
-def test_columns_run_before_rows() -> None:
+def test_the_column_changes_faster_than_the_row() -> None:
     priors = make_priors([PriorLevel(None, 0.5, 0.5, ())], [(2, 3)], 300)
     torch.testing.assert_close(priors[::2, 0], torch.tensor([1, 3, 5, 1, 3, 5]) / 6)
     torch.testing.assert_close(priors[::2, 1], torch.tensor([1, 1, 1, 3, 3, 3]) / 4)
@@ -41,6 +41,6 @@ def test_priors_stay_in_the_unit_square() -> None:
     assert priors.max() <= 1
 
 
-def test_a_map_too_few_is_refused() -> None:
+def test_a_missing_map_size_is_an_error() -> None:
     with pytest.raises(ValueError, match="zip"):
         make_priors(NETS["mb2-ssd-lite"].priors, MOBILE_MAPS[:-1], 300)
