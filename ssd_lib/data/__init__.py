@@ -1,1 +1,1 @@
-"""From files to batches: augmentation, data set, stateless order."""
+"""Training data: dataset, augmentation, class balance, pixel cache, and batches in a reproducible order."""

@@ -1,7 +1,7 @@
-"""Augment training samples: where to look is drawn first, the image is cropped and resized once, colour jitter comes last.
+"""Augment training samples: draw a crop, resize it once, flip it and jitter its colours.
 
-A crop is a rectangle in whole pixels of the image; zooming out gives one larger than the image. Rectangles are plain numbers and boxes
-are columns: NumPy arrays of two or four numbers take ten times as long. All randomness comes from the sample's seed.
+A crop is a rectangle in whole pixels of the image; zooming out gives one larger than the image. Rectangles are tuples because
+NumPy arrays of two or four numbers take ten times as long. All randomness comes from the sample's seed.
 """
 
 import os
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else it contacts the network when imported
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise it contacts the network when imported
 
 import albumentations as A
 
@@ -19,7 +19,7 @@ FILL = (123, 117, 104)  # ImageNet's mean colour, around a zoomed-out image
 FLIP_CHANCE = 0.5
 CROP_MIN_IOUS = (1.0, 0.0, 0.1, 0.3, 0.5, 0.7, 0.9)  # 1.0: the whole image
 CROP_TRIES = 50
-CROP_MIN_SIDE = 0.3  # of the crop's side
+CROP_MIN_SIDE = 0.3  # as a fraction of the side that is cropped
 CROP_MAX_ASPECT = 2.0
 ZOOM_OUT_CHANCE = 0.5
 ZOOM_OUT_MAX = 4.0
@@ -29,7 +29,7 @@ Rectangle = tuple[int, int, int, int]  # xyxy
 
 
 class Preset(NamedTuple):
-    """What `train.augmentation` names."""
+    """The transforms of one value of `train.augmentation`."""
 
     zoom_out: bool = False
     crop: bool = False
@@ -46,7 +46,7 @@ PRESETS = {
 
 
 class Transform(NamedTuple):
-    """A preset for a net whose input is `side` pixels wide and high; `colour` is built once and only changes pixels."""
+    """A preset for a net with square inputs of `side` pixels; `colour` is built once and changes only pixel values."""
 
     preset: Preset
     side: int
@@ -95,14 +95,14 @@ def augment(transform: Transform, image: np.ndarray, boxes: np.ndarray, labels: 
     if preset.flip and generator.random() < FLIP_CHANCE:
         sample, moved = cv2.flip(sample, 1), np.stack([1 - moved[:, 2], moved[:, 1], 1 - moved[:, 0], moved[:, 3]], axis=1)
     if preset.colour:
-        colour.set_random_state(generator, random.Random(int(generator.integers(1 << 63))))  # its own seeding repeats itself
+        colour.set_random_state(generator, random.Random(int(generator.integers(1 << 63))))  # albumentations' own seeds repeat
         sample = colour(image=sample)["image"]
     kept = centre_inside(in_pixels, crop) & (moved[:, 2:] > moved[:, :2]).all(axis=1)
     return sample, moved[kept].astype(np.float32), labels[kept].astype(np.int64)
 
 
 def zoom_out(crop: Rectangle, generator: np.random.Generator) -> Rectangle:
-    """Return, half of the time, a rectangle up to ZOOM_OUT_MAX times as large around the crop: this makes small objects.
+    """Return the crop or, half of the time, a rectangle around it up to ZOOM_OUT_MAX times as large: objects become smaller.
 
     Source: Liu et al. 2016, arXiv 1512.02325, sec. 3.6 "Data Augmentation for Small Object Accuracy".
     """
@@ -118,7 +118,7 @@ def zoom_out(crop: Rectangle, generator: np.random.Generator) -> Rectangle:
 def min_iou_crop(crop: Rectangle, boxes: np.ndarray, min_iou: float, generator: np.random.Generator) -> Rectangle:
     """Return a random part of `crop` that has an IoU of at least `min_iou` with some box and contains some box centre.
 
-    The whole crop is returned if `min_iou` is 1, if there are no objects, or if CROP_TRIES draws find none.
+    The whole crop is returned if `min_iou` is 1, if there are no objects, or if none of CROP_TRIES draws qualifies.
 
     Source: Liu et al. 2016, arXiv 1512.02325, sec. 2.2 "Data augmentation", and the authors' batch sampler.
 
@@ -143,7 +143,7 @@ def place(crop: Rectangle, size: tuple[int, int], side: int) -> CropPlacement:
     (x1, y1, x2, y2), (height, width) = crop, size
     source = max(x1, 0), max(y1, 0), min(x2, width), min(y2, height)
     across, down = side / (x2 - x1), side / (y2 - y1)
-    left, top = (min(round((low - start) * scale), side - 1)  # at least one pixel of the image is shown
+    left, top = (min(round((low - start) * scale), side - 1)  # at least one pixel of the image is visible
                  for low, start, scale in ((source[0], x1, across), (source[1], y1, down)))
     right, bottom = max(round((source[2] - x1) * across), left + 1), max(round((source[3] - y1) * down), top + 1)
     return CropPlacement(source, (left, top, right, bottom))
@@ -169,7 +169,7 @@ def centre_inside(boxes: np.ndarray, crop: Rectangle) -> np.ndarray:
 
 
 def _render(image: np.ndarray, placement: CropPlacement, side: int) -> np.ndarray:
-    """Return (side, side, 3): the part of the image resized to its place, with FILL around it."""
+    """Return (side, side, 3): the visible part of the image, resized, with FILL around it."""
     (x1, y1, x2, y2), (left, top, right, bottom) = placement
     sample = cv2.resize(image[y1:y2, x1:x2], (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
     if sample.shape[:2] == (side, side):

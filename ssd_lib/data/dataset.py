@@ -1,4 +1,4 @@
-"""Samples and batches: pixels stay uint8 until they are on the device, boxes are in units of the image."""
+"""Dataset, samples and batches. Pixels are uint8 until they are on the device; boxes are fractions of the image."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,27 +13,34 @@ from ssd_lib.annotations.fixed_set import FixedSet
 from ssd_lib.data.augment import Transform, augment
 from ssd_lib.images import read_image
 
-Key = tuple[int, int] | tuple[int, int, int]  # (epoch, index), and how often the epoch has shown the image before
+Key = tuple[int, int] | tuple[int, int, int]  # (epoch, index), or with the number of earlier uses of the image in this epoch
 
 
 class Sample(NamedTuple):
-    """One image: (S, S, 3) uint8, (M, 4) float32 boxes in [0, 1], (M,) int64 labels, -1 for a crowd, its place in the set."""
+    """One image with its boxes.
+
+    Attributes:
+        image: (S, S, 3) uint8, RGB.
+        boxes: (M, 4) float32, xyxy in [0, 1].
+        labels: (M,) int64 in 1..K, or -1 for a crowd.
+        image_index: index of the image in the dataset.
+    """
 
     image: np.ndarray
     boxes: np.ndarray
     labels: np.ndarray
-    place: int
+    image_index: int
 
 
 class Batch(NamedTuple):
-    """Samples as tensors, padded to the fullest image.
+    """Samples as tensors, padded to the largest number of boxes.
 
     Attributes:
         images: (B, 3, S, S) uint8, RGB, channels last in memory.
         boxes: (B, M, 4) float32, xyxy in [0, 1].
-        labels: (B, M) int64 in 1..K, 0 is padding.
-        crowd_boxes: (B, C, 4) float32; padding has no area.
-        indices: (B,) int64 into the data set.
+        labels: (B, M) int64 in 1..K; 0 is padding.
+        crowd_boxes: (B, C, 4) float32, xyxy in [0, 1]; padding has zero area.
+        indices: (B,) int64, indices of the images in the dataset.
     """
 
     images: Tensor
@@ -43,20 +50,20 @@ class Batch(NamedTuple):
     indices: Tensor
 
     def to(self, device: torch.device) -> "Batch":
-        """The same on `device`; the indices stay with the host, which names images by them."""
-        there = {name: tensor.to(device, non_blocking=True) for name, tensor in self._asdict().items() if name != "indices"}
-        return self._replace(**there)
+        """Return the batch on `device`; `indices` stay on the CPU, where error messages need them."""
+        moved = {name: tensor.to(device, non_blocking=True) for name, tensor in self._asdict().items() if name != "indices"}
+        return self._replace(**moved)
 
 
 class DetectionDataset(Dataset[Sample]):
-    """Images and boxes of a split, asked for by `Key`, so that the augmentation of a sample is known by it.
+    """The images and boxes of a split, indexed by `Key`: the key determines the augmentation of a sample.
 
     Args:
         fixed: the split.
-        path_of: from the name of an image in the manifest to its file.
+        path_of: returns the path of an image, given its name in the manifest.
         transform: from `build_transform`.
         seed: `train.seed`.
-        pixels_of: from an index to (H, W, 3) uint8, RGB; None decodes the image file.
+        pixels_of: returns the pixels of an image, (H, W, 3) uint8, RGB, given its index; None decodes the image file.
     """
 
     def __init__(self, fixed: FixedSet, path_of: Callable[[str], Path], transform: Transform, seed: int = 0,
@@ -69,11 +76,11 @@ class DetectionDataset(Dataset[Sample]):
 
     def __getitem__(self, key: Key) -> Sample:
         index = key[1]
-        fixed, rows = self.fixed, slice(self.fixed.box_offsets[index], self.fixed.box_offsets[index + 1])
+        fixed, of_image = self.fixed, slice(self.fixed.box_offsets[index], self.fixed.box_offsets[index + 1])
         image = self.pixels_of(index)
         height, width = fixed.sizes[index]
-        boxes = fixed.boxes[rows] / np.array([width, height, width, height], dtype=np.float32)
-        labels = np.where(fixed.is_crowd[rows], -1, fixed.labels[rows])
+        boxes = fixed.boxes[of_image] / np.array([width, height, width, height], dtype=np.float32)
+        labels = np.where(fixed.is_crowd[of_image], -1, fixed.labels[of_image])
         return Sample(*augment(self.transform, image, boxes, labels, (self.seed, *key)), index)
 
     def _decoded(self, index: int) -> np.ndarray:
@@ -88,12 +95,12 @@ def collate(samples: Sequence[Sample]) -> Batch:
         boxes=_pad([s.boxes[is_object] for s, is_object in zip(samples, objects, strict=True)]),
         labels=_pad([s.labels[is_object] for s, is_object in zip(samples, objects, strict=True)]),
         crowd_boxes=_pad([s.boxes[~is_object] for s, is_object in zip(samples, objects, strict=True)]),
-        indices=torch.tensor([sample.place for sample in samples]),
+        indices=torch.tensor([sample.image_index for sample in samples]),
     )
 
 
 def _pad(arrays: Sequence[np.ndarray]) -> Tensor:
-    """Stack arrays of different lengths, filled up with zeros."""
+    """Stack arrays of different lengths, padded with zeros."""
     longest = max(len(array) for array in arrays)
     result = np.zeros((len(arrays), longest, *arrays[0].shape[1:]), dtype=arrays[0].dtype)
     for row, array in zip(result, arrays, strict=True):

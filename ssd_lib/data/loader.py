@@ -1,7 +1,7 @@
-"""The order of the images, which is a function and not a state, and the processes that load them.
+"""Load batches in a reproducible order, in worker processes.
 
-A position in a run is (epoch, step). What is loaded there follows from the seed alone: not from how many processes or
-workers there are, nor from what was loaded before. To resume is to start at another position.
+A position in a run is (epoch, step). The seed alone determines which images are loaded there, not the number of processes or
+workers, nor what was loaded before. So resuming a run means starting at another position.
 """
 
 import os
@@ -20,45 +20,45 @@ from ssd_lib.errors import InputError, StateError, first_line
 from ssd_lib.processes import available_cores, die_with_parent
 
 MAX_AUTO_WORKERS = 8
-SIGNS_OF_DEATH = ("exited unexpectedly", "killed by signal")  # in torch's messages
-GRACE_S = 20  # after SIGTERM, which mostly went to the whole group, the trainer has this long to finish its step
+KILLED_WORKER_TEXTS = ("exited unexpectedly", "killed by signal")  # in torch's messages
+GRACE_S = 20  # a worker ends this long after SIGTERM, which is often sent to the whole group: the trainer first finishes its step
 
 
-def images_shown(factors: np.ndarray) -> int:
-    """How many images an epoch shows, those that it shows again counted again; see `show_factors`."""
+def images_per_epoch(factors: np.ndarray) -> int:
+    """Return how many images an epoch uses; an image used several times is counted each time. See `repeat_factors`."""
     return max(1, round(float(factors.sum())))
 
 
 def steps_per_epoch(factors: np.ndarray, batch_size: int) -> int:
-    """How many batches an epoch has: the last one is filled up from the epoch's start.
+    """Return how many batches an epoch has; the last one is filled with images from the start of the epoch.
 
     Args:
-        factors: (N,) how often an epoch shows each image, on average; see `show_factors`.
-        batch_size: images a step.
+        factors: (N,) how often an epoch uses each image, on average; see `repeat_factors`.
+        batch_size: images per step.
     """
-    return -(-images_shown(factors) // batch_size)
+    return -(-images_per_epoch(factors) // batch_size)
 
 
 def epoch_batches(factors: np.ndarray, batch_size: int, seed: int, epoch: int) -> np.ndarray:
-    """The image indices of an epoch: (steps, batch_size) int64.
+    """Return the image indices of an epoch, (steps, batch_size) int64.
 
-    Guarantees: image i is there floor or ceil of factors[i] times (of what the rounded sum leaves of it), over many epochs factors[i]
-    times on average; where all factors are 1, once. What fills the last batch comes on top.
-    A batch is never short, since batch norm cannot train on a single image where a map has a single cell.
+    Guarantees: image i occurs floor(f) or ceil(f) times, where f is factors[i], scaled so that the sum of all factors is a whole
+    number; on average over many epochs it occurs f times. If all factors are 1, every image occurs once. Images that fill the last
+    batch are additional. All batches are full: batch norm cannot train on a single image where a feature map has a single cell.
     """
-    total = images_shown(factors)
+    total = images_per_epoch(factors)
     order = np.random.default_rng([seed, epoch]).permutation(total)
     ends = np.cumsum(factors) * (total / factors.sum())
     offset = np.random.default_rng([seed, epoch, 1]).random() * (1 - 1e-6)  # systematic sampling: one draw, evenly spaced
-    shown = np.searchsorted(ends, order + offset, side="right").clip(max=len(factors) - 1)
-    return np.resize(shown, (steps_per_epoch(factors, batch_size), batch_size))
+    images = np.searchsorted(ends, order + offset, side="right").clip(max=len(factors) - 1)
+    return np.resize(images, (steps_per_epoch(factors, batch_size), batch_size))
 
 
 def batches_from(factors: np.ndarray, batch_size: int, seed: int, epoch: int, step: int, epochs: int,
                  rank: int = 0, processes: int = 1) -> Iterator[list[Key]]:
-    """All batches of a run from position (epoch, step) on, as keys (epoch, index, times before) of this process's share.
+    """Yield this process's share of all batches from position (epoch, step) on, as keys (epoch, index, earlier uses).
 
-    An image that an epoch shows several times has another key, and so another augmentation, each time.
+    An image that an epoch uses several times has a different key, and so a different augmentation, each time.
     """
     share = batch_size // processes
     for now in range(epoch, epochs):
@@ -69,23 +69,23 @@ def batches_from(factors: np.ndarray, batch_size: int, seed: int, epoch: int, st
 
 
 def evaluation_batches(images: int, batch_size: int, rank: int = 0, processes: int = 1) -> list[list[Key]]:
-    """Every image of this process's share once, in order; the last batch may be short."""
+    """Return batches with every image of this process's share once, in order; the last batch may be smaller."""
     indices = range(rank, images, processes)
     return [[(0, index) for index in indices[i:i + batch_size]] for i in range(0, len(indices), batch_size)]
 
 
 def _times_before(indices: np.ndarray) -> np.ndarray:
-    """How often each index stands before itself, row by row; in the shape of `indices`."""
+    """Return, for each element, how often its value occurs earlier in the array, in row-major order."""
     flat = indices.ravel()
     order = np.argsort(flat, kind="stable")
-    group = np.searchsorted(flat[order], flat[order])  # where the run of equal ones begins
+    group = np.searchsorted(flat[order], flat[order])  # start of each run of equal values
     result = np.empty_like(flat)
     result[order] = np.arange(len(flat)) - group
     return result.reshape(indices.shape)
 
 
 def worker_count(workers: int | str, processes: int = 1) -> int:
-    """`runtime.workers` as a number for each training process."""
+    """Return the number of workers of each training process for `runtime.workers`."""
     if workers != "auto":
         return int(workers)
     return max(1, min(available_cores() // processes, MAX_AUTO_WORKERS))
@@ -94,50 +94,49 @@ def worker_count(workers: int | str, processes: int = 1) -> int:
 def load_batches(dataset: DetectionDataset, keys: Any, workers: int, pin_memory: bool = False) -> Generator[Batch, None, None]:
     """Load the batches of `keys`, an iterable of lists of keys, in order.
 
-    Loader processes are forks where that is safe: one of several training processes would else start each anew, with torch.
+    On Linux workers are forked, also where training processes were spawned: a spawned worker would import torch again.
 
     Raises:
-        InputError: an image cannot be read; it is named.
-        StateError: a worker was killed, most often for memory.
+        InputError: an image cannot be read; the message names it.
+        StateError: a worker was killed, usually because memory ran out.
     """
     loader = DataLoader(dataset, batch_sampler=keys, num_workers=workers, collate_fn=collate, pin_memory=pin_memory,
                         worker_init_fn=_start_worker, generator=torch.Generator(),
                         multiprocessing_context="fork" if workers and sys.platform.startswith("linux") else None)
     iterator = iter(loader)
-    if workers and hasattr(signal, "SIGCHLD"):  # torch raises in its handler, be it in mid-step; `next` notices, too
+    if workers and hasattr(signal, "SIGCHLD"):  # torch's handler raises even in the middle of a step; `next` detects dead workers, too
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         yield from iterator
     except InputError as error:
         raise InputError(str(error).rsplit("InputError: ", 1)[-1].strip()) from None  # without the worker's traceback
-    except (RuntimeError, OSError, EOFError) as error:  # the last two: it was killed while it handed over a batch
-        if isinstance(error, RuntimeError) and not any(sign in str(error) for sign in SIGNS_OF_DEATH):
+    except (RuntimeError, OSError, EOFError) as error:  # the last two: killed while sending a batch
+        if isinstance(error, RuntimeError) and not any(text in str(error) for text in KILLED_WORKER_TEXTS):
             raise
-        raise StateError(f"a loader process was killed ({first_line(error)}); most often memory ran out. "
+        raise StateError(f"a loader process was killed ({first_line(error)}); usually because memory ran out. "
                          "Set runtime.workers lower, then run the same command again.") from error
     finally:
         if workers:
-            iterator._shutdown_workers()  # type: ignore[attr-defined]  # now, and not when the last traceback that holds it is forgotten
+            iterator._shutdown_workers()  # type: ignore[attr-defined]  # at once, even if a traceback keeps a reference
 
 
 def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
-    """The same batches on a device. A GPU copies each while it still works on the one before: the host, which waits for no
-    result, asks for it by then, and copies go their own way (a stream of their own)."""
+    """Yield the batches on a device. A GPU copies a batch in a separate stream while it computes on the previous one."""
     if device.type != "cuda":
         yield from (batch.to(device) for batch in batches)
         return
     copies, work = torch.cuda.Stream(device), torch.cuda.current_stream(device)
     for batch in batches:
         with torch.cuda.stream(copies):
-            there = batch.to(device)
+            moved = batch.to(device)
         work.wait_stream(copies)
-        for tensor in there[:-1]:
-            tensor.record_stream(work)  # its memory is not given to a later copy before the work is done
-        yield there
+        for tensor in moved[:-1]:
+            tensor.record_stream(work)  # a later copy must not reuse its memory before the computation ends
+        yield moved
 
 
 def _start_worker(worker: int) -> None:
-    """A loader process leaves Ctrl-C and, for a while, SIGTERM to the trainer, which stops it; it never outlives it."""
+    """Prepare a loader process: it ignores Ctrl-C, ends GRACE_S after SIGTERM, and always ends with the trainer."""
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name in ("SIGHUP", "SIGUSR1"):

@@ -1,8 +1,8 @@
-"""The pixel cache, `data.cache`: training reads small images (JPEG) or decoded pixels (raw) instead of whole image files.
+"""Pixel cache (`data.cache`): training reads scaled JPEG images or decoded pixels instead of the original image files.
 
-data/cache/ of the main repository holds an entry for each content that a training image has had. All datasets and runs share it, and no
-entry is ever out of date. Validation and evaluation read the originals. `ssd cache` lists what is there; `ssd cache --prune` removes what
-the current params.yaml and data/fixed do not need.
+data/cache/ of the main repository holds one entry per image content. All datasets and runs share it, and no entry can be out of
+date. Validation and evaluation read the originals. `ssd cache` lists the caches; `ssd cache --prune` removes entries that the
+current params.yaml and data/fixed do not need.
 """
 
 import hashlib
@@ -30,24 +30,24 @@ from ssd_lib.params import load_params
 from ssd_lib.processes import available_cores
 
 CACHE_FOLDER = "data/cache"
-BATCH = 2048  # entries made durable together; a killed process repeats at most this many
-ABANDONED_S = 3600  # no batch takes this long
+BATCH = 2048  # entries synced to disk together; after a kill at most this many are made again
+ABANDONED_S = 3600  # age of a temporary file that no running process still uses
 GB = 1e9
 CacheKind = Literal["none", "jpeg", "raw"]
-RECIPE = 1  # raise it when the same image gives other pixels
+RECIPE = 1  # increase it when the pixels made from an image change
 JPEG_QUALITY = 95
-HEADER_BYTES = 8  # of a raw entry: height and width, little-endian uint32 each; rows of RGB follow
+HEADER_BYTES = 8  # of a raw entry: height and width as little-endian uint32; RGB pixels follow
 
 
 class CacheFormat(NamedTuple):
     """One way to store pixels in a file.
 
     Attributes:
-        pack: (pixels, the bytes of an image file that holds just these, if there is one) -> the bytes of an entry.
+        pack: (pixels, bytes of the image file if it has exactly these pixels, else None) -> the bytes of an entry.
         read: the file of an entry -> (H, W, 3) uint8 RGB, read-only.
-        bytes_per_pixel: of a scaled image. Exact for raw; for JPEG the mean over COCO images is 0.40 at a short side of
-            400 px and 0.48 at 214 px, the 95th percentile 0.62 and 0.68.
-        keeps_small_files: an image that needs no scaling is stored as its file.
+        bytes_per_pixel: of a scaled image. Exact for raw; JPEG entries of COCO have a mean of 0.40 at a short side of 400 px and
+            of 0.48 at 214 px, and a 95th percentile of 0.62 and 0.68.
+        keeps_small_files: whether an image that needs no scaling is stored as its file.
     """
 
     pack: Callable[[np.ndarray, bytes | None], bytes]
@@ -59,8 +59,8 @@ class CacheFormat(NamedTuple):
 def open_cache(kind: CacheKind, image_size: int, fixed: FixedSet, manifest: Manifest) -> Callable[[int], np.ndarray] | None:
     """Fill the cache; return the function from an image index to its pixels, or None for "none".
 
-    Guarantees: an entry is complete and on the disk or absent, whatever stops this process; existing entries are not made again.
-    An entry is named by the SHA-256 of its image file and was made from a file with that hash.
+    Guarantees: an entry is complete and on disk, or absent, even if this process is killed; existing entries are not made again.
+    The name of an entry is the SHA-256 of the image file that it was made from.
 
     Args:
         kind: `data.cache`.
@@ -74,11 +74,12 @@ def open_cache(kind: CacheKind, image_size: int, fixed: FixedSet, manifest: Mani
     """
     if kind == "none":
         return None
-    folder, cache_format, side = in_project(CACHE_FOLDER) / cache_name(kind, image_size), CACHE_FORMATS[kind], short_side(image_size)
+    folder = in_project(CACHE_FOLDER) / cache_name(kind, image_size)
+    cache_format, side = CACHE_FORMATS[kind], short_side(image_size)
     names = [fixed.file_name(index) for index in range(len(fixed))]
-    digests = np.array([manifest.files[name][1] for name in names], dtype="S64")  # one block, shared by forked loaders
-    there = _entries(folder)
-    missing = {digest: index for index, digest in enumerate(digests.astype(str).tolist()) if digest not in there}
+    digests = np.array([manifest.files[name][1] for name in names], dtype="S64")  # one array: forked workers share its memory
+    existing = _entries(folder)
+    missing = {digest: index for index, digest in enumerate(digests.astype(str).tolist()) if digest not in existing}
     if missing:
         indices = list(missing.values())
         file_bytes = np.array([manifest.files[names[index]][0] for index in indices])
@@ -105,10 +106,10 @@ def show_cache(prune: bool) -> list[str]:
     """Describe the caches, one line each.
 
     Args:
-        prune: first remove what the current params.yaml and data/fixed do not need, even if other runs use it.
+        prune: first remove entries that the current params.yaml and data/fixed do not need, even if other runs use them.
 
     Raises:
-        InputError, StateError: what is needed cannot be read.
+        InputError, StateError: params.yaml or data/fixed cannot be read.
     """
     needed = _needed() if prune else {}
     lines = []
@@ -121,19 +122,19 @@ def show_cache(prune: bool) -> list[str]:
 
 
 def cache_name(kind: CacheKind, image_size: int) -> str:
-    """Return the name of the cache for an input size: everything that determines the pixels of its entries."""
+    """Return the name of the cache for an input size; it has everything that determines the pixels of entries."""
     return f"{kind}-{short_side(image_size)}-{RECIPE}"
 
 
 def short_side(image_size: int) -> int:
-    """Return the short side of entries in pixels: 4/3 of the net's input, so that a crop of 3/4 still fills it."""
+    """Return the short side of entries in pixels: 4/3 of the net's input, so that a crop of 3/4 still has enough pixels."""
     return -(-4 * image_size // 3)
 
 
 def entry_sizes(sizes: np.ndarray, side: int) -> np.ndarray:
     """Return the sizes of images in the cache.
 
-    Guarantees: the short side is `side`, the long one is scaled alike within half a pixel; smaller images keep their size.
+    Guarantees: the short side is `side`, and the long side is rounded to whole pixels; smaller images keep their size.
 
     Args:
         sizes: (N, 2) integers.
@@ -179,25 +180,25 @@ def _check_space(folder: Path, cache_format: CacheFormat, sizes: np.ndarray, fil
     free = shutil.disk_usage(folder).free
     if need > free:
         raise StateError(f"{folder}: {need / GB:.3f} GB are needed for {len(sizes)} images, {free / GB:.3f} GB are free on "
-                         "this disk; nothing was started. Free some space (`ssd cache --prune`), or "
+                         "this disk; nothing was written. Free some space (`ssd cache --prune`), or "
                          "set data.cache: none, or jpeg, which takes a seventh of raw.")
     tqdm.write(f"{folder}: {len(sizes)} images need about {need / GB:.3f} GB; {free / GB:.3f} GB are free", file=sys.stderr)
 
 
 def _fill(folder: Path, cache_format: CacheFormat, side: int, missing: Mapping[str, Path]) -> None:
-    """Make an entry for each SHA-256 and image file, in threads: decoders release the interpreter lock."""
+    """Make an entry for each SHA-256 and image file, in threads: decoders release the GIL."""
     todo = list(missing.items())
     with (ThreadPoolExecutor(available_cores()) as pool,
           tqdm(desc="cache", total=len(todo), unit="img", leave=False, dynamic_ncols=True, disable=None) as bar):
         for start in range(0, len(todo), BATCH):
             digests, paths = zip(*todo[start:start + BATCH], strict=True)
-            made = []
+            temporaries = []
             for temporary in pool.map(partial(_make, folder, cache_format, side), digests, paths):
-                made.append(temporary)
+                temporaries.append(temporary)
                 bar.update()
             if hasattr(os, "sync"):
-                os.sync()  # once for all: entries get their names when they are durable
-            for digest, temporary in zip(digests, made, strict=True):
+                os.sync()  # once per batch; entries get their final names afterwards
+            for digest, temporary in zip(digests, temporaries, strict=True):
                 os.replace(temporary, folder / digest)
 
 
@@ -220,13 +221,13 @@ def _make(folder: Path, cache_format: CacheFormat, side: int, digest: str, path:
                 os.fsync(file.fileno())
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise StateError(f"{temporary}: cannot be written: {error.strerror}; what is there is kept. Free some disk space or "
+        raise StateError(f"{temporary}: cannot be written: {error.strerror}; existing entries are kept. Free some disk space or "
                          "correct the permissions, then run the same command again; or set data.cache: none.") from error
     return temporary
 
 
 def _needed() -> dict[str, set[str]]:
-    """Return what the current parameters and data need: name of a cache -> its entries."""
+    """Return the entries that the current parameters and data need: name of a cache -> names of its entries."""
     params = load_params("data", "model")
     if params.data.cache == "none":
         return {}
@@ -244,7 +245,7 @@ def _prune(folder: Path, needed: set[str]) -> None:
 
 
 def _pack_jpeg(pixels: np.ndarray, file: bytes | None) -> bytes:
-    if file is not None:  # encoding it again would lose quality
+    if file is not None:  # encoding again would lose quality
         return file
     return cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
 
@@ -264,7 +265,7 @@ def _pack_raw(pixels: np.ndarray, file: bytes | None) -> bytes:
 
 
 def _read_raw(path: Path) -> np.ndarray:
-    """Map the file into memory: pixels outside the crop are not read."""
+    """Map the file into memory, so that pixels outside the crop are not read."""
     try:
         with open(path, "rb", buffering=0) as file:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -276,7 +277,7 @@ def _read_raw(path: Path) -> np.ndarray:
 
 def _unreadable(path: Path, why: object) -> InputError:
     return InputError(f"{path}: not an entry of the pixel cache: {why}. Delete it if it exists; the same command makes it "
-                      "again and continues.")
+                      "again.")
 
 
 CACHE_FORMATS = {

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from ssd_lib.checkpoint.file import BEST, CHECKPOINTS, read_checkpoint, save_checkpoint
-from ssd_lib.data.loader import images_shown
+from ssd_lib.data.loader import images_per_epoch
 from ssd_lib.distributed.collectives import rank_and_size
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.files import write_json
@@ -112,7 +112,7 @@ def finish(run_spec: RunSpec, state: TrainState) -> str:
     write_history(HISTORY_PATH, state.history)
     draw_history(CURVES_PATH, state.history)
     write_json(SUMMARY_PATH, {key: round(last[key], 4) for key in SUMMARY_KEYS}, indent=2)
-    images, shown = len(run_spec.train_set), images_shown(run_spec.repeat_factors)
+    images, shown = len(run_spec.train_set), images_per_epoch(run_spec.repeat_factors)
     balance = "" if shown == images else f", {shown} shown in each"
     ap = f"AP50 {last['AP50']:.3f}, " if last.get("AP50") is not None else ""
     return f"train: {state.epoch} epochs of {images} images{balance}, loss {last['train_loss']:.3f}, {ap}model in {MODEL_PATH}"

@@ -16,7 +16,7 @@ from ssd_lib.boxes.priors import sizes_of
 from ssd_lib.checkpoint.file import CHECKPOINTS, ComboCheckpoint
 from ssd_lib.checkpoint.resume import choose_start, differences, runs_folder
 from ssd_lib.checkpoint.weights import fit_weights, read_weights
-from ssd_lib.data.balance import show_factors
+from ssd_lib.data.balance import repeat_factors
 from ssd_lib.data.dataset import DetectionDataset
 from ssd_lib.data.loader import steps_per_epoch
 from ssd_lib.distributed.collectives import all_gather_object, broadcast_object, rank_and_size
@@ -135,7 +135,7 @@ def make_spec(model: ModelParams, fixed: FixedSet) -> NetSpec:
 def repeat_factors_of(fixed: FixedSet, data: DataParams) -> np.ndarray:
     """Return (N,) how often an epoch shows each image; crowds are not counted."""
     counts = ~fixed.is_crowd
-    return show_factors(fixed.image_indices()[counts], fixed.labels[counts], len(fixed), data.balance, data.balance_threshold)
+    return repeat_factors(fixed.image_indices()[counts], fixed.labels[counts], len(fixed), data.balance, data.balance_threshold)
 
 
 def initial_weights(spec: NetSpec, model: ModelParams, seed: int) -> dict[str, Tensor] | None:

@@ -1,4 +1,4 @@
-"""A small data set in the form of data/fixed, with pictures."""
+"""A small dataset: images and data/fixed."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +13,12 @@ IMAGES = 6
 
 @pytest.fixture
 def small_set(tmp_path: Path) -> Path:
-    """A folder with fixed/train.json and pictures: an image without objects, one with a crowd."""
+    """Return a folder with fixed/train.json and its images; one image has no objects, another one a crowd."""
     rows, images = [], []
     for i in range(IMAGES):
         height, width = 80 + 10 * i, 120
-        picture = np.random.default_rng(i).integers(0, 256, (height, width, 3), dtype=np.uint8)
-        cv2.imwrite(str(tmp_path / f"{i}.png"), picture)
+        pixels = np.random.default_rng(i).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        cv2.imwrite(str(tmp_path / f"{i}.png"), pixels)
         images.append({"id": 10 * i + 3, "file_name": f"{i}.png", "width": width, "height": height})
         for k in range(i):
             rows.append({"id": 100 * i + k, "image_id": 10 * i + 3, "category_id": 1 + k % 2, "iscrowd": int(k == 4),
@@ -31,5 +31,5 @@ def small_set(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def path_of(small_set: Path) -> Callable[[str], Path]:
-    """From a file name to a file."""
+    """Return the function from the name of an image to its path."""
     return small_set.joinpath

@@ -1,4 +1,4 @@
-"""Samples and batches."""
+"""Dataset, samples and batches: values, padding, and the same batches with any number of workers."""
 
 import random
 from collections.abc import Callable
@@ -23,16 +23,16 @@ def _loaded(dataset: DetectionDataset, workers: int, epoch: int = 0, step: int =
     return list(load_batches(dataset, batches_from(np.ones(len(dataset)), 2, 1, epoch, step, epochs=2), workers))
 
 
-def test_boxes_come_back_in_units_of_the_image(small_set: Path) -> None:
+def test_boxes_are_fractions_of_the_image(small_set: Path) -> None:
     sample = _dataset(small_set, "none")[0, 2]
     assert sample.image.shape == (64, 64, 3)
     assert sample.image.dtype == np.uint8
     expected = [[10 / 120, 5 / 100, 40 / 120, 45 / 100], [0, 0, 30 / 120, 40 / 100]]
     np.testing.assert_allclose(sample.boxes, expected, atol=1e-6)
-    assert sample.labels.tolist() == [2, 1]  # as they stand in the file
+    assert sample.labels.tolist() == [2, 1]  # in the order of the file
 
 
-def test_a_batch_is_padded_and_keeps_crowds_apart(small_set: Path) -> None:
+def test_a_batch_is_padded_and_separates_crowds(small_set: Path) -> None:
     dataset = _dataset(small_set, "none")
     batch = collate([dataset[0, 0], dataset[0, 5]])
     assert batch.images.shape == (2, 3, 64, 64)
@@ -43,7 +43,7 @@ def test_a_batch_is_padded_and_keeps_crowds_apart(small_set: Path) -> None:
     assert batch.indices.tolist() == [0, 5]
 
 
-def test_a_batch_of_images_without_objects_is_a_batch(small_set: Path) -> None:
+def test_images_without_objects_make_a_batch(small_set: Path) -> None:
     dataset = _dataset(small_set)
     batch = collate([dataset[0, 0], dataset[1, 0]])
     assert batch.boxes.shape == (2, 0, 4)
@@ -57,7 +57,7 @@ def test_batches_are_the_same_with_any_number_of_workers(small_set: Path, worker
     assert all(torch.equal(x, y) for a, b in zip(alone, shared, strict=True) for x, y in zip(a, b, strict=True))
 
 
-def test_a_resumed_run_sees_the_batches_that_were_left(small_set: Path) -> None:
+def test_a_resumed_run_loads_the_remaining_batches(small_set: Path) -> None:
     whole, rest = _loaded(_dataset(small_set), 0), _loaded(_dataset(small_set), 2, epoch=1, step=1)
     assert len(rest) == 2
     assert all(torch.equal(x, y) for a, b in zip(whole[4:], rest, strict=True) for x, y in zip(a, b, strict=True))
@@ -74,7 +74,7 @@ def test_a_sample_depends_on_its_key_alone(small_set: Path) -> None:
     assert not np.array_equal(first.image, _dataset(small_set, seed=2)[3, 4].image)
 
 
-def test_loading_leaves_torch_s_generator_alone(small_set: Path) -> None:
+def test_loading_does_not_change_torch_s_generator(small_set: Path) -> None:
     dataset = _dataset(small_set)
     before = torch.random.get_rng_state()
     list(load_batches(dataset, evaluation_batches(len(dataset), 4), 0))
@@ -94,7 +94,7 @@ def test_a_missing_split_names_the_stage_that_makes_it(tmp_path: Path) -> None:
         load_fixed("train", tmp_path)
 
 
-def test_annotations_are_flat_and_in_the_order_of_the_images(small_set: Path, path_of: Callable[[str], Path]) -> None:
+def test_fixed_annotations_are_arrays_in_the_order_of_the_images(small_set: Path, path_of: Callable[[str], Path]) -> None:
     fixed = load_fixed("train", small_set / "fixed")
     assert fixed.box_offsets.tolist() == [0, 0, 1, 3, 6, 10, 15]
     assert fixed.class_names == ("cat", "dog")

@@ -1,4 +1,4 @@
-"""The pixel cache: filled once, by content, complete or not at all; sizes and pixels of its entries."""
+"""Pixel cache: entries are made once per content and are complete or absent; their sizes and pixels."""
 
 import os
 import pickle
@@ -28,12 +28,12 @@ from ssd_lib.files import sha256
 from ssd_lib.images import decode_image
 from ssd_lib.manifest import Manifest, Part
 
-SIZE = 64  # the net's: entries have a short side of 86 px, the pictures of 80 to 120
+SIZE = 64  # of the net's input: entries have a short side of 86 px, the images of 80 to 120 px
 
 
 @pytest.fixture
 def project(small_set: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The small set as a project, and the current folder."""
+    """Return the folder of the small dataset, which is the current folder."""
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.chdir(small_set)
     return small_set
@@ -57,7 +57,7 @@ def _entries() -> list[Path]:
 
 
 @pytest.mark.parametrize("kind", CACHE_FORMATS)
-def test_every_image_comes_out_of_its_entry(project: Path, kind: CacheKind) -> None:
+def test_the_cache_returns_the_pixels_of_every_entry(project: Path, kind: CacheKind) -> None:
     pixels_of = _open(kind, project)
     assert pixels_of is not None
     for index in range(6):
@@ -67,20 +67,20 @@ def test_every_image_comes_out_of_its_entry(project: Path, kind: CacheKind) -> N
         assert np.array_equal(pixels_of(index), CACHE_FORMATS[kind].read(project / "expected"))
 
 
-def test_a_sample_is_made_of_the_pixels_that_the_function_gives(project: Path) -> None:
+def test_a_sample_has_the_pixels_of_pixels_of(project: Path) -> None:
     dataset = DetectionDataset(_fixed(), project.joinpath, build_transform("none", SIZE), 1,
                                lambda index: np.full((30, 40, 3), index, dtype=np.uint8))
     assert [(dataset[0, index].image == index).all() for index in range(6)] == [True] * 6
 
 
-def test_without_a_cache_nothing_is_made(project: Path) -> None:
+def test_without_a_cache_nothing_is_written(project: Path) -> None:
     assert _open("none", project) is None
     assert not (project / "data").exists()
 
 
 @pytest.mark.parametrize("preset", ["ssd", "ssdlite", "light", "none"])
-def test_samples_from_the_cache_have_the_boxes_of_those_from_the_originals(project: Path, preset: str) -> None:
-    """Compared where nothing is cropped: crops are cut on whole pixels, of which a small image has fewer."""
+def test_samples_from_the_cache_have_the_same_boxes(project: Path, preset: str) -> None:
+    """Compared without crops, which are rounded to whole pixels of images of different sizes."""
     sets = [DetectionDataset(_fixed(), project.joinpath, build_transform(preset, SIZE), 1, pixels_of)
             for pixels_of in (None, _open("raw", project))]
     for index in range(6):
@@ -92,7 +92,7 @@ def test_samples_from_the_cache_have_the_boxes_of_those_from_the_originals(proje
 
 
 @pytest.mark.parametrize("kind", CACHE_FORMATS)
-def test_what_is_there_is_not_made_again_and_the_originals_are_not_read(project: Path, kind: CacheKind) -> None:
+def test_existing_entries_are_not_made_again_and_originals_are_not_read(project: Path, kind: CacheKind) -> None:
     manifest = _manifest(project)
     cache.open_cache(kind, SIZE, _fixed(), manifest)
     before = [(path, path.stat().st_mtime_ns) for path in _entries()]
@@ -114,7 +114,7 @@ def test_a_deleted_entry_is_made_again(project: Path) -> None:
     assert lost.read_bytes() == content
 
 
-def test_a_changed_image_gets_an_entry_of_its_own(project: Path) -> None:
+def test_a_changed_image_gets_a_new_entry(project: Path) -> None:
     _open("raw", project)
     cv2.imwrite("3.png", np.full((100, 120, 3), 77, dtype=np.uint8))
     pixels_of = _open("raw", project)
@@ -139,7 +139,7 @@ def test_the_main_repository_s_cache_is_used(project: Path, monkeypatch: pytest.
     assert len(list((project / "copy" / "data" / "cache" / cache_name("jpeg", SIZE)).iterdir())) == 6
 
 
-def test_an_image_of_other_bytes_than_the_manifest_says_is_refused(project: Path) -> None:
+def test_an_image_that_differs_from_the_manifest_is_refused(project: Path) -> None:
     manifest = _manifest(project)
     (project / "2.png").write_bytes((project / "1.png").read_bytes())
     with pytest.raises(StateError, match=r"2\.png: differs from the manifest.*dvc repro --force"):
@@ -158,20 +158,20 @@ def test_an_image_that_cannot_be_read_is_named(project: Path, spoil: Callable[[P
         cache.open_cache("raw", SIZE, _fixed(), manifest)
 
 
-def test_what_the_disk_cannot_hold_is_refused_before_the_first_byte(project: Path) -> None:
+def test_a_cache_larger_than_the_free_space_is_refused_at_the_start(project: Path) -> None:
     fixed = replace(_fixed(), sizes=np.full((6, 2), [80, 2_000_000_000], dtype=np.int64))
     with pytest.raises(StateError, match=r"raw-86-\d: 2880\.000 GB are needed for 6 images, .* GB are free.* set data\.cache"):
         cache.open_cache("raw", SIZE, fixed, _manifest(project))
     assert not _entries()
 
 
-def test_a_disk_that_is_full_all_the_same_is_told(project: Path) -> None:
+def test_a_disk_that_becomes_full_is_reported(project: Path) -> None:
     import resource
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
     try:
-        with pytest.raises(StateError, match=r"cannot be written: File too large; what is there is kept"):
+        with pytest.raises(StateError, match=r"cannot be written: File too large; existing entries are kept"):
             _open("raw", project)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -186,9 +186,9 @@ def test_the_expected_size_of_raw_entries_is_exact(project: Path) -> None:
     assert expected == sum(path.stat().st_size for path in _entries())
 
 
-def test_a_killed_filler_leaves_whole_entries_and_the_next_keeps_them(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_process_leaves_complete_entries_and_the_next_one_keeps_them(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "BATCH", 1)
-    for index in range(6):  # large, so that the filler is met at work
+    for index in range(6):  # large, so that the process is killed while it works
         cv2.imwrite(f"{index}.png", np.random.default_rng(index).integers(0, 256, (1500, 2000, 3), dtype=np.uint8))
     process = get_context("fork").Process(target=_open, args=("raw", project))
     process.start()
@@ -205,7 +205,7 @@ def test_a_killed_filler_leaves_whole_entries_and_the_next_keeps_them(project: P
     assert [pixels_of(index).shape for index in range(6)] == [(86, 115, 3)] * 6
 
 
-def test_what_a_killed_filler_left_half_done_goes_in_time(project: Path) -> None:
+def test_temporary_files_of_a_killed_process_are_deleted_later(project: Path) -> None:
     _open("raw", project)
     old, young = (_entries()[0].with_name(f".{name}.1.tmp") for name in ("old", "young"))
     for path in (old, young):
@@ -213,10 +213,10 @@ def test_what_a_killed_filler_left_half_done_goes_in_time(project: Path) -> None
     os.utime(old, (time.time() - 2 * cache.ABANDONED_S,) * 2)
     _open("raw", project)
     assert not old.exists()
-    assert young.exists(), "another filler may be at work on it"
+    assert young.exists(), "another process may still write it"
 
 
-def test_the_function_goes_to_other_processes(project: Path) -> None:
+def test_a_dataset_with_a_cache_can_be_pickled(project: Path) -> None:
     dataset = DetectionDataset(_fixed(), project.joinpath, build_transform("none", SIZE), 1, _open("raw", project))
     assert np.array_equal(pickle.loads(pickle.dumps(dataset))[0, 3].image, dataset[0, 3].image)
     plain = DetectionDataset(_fixed(), project.joinpath, build_transform("none", SIZE), 1)
@@ -231,7 +231,7 @@ def test_show_cache_describes_each_cache(project: Path) -> None:
     assert raw.startswith("data/cache/raw-86-1: 6 images, 0.000 GB")
 
 
-def test_pruning_removes_what_is_not_needed(project: Path) -> None:
+def test_pruning_removes_entries_that_are_not_needed(project: Path) -> None:
     _open("jpeg", project)
     kept = _entries()
     cv2.imwrite("0.png", np.zeros((300, 300, 3), dtype=np.uint8))
@@ -244,7 +244,7 @@ def test_pruning_removes_what_is_not_needed(project: Path) -> None:
     Path("fixed").rename("data/fixed")
     cache.show_cache(prune=True)
     assert len(_entries()) == 6
-    assert len({*_entries()} & {*kept}) == 5, "the first image is another one now"
+    assert len({*_entries()} & {*kept}) == 5, "the first image has changed"
     assert not Path("data/cache/raw-86-1").exists()
     tree["data"]["cache"] = "none"
     Path("params.yaml").write_text(yaml.safe_dump(tree))
@@ -252,7 +252,7 @@ def test_pruning_removes_what_is_not_needed(project: Path) -> None:
     assert not list(Path("data/cache").iterdir())
 
 
-def test_pruning_removes_nothing_where_it_cannot_know_what_is_needed(project: Path) -> None:
+def test_pruning_removes_nothing_without_params(project: Path) -> None:
     _open("raw", project)
     with pytest.raises(InputError, match=r"params\.yaml: missing"):
         cache.show_cache(prune=True)
@@ -269,7 +269,7 @@ def _png(pixels: np.ndarray) -> bytes:
 
 
 def _entry(kind: str, side: int, folder: Path, pixels: np.ndarray = SMOOTH) -> np.ndarray:
-    """Pixels on their way through an entry."""
+    """Return pixels after packing them into an entry and reading it."""
     content = entry_bytes(_png(pixels), CACHE_FORMATS[kind], side)
     assert content is not None
     (folder / "entry").write_bytes(content)
@@ -277,7 +277,7 @@ def _entry(kind: str, side: int, folder: Path, pixels: np.ndarray = SMOOTH) -> n
 
 
 @given(lengths, lengths, st.integers(1, 2000))
-def test_the_short_side_is_the_wanted_one_and_no_side_is_more_than_half_a_pixel_off(height: int, width: int, side: int) -> None:
+def test_the_short_side_is_exact_and_the_long_side_is_rounded(height: int, width: int, side: int) -> None:
     new = entry_sizes(np.array([[height, width]]), side)[0]
     scale = min(1.0, side / min(height, width))
     assert new.min() == min(side, height, width)
@@ -288,11 +288,11 @@ def test_small_images_keep_their_size() -> None:
     assert entry_sizes(np.array([[400, 900], [399, 200], [480, 640]]), 400).tolist() == [[400, 900], [399, 200], [400, 533]]
 
 
-def test_the_short_side_is_four_thirds_of_the_net_s_input_rounded_up() -> None:
+def test_the_short_side_is_four_thirds_of_the_input_size_rounded_up() -> None:
     assert [short_side(size) for size in (300, 160, 64)] == [400, 214, 86]
 
 
-def test_the_name_tells_what_shapes_the_pixels() -> None:
+def test_the_name_depends_on_everything_that_changes_the_pixels() -> None:
     assert len({cache_name("jpeg", 300), cache_name("raw", 300), cache_name("raw", 320)}) == 3
 
 
@@ -307,7 +307,7 @@ def test_jpeg_pixels_are_nearly_those_of_the_scaled_image(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("kind", CACHE_FORMATS)
 @pytest.mark.parametrize("side", [60, 61, 1000])
-def test_a_small_image_stays_as_it_is(tmp_path: Path, kind: str, side: int) -> None:
+def test_a_small_image_is_not_changed(tmp_path: Path, kind: str, side: int) -> None:
     assert np.array_equal(_entry(kind, side, tmp_path), SMOOTH)
 
 
@@ -317,24 +317,24 @@ def test_a_small_jpeg_is_not_encoded_again() -> None:
 
 
 @pytest.mark.parametrize("kind", CACHE_FORMATS)
-@pytest.mark.parametrize("content", [b"", b"\1\0\0", b"no entry of any kind at all"], ids=["empty", "cut", "other"])
-def test_what_is_no_entry_is_told_with_what_to_do(tmp_path: Path, kind: str, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"\1\0\0", b"not an entry of any kind..."], ids=["empty", "cut", "other"])
+def test_an_invalid_entry_is_reported_with_what_to_do(tmp_path: Path, kind: str, content: bytes) -> None:
     (tmp_path / "entry").write_bytes(content)
     with pytest.raises(InputError, match=r"entry: not an entry of the pixel cache: .* Delete it"):
         CACHE_FORMATS[kind].read(tmp_path / "entry")
 
 
 @pytest.mark.parametrize("kind", CACHE_FORMATS)
-def test_a_missing_entry_is_told(tmp_path: Path, kind: str) -> None:
+def test_a_missing_entry_is_reported(tmp_path: Path, kind: str) -> None:
     with pytest.raises(InputError, match="No such file"):
         CACHE_FORMATS[kind].read(tmp_path / "entry")
 
 
-def test_what_is_no_image_has_no_entry() -> None:
+def test_a_file_that_is_not_an_image_has_no_entry() -> None:
     assert entry_bytes(b"not an image", CACHE_FORMATS["raw"], 40) is None
 
 
-def test_raw_and_jpeg_entries_of_photographs_differ_by_what_jpeg_costs(tmp_path: Path, shared_data: Path) -> None:
+def test_raw_and_jpeg_entries_of_real_images_differ_by_the_jpeg_error(tmp_path: Path, shared_data: Path) -> None:
     with ZipFile(shared_data / "coco-mirror" / "zips" / "val2017.zip") as archive:
         for name in [name for name in archive.namelist() if name.endswith(".jpg")][:12]:
             data = archive.read(name)

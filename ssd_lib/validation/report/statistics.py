@@ -10,7 +10,7 @@ import numpy as np
 
 from ssd_lib.annotations.repair import fix
 from ssd_lib.annotations.table import Annotations, clean_name
-from ssd_lib.data.balance import Mode, boxes_shown, show_factors
+from ssd_lib.data.balance import Mode, boxes_per_epoch, repeat_factors
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +85,8 @@ def epoch_boxes(annotations: Annotations, names: Sequence[str], mode: Mode, thre
         mode, threshold: `data.balance` and `data.balance_threshold`.
     """
     owners, classes = annotations.boxes.image_ids, _class_of_each_box(annotations, names)
-    factors = show_factors(owners, classes, len(annotations.images), mode, threshold)
-    return boxes_shown(owners, classes + 1, factors, len(names))
+    factors = repeat_factors(owners, classes, len(annotations.images), mode, threshold)
+    return boxes_per_epoch(owners, classes + 1, factors, len(names))
 
 
 def boxes_per_image(annotations: Annotations) -> np.ndarray:
