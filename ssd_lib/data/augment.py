@@ -76,11 +76,12 @@ def augment(transform: Transform, image: np.ndarray, boxes: np.ndarray, labels: 
         transform: from `build_transform`.
         image: (H, W, 3) uint8.
         boxes: (M, 4) float32, xyxy in [0, 1].
-        labels: (M,) integers.
+        labels: (M,) integers; a negative one marks a crowd.
         sample_seed: (seed, *key of the sample); a trailing 0 makes no difference.
 
     Returns:
-        (S, S, 3) uint8, (N, 4) float32 and (N,) int64 with N <= M: boxes whose centre is cut off are dropped.
+        (S, S, 3) uint8, (N, 4) float32 and (N,) int64 with N <= M: objects whose centre is cut off are dropped. Of a crowd
+        whatever is visible is kept: it must not become background.
     """
     (height, width), (preset, side, colour) = image.shape[:2], transform
     generator = np.random.default_rng(sample_seed)
@@ -97,7 +98,7 @@ def augment(transform: Transform, image: np.ndarray, boxes: np.ndarray, labels: 
     if preset.colour:
         colour.set_random_state(generator, random.Random(int(generator.integers(1 << 63))))  # albumentations' own seeds repeat
         sample = colour(image=sample)["image"]
-    kept = centre_inside(in_pixels, crop) & (moved[:, 2:] > moved[:, :2]).all(axis=1)
+    kept = (centre_inside(in_pixels, crop) | (labels < 0)) & (moved[:, 2:] > moved[:, :2]).all(axis=1)
     return sample, moved[kept].astype(np.float32), labels[kept].astype(np.int64)
 
 

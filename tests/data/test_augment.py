@@ -89,6 +89,24 @@ def test_an_object_is_kept_if_its_centre_is_inside_the_crop() -> None:
         assert [label in labels for label in LABELS[clear]] == inside[clear].tolist()
 
 
+@pytest.mark.parametrize("preset", ["ssd", "ssdlite"])
+def test_the_visible_part_of_a_crowd_stays_when_a_crop_cuts_its_centre_off(preset: str) -> None:
+    """Where the crowd's white pixels are in the sample, a crowd box is: nothing of it may train as background."""
+    crowd, transform = np.array([[0.1, 0.2, 0.95, 0.9]], dtype=np.float32), build_transform(preset, 160)
+    boxes, labels = np.concatenate([crowd, BOXES]), np.array([-1, *LABELS])
+    transform = transform._replace(preset=transform.preset._replace(colour=False))
+    cut_off = 0
+    for index in range(60):
+        image, found, kept = augment(transform, _image_of(crowd), boxes, labels, (1, 0, index))
+        rows, columns = np.nonzero((image > 200).all(axis=2))
+        if len(rows) > 0:
+            x1, y1, x2, y2 = found[kept == -1][0] * 160
+            np.testing.assert_allclose([x1, y1, x2, y2], [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], atol=3)
+        _, alone, _ = augment(transform, _image_of(crowd), boxes, np.array([3, *LABELS]), (1, 0, index))
+        cut_off += len(alone) < len(found)
+    assert cut_off > 5
+
+
 def test_a_zoomed_out_image_is_surrounded_by_the_mean_colour() -> None:
     transform = build_transform("ssd", 64)._replace(preset=Preset(zoom_out=True))
     samples = [augment(transform, GREY, BOXES, LABELS, (1, 0, index))[0] for index in range(40)]
