@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ NOT_IN_FINGERPRINT = {"epochs", "checkpoint_minutes", "ap_every_epochs", "select
 DEFAULTS_OF_NEW_KEYS = {"sync_batch_norm": False, "compile": False}
 MODES = ("auto", "never")  # values of train.resume that are no path
 Groups = Mapping[str, Mapping[str, Any]]
+FaultOf = Callable[[ComboCheckpoint], str]
 log = logging.getLogger(__name__)
 
 
@@ -72,11 +73,12 @@ def differences(before: Groups, now: Groups) -> list[str]:
 
 
 def choose_start(params: Groups, fingerprint: str, digest: str, spec: Mapping[str, Any], folder: Path,
-                 resume_dir: Path) -> ComboCheckpoint | None:
+                 resume_dir: Path, fault_of: FaultOf = lambda _: "") -> ComboCheckpoint | None:
     """Return the checkpoint to continue, or None, and log which.
 
     It is the latest intact one of this run in `folder` and `resume_dir`; else the one that `train.resume` names. A checkpoint of
-    a run with more epochs is never taken for a shorter run. All other checkpoints are moved to runs/resume.
+    a run with more epochs is never taken for a shorter run, but is kept and found again by a run that is long enough. All other
+    checkpoints are moved to runs/resume.
 
     Args:
         params: the groups data, fix, model, train, postprocess as plain values.
@@ -84,20 +86,29 @@ def choose_start(params: Groups, fingerprint: str, digest: str, spec: Mapping[st
         spec: `NetSpec` of this run as plain values.
         folder: models/checkpoints.
         resume_dir: runs/resume/<fingerprint>.
+        fault_of: returns why a checkpoint of this run, or the one that `train.resume` names, cannot be restored; "" if it can.
 
     Raises:
         InputError: `train.resume` names a file that cannot be continued.
     """
     resume, epochs = params["train"]["resume"], params["train"]["epochs"]
-    found = _read_all([place / name for place in (folder, resume_dir) for name in (LAST, PREVIOUS, BEST)])
-    mine = {path: c for path, c in found.items() if c is not None and resume != "never"
-            and c.fingerprint == fingerprint and c.params["train"]["epochs"] <= epochs}
-    start = max(mine.values(), key=lambda c: c.position, default=None)
+
+    def is_mine(checkpoint: ComboCheckpoint | None) -> bool:
+        return (checkpoint is not None and resume != "never" and checkpoint.fingerprint == fingerprint
+                and _epochs(checkpoint) <= epochs)
+
+    def fault_of_mine(checkpoint: ComboCheckpoint) -> str:
+        return fault_of(checkpoint) if is_mine(checkpoint) else ""
+    found = _read_all([place / name for place in (folder, resume_dir) for name in (LAST, PREVIOUS, BEST)], fault_of_mine)
+    candidates = found | _read_kept(resume_dir, found, fault_of_mine)
+    mine = {path: checkpoint for path, checkpoint in candidates.items() if checkpoint is not None and is_mine(checkpoint)}
+    start = max(mine.values(), key=lambda c: (c.position, _epochs(c)), default=None)
     named = None
     if start is not None:
         log.info(_position_text(start, epochs))
+        mine = {path: checkpoint for path, checkpoint in mine.items() if _is_before(checkpoint, start)}
     elif resume not in MODES:
-        named = read_named_checkpoint(resume, params, digest, spec)
+        named = read_named_checkpoint(resume, params, digest, spec, fault_of)
         log.info("continuing from %s", resume)
     for path in found.keys() - mine.keys():
         _set_aside(path, found[path], fingerprint, resume_dir.parent)
@@ -105,8 +116,7 @@ def choose_start(params: Groups, fingerprint: str, digest: str, spec: Mapping[st
     if start is not None:
         _share(mine, start, folder, resume_dir)
     elif other is not None:
-        log.info("not continuing the run at epoch %d, step %d: %s\nit is kept in %s", other.epoch, other.step,
-                    _why_not(other, params, fingerprint, digest), resume_dir.parent / other.fingerprint)
+        log.info(_new_run_text(other, params, fingerprint, digest, resume_dir.parent, is_named=named is not None))
     return start or named
 
 
@@ -126,7 +136,7 @@ def resume_path(resume: str) -> Path:
     return path
 
 
-def read_named_checkpoint(resume: str, params: Groups, digest: str, spec: Mapping[str, Any]) -> ComboCheckpoint:
+def read_named_checkpoint(resume: str, params: Groups, digest: str, spec: Mapping[str, Any], fault_of: FaultOf) -> ComboCheckpoint:
     """Read the checkpoint that `train.resume` names, to continue it with the parameters as they are now.
 
     Its best metric is dropped, and an epoch that other data or another batch size cut differently starts again.
@@ -136,6 +146,7 @@ def read_named_checkpoint(resume: str, params: Groups, digest: str, spec: Mappin
         params: the groups data, fix, model, train, postprocess as plain values.
         digest: of the data.
         spec: `NetSpec` of this run as plain values.
+        fault_of: see `choose_start`.
 
     Raises:
         InputError: it cannot be read, or its net, classes, size or optimizer are not those of the run; each is named.
@@ -155,9 +166,11 @@ def read_named_checkpoint(resume: str, params: Groups, digest: str, spec: Mappin
     parts, final = FROZEN_PARTS[params["train"]["freeze"]], start.final_weights
     weights: dict[str, Tensor] = {key: final[key] if key.split(".")[0] in parts else value for key, value in start.weights.items()}
     start = replace(start, best=None, weights=weights)
-    if start.data_digest == digest and start.params["train"]["batch_size"] == params["train"]["batch_size"]:
-        return start
-    return replace(start, step=0, totals=start.totals * 0)
+    if start.data_digest != digest or start.params["train"].get("batch_size") != params["train"]["batch_size"]:
+        start = replace(start, step=0, totals=start.totals * 0)
+    if fault := fault_of(start):
+        raise InputError(f"{resume}: cannot be continued: {fault}. Change params.yaml or train.resume.")
+    return start
 
 
 def _shaping(train: Mapping[str, Any]) -> dict[str, Any]:
@@ -187,7 +200,7 @@ def _check_structure(start: ComboCheckpoint, resume: str, params: Groups, spec: 
     faults = [f"{key} {start.spec.get(key)} is not {spec[key]}" for key in structure if start.spec.get(key) != spec[key]]
     if start.spec.get("prior_sizes", ()) != spec["prior_sizes"]:
         faults.append("its priors have other sizes (model.priors); its weights can be used with model.weights")
-    before, now = start.params["train"]["optimizer"], params["train"]["optimizer"]
+    before, now = start.params["train"].get("optimizer"), params["train"]["optimizer"]
     if before != now:
         faults.append(f"optimizer {before} is not {now}")
     if start.epoch >= params["train"]["epochs"]:
@@ -196,16 +209,41 @@ def _check_structure(start: ComboCheckpoint, resume: str, params: Groups, spec: 
         raise InputError(f"{resume}: cannot be continued: {'; '.join(faults)}. Change params.yaml or train.resume.")
 
 
-def _read_all(paths: Sequence[Path]) -> dict[Path, ComboCheckpoint | None]:
+def _read_all(paths: Iterable[Path], fault_of: FaultOf) -> dict[Path, ComboCheckpoint | None]:
     """Read the checkpoints of those paths that exist; None for a damaged one, which is logged."""
     found: dict[Path, ComboCheckpoint | None] = {}
     for path in filter(Path.exists, paths):
         try:
-            found[path] = read_checkpoint(path)
+            found[path] = checkpoint = read_checkpoint(path)
+            if fault := fault_of(checkpoint):
+                raise InputError(f"{path}: cannot be continued: {fault}.")
         except InputError as error:
             found[path] = None
             log.warning("%s It is skipped and kept.", error)
     return found
+
+
+def _read_kept(resume_dir: Path, found: Mapping[Path, ComboCheckpoint | None], fault_of: FaultOf
+               ) -> dict[Path, ComboCheckpoint | None]:
+    """Read the checkpoints that `_set_aside` kept for a run of another length than those in `found`.
+
+    One of the same length was given up for those in `found`, with `train.resume: never`.
+    """
+    newer = {_epochs(checkpoint) for checkpoint in found.values() if checkpoint is not None}
+    kept = _read_all(sorted(resume_dir.glob("kept-*.pt")), fault_of)
+    return {path: checkpoint for path, checkpoint in kept.items() if checkpoint is not None and _epochs(checkpoint) not in newer}
+
+
+def _epochs(checkpoint: ComboCheckpoint) -> int:
+    """Return the length of the run that wrote it."""
+    return int(checkpoint.params["train"]["epochs"])
+
+
+def _is_before(checkpoint: ComboCheckpoint, start: ComboCheckpoint) -> bool:
+    """Return whether `checkpoint` is `start`, or `start` was trained from it: their histories, with times, agree."""
+    rows = len(checkpoint.history)
+    return (repr(checkpoint.history) == repr(start.history[:rows])
+            and (rows > 0 or _epochs(checkpoint) == _epochs(start) or checkpoint is start))
 
 
 def _position_text(start: ComboCheckpoint, epochs: int) -> str:
@@ -216,14 +254,19 @@ def _position_text(start: ComboCheckpoint, epochs: int) -> str:
     return f"continuing at epoch {start.epoch + 1}/{epochs}, step {start.step}" + (extended if before < epochs else "")
 
 
-def _why_not(other: ComboCheckpoint, params: Groups, fingerprint: str, digest: str) -> str:
-    before, now = other.params["train"]["epochs"], params["train"]["epochs"]
-    if other.fingerprint == fingerprint:
-        return f"a run of {before} epochs is not one of {now}" if before > now else f"train.resume is {params['train']['resume']}"
-    keys = differences(other.params, params)
-    if other.data_digest != digest:
-        keys.append("the bytes of data/fixed")
-    return "these differ: " + ("; ".join(keys) or "the checkpoint it continued from")
+def _new_run_text(other: ComboCheckpoint, params: Groups, fingerprint: str, digest: str, resume_root: Path, *, is_named: bool
+                  ) -> str:
+    """Say that the run of `other` is kept beside the new one, why, and how it is continued."""
+    before, now, resume = _epochs(other), params["train"]["epochs"], params["train"]["resume"]
+    if other.fingerprint != fingerprint:
+        keys = differences(other.params, params) + (["the bytes of data/fixed"] if other.data_digest != digest else [])
+        reason, way = f"these differ: {'; '.join(keys) or 'the checkpoint it starts from'}", "; its parameters continue it"
+    elif before > now:
+        reason, way = f"train.epochs is {now}, the last run's {before}", f"; train.epochs: {before} continues it"
+    else:
+        reason, way = f"train.resume is {resume}", ""
+    return (f"{'not the last run' if is_named else 'starting a new run'}: {reason}\nthe last run (epoch {other.epoch}, step "
+            f"{other.step}) is kept in {resume_root / other.fingerprint}{way}")
 
 
 def _set_aside(path: Path, checkpoint: ComboCheckpoint | None, fingerprint: str, resume_root: Path) -> None:
@@ -258,10 +301,23 @@ def _may_replace(target: Path, path: Path, checkpoint: ComboCheckpoint) -> bool:
 
 
 def _share(mine: Mapping[Path, ComboCheckpoint], start: ComboCheckpoint, folder: Path, resume_dir: Path) -> None:
-    """Make both folders hold the same files: the start as last, and the latest previous and best."""
+    """Make both folders hold the same files: the start as last, and the latest previous and best before it.
+
+    Kept files of a run that is continued get their usual names again.
+    """
+    sources: dict[str, Path] = {}
     for name in (LAST, PREVIOUS, BEST):
-        paths = [path for path in mine if path.name == name or (name == LAST and mine[path] is start)]
+        paths = [path for path in mine if _usual_name(path) == name or (name == LAST and mine[path] is start)]
         if paths:
-            latest = max(paths, key=lambda path: mine[path].position)
-            for place in (folder, resume_dir):
-                link_or_copy(latest, place / name)
+            sources[name] = max(paths, key=lambda path: (mine[path].position, mine[path] is start))
+    for name, latest in sources.items():
+        for place in (folder, resume_dir):
+            link_or_copy(latest, place / name)
+    for path in sources.values():
+        if path.name.startswith("kept-"):
+            path.unlink()
+
+
+def _usual_name(path: Path) -> str:
+    """Return last.pt for kept-last-epoch-1-step-2-0123abcd.pt, and the name itself for others."""
+    return f"{path.stem.split('-')[1]}.pt" if path.name.startswith("kept-") else path.name

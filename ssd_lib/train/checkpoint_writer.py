@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ssd_lib.checkpoint.file import BEST, CHECKPOINTS, read_checkpoint, save_checkpoint
 from ssd_lib.data.loader import images_per_epoch
@@ -102,10 +103,13 @@ class CheckpointWriter:
 
 
 def finish(run_spec: RunSpec, state: TrainState) -> str:
-    """Write the model and the reports of a complete run, and return a line of summary."""
-    weights = state.final_net.state_dict()
-    if run_spec.params.train.select == "best" and (CHECKPOINTS / BEST).exists():
-        weights = read_checkpoint(CHECKPOINTS / BEST).final_weights
+    """Write the model and the reports of a complete run, and return a line of summary.
+
+    Raises:
+        StateError: `train.select` is best, and the checkpoint of the best epoch is damaged or gone.
+    """
+    is_best = run_spec.params.train.select == "best"
+    weights = _best_weights(run_spec, state) if is_best else state.final_net.state_dict()
     last = state.history[-1]
     about = {"fingerprint": run_spec.fingerprint, "params": run_spec.params_dict, "metrics": dict(last)}
     save_model(MODEL_PATH, run_spec.net_spec, weights, about, Postprocess.from_plain(run_spec.params_dict["postprocess"]))
@@ -116,3 +120,19 @@ def finish(run_spec: RunSpec, state: TrainState) -> str:
     balance = "" if shown == images else f", {shown} shown in each"
     ap = f"AP50 {last['AP50']:.3f}, " if last.get("AP50") is not None else ""
     return f"train: {state.epoch} epochs of {images} images{balance}, loss {last['train_loss']:.3f}, {ap}model in {MODEL_PATH}"
+
+
+def _best_weights(run_spec: RunSpec, state: TrainState) -> dict[str, Tensor]:
+    path, reason = CHECKPOINTS / BEST, ""
+    try:
+        best = read_checkpoint(path)
+        if best.fingerprint != run_spec.fingerprint:
+            reason = "it is of another run"
+        elif state.best is not None and (best.best is None or best.best < state.best):
+            reason = f"it is of epoch {best.epoch}, which is not the best one"
+    except InputError as error:
+        reason = str(error).removeprefix(f"{path}: ").rstrip(".")
+    if reason:
+        raise StateError(f"{path}: the best epoch, which train.select: best asks for, is lost ({reason}); no model is written. "
+                         "Set train.select: last to take the last epoch, then run the same command again: it does not train again.")
+    return best.final_weights

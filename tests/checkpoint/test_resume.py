@@ -129,16 +129,61 @@ def test_more_epochs_continue_a_finished_run(run: Run, make: Make, caplog: pytes
 def test_fewer_epochs_start_a_new_run_and_keep_the_longer_one(run: Run, make: Make, caplog: pytest.LogCaptureFixture) -> None:
     run.save(5, 0)
     assert Run(make, epochs=3).start() is None
-    assert "a run of 5 epochs is not one of 3" in caplog.text
+    assert "train.epochs is 3, the last run's 5\nthe last run (epoch 5, step 0) is kept in" in caplog.text
     kept = list(run.resume_dir.glob("kept-last-epoch-5-step-0-*.pt"))
     assert [read_checkpoint(path).epoch for path in kept] == [5]
+
+
+def test_a_longer_run_is_found_again_after_a_shorter_one(run: Run, make: Make) -> None:
+    run.save(4, 0, is_best=True, best=0.5, history=[{"epoch": 4, "AP": 0.5}])
+    run.save(5, 0, best=0.5, history=[{"epoch": 4, "AP": 0.5}])
+    before = {name: (CHECKPOINTS / name).read_bytes() for name in (LAST, PREVIOUS, BEST)}
+    shorter = Run(make, epochs=2)
+    assert shorter.start() is None
+    shorter.save(1, 0, is_best=True, best=0.9, history=[{"epoch": 1, "AP": 0.9}])
+    shorter.save(2, 0, best=0.9, history=[{"epoch": 1, "AP": 0.9}])
+    for _ in range(2):
+        assert run.start() == (5, 0)
+        for place in (CHECKPOINTS, run.resume_dir):
+            assert {name: (place / name).read_bytes() for name in before} == before
+        assert shorter.start() == (2, 0), "and the shorter one, too"
+        assert read_checkpoint(CHECKPOINTS / BEST).best == 0.9
+
+
+def test_a_shorter_run_does_not_hide_a_longer_one_that_is_further(run: Run, make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    shorter = Run(make, epochs=4)
+    assert shorter.start() is None
+    assert "not continuing" not in caplog.text
+    assert caplog.messages[-1].endswith("; train.epochs: 5 continues it")
+    shorter.save(1, 1, history=[{"epoch": 1, "AP": 0.1}])
+    shorter.save(1, 3, history=[{"epoch": 1, "AP": 0.1}])
+    assert run.start() == (2, 1)
+    assert shorter.start() == (1, 3)
+    shorter.save(3, 1, history=[{"epoch": 1, "AP": 0.1}] * 3)
+    assert run.start() == (3, 1), "the further one"
+
+
+def test_the_best_epoch_of_another_run_is_not_taken_over(run: Run, make: Make) -> None:
+    shorter = Run(make, epochs=4)
+    shorter.start()
+    shorter.save(1, 0, is_best=True, best=0.9, history=[{"epoch": 1, "AP": 0.9}])
+    next(run.resume_dir.glob("kept-best-*.pt")).unlink()
+    assert run.start() == (2, 1)
+    assert not (CHECKPOINTS / BEST).exists()
+
+
+def test_what_never_gave_up_stays_given_up(run: Run, make: Make) -> None:
+    new = Run(make, resume="never")
+    assert new.start() is None
+    new.save(0, 3)
+    assert run.start() == (0, 3)
 
 
 def test_a_changed_rate_starts_a_new_run_and_the_old_one_continues(run: Run, make: Make, caplog: pytest.LogCaptureFixture) -> None:
     other = Run(make, lr=0.02)
     assert other.start() is None
-    assert caplog.messages == ["not continuing the run at epoch 2, step 1: these differ: train.lr: 0.01 -> 0.02\n"
-                               f"it is kept in {run.resume_dir}"]
+    assert caplog.messages == ["starting a new run: these differ: train.lr: 0.01 -> 0.02\nthe last run (epoch 2, step 1) is kept "
+                               f"in {run.resume_dir}; its parameters continue it"]
     other.save(0, 1)
     assert run.start() == (2, 1)
     assert other.start() == (0, 1)

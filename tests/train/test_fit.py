@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from support.tiny_run import assert_same_weights, make_workspace, run_stage, set_params, set_runtime
 
-from ssd_lib.checkpoint.file import BEST, LAST, PREVIOUS, read_checkpoint
+from ssd_lib.checkpoint.file import BEST, LAST, PREVIOUS, read_checkpoint, save_checkpoint
 
 CHECKPOINTS = Path("models/checkpoints")
 slow = pytest.mark.slow
@@ -126,6 +127,41 @@ def test_the_best_epoch_becomes_the_model_on_request(workspace: Path, never_stop
     best = read_checkpoint(workspace / CHECKPOINTS / BEST).average
     model = torch.load(workspace / "models" / "ssd.pt", weights_only=True)["weights"]
     assert all(torch.equal(model[key], best[f"module.{key}"]) for key in model)
+
+
+@pytest.mark.parametrize("damage", ["gone", "damaged", "of a worse epoch"])
+def test_a_best_epoch_that_is_lost_is_an_error_and_not_the_last_epoch(workspace: Path, never_stopped: Path, damage: str) -> None:
+    shutil.copytree(never_stopped, workspace, dirs_exist_ok=True)
+    shutil.rmtree(workspace / "runs")
+    (workspace / "models" / "ssd.pt").unlink()
+    best = workspace / CHECKPOINTS / BEST
+    if damage == "of a worse epoch":
+        worse = replace(read_checkpoint(best), best=-1e9)
+        best.unlink()
+        save_checkpoint(worse, workspace / "other", workspace / "other", is_best=True)
+        shutil.copy(workspace / "other" / BEST, best)
+    else:
+        best.unlink()
+        if damage == "damaged":
+            best.write_bytes(b"PK")
+    set_params(workspace, select="best")
+    lost = run_stage(workspace)
+    assert lost.returncode == 1
+    assert "best.pt: the best epoch, which train.select: best asks for, is lost" in lost.stderr
+    assert "Traceback" not in lost.stderr
+    assert not (workspace / "models" / "ssd.pt").exists()
+    set_params(workspace)
+    assert run_stage(workspace).returncode == 0
+    assert_same_weights(workspace, never_stopped)
+
+
+def test_a_finished_run_is_found_again_after_a_shorter_one(workspace: Path, never_stopped: Path) -> None:
+    shutil.copytree(never_stopped, workspace, dirs_exist_ok=True)
+    set_params(workspace, epochs=1)
+    assert run_stage(workspace).returncode == 0
+    set_params(workspace)
+    assert "the run is complete: 2 epochs are in its checkpoint" in run_stage(workspace).stdout
+    assert_same_weights(workspace, never_stopped)
 
 
 def test_a_diverged_run_names_its_images_and_saves_nothing(workspace: Path) -> None:
