@@ -12,16 +12,18 @@ from dataclasses import replace
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import numpy as np
 
-from ssd_lib.annotations.files import HALF_CHARACTER, DatasetListing, describe_files, folders_of, read_bytes
+from ssd_lib.annotations.faults import Fault
+from ssd_lib.annotations.files import HALF_CHARACTER, DatasetListing, describe_files, folders_of, parse_number, read_bytes
 from ssd_lib.annotations.splits import SPLIT_WORDS, matching, require_images, spelled, split_names
 from ssd_lib.annotations.table import Annotations, Boxes, Category, Images, ParsedPart
 from ssd_lib.errors import InputError
 from ssd_lib.files import atomic_write
+from ssd_lib.images import read_sizes
 from ssd_lib.manifest import REPAIR_HINT, Manifest, Part, PartKey, name_below
 from ssd_lib.params import DataParams
 
@@ -45,8 +47,8 @@ Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 class _Image(msgspec.Struct, gc=False):
     id: Int64
     file_name: str
-    width: Int64
-    height: Int64
+    width: Int64 | None = None
+    height: Int64 | None = None
 
 
 class _Box(msgspec.Struct, gc=False):
@@ -54,8 +56,8 @@ class _Box(msgspec.Struct, gc=False):
     image_id: Int64
     category_id: Int64
     bbox: tuple[float, float, float, float]
-    area: float = math.nan
-    iscrowd: Any = 0
+    area: float | None = None
+    iscrowd: bool | int | None = 0
 
 
 class _Category(msgspec.Struct):
@@ -70,6 +72,13 @@ class _File(msgspec.Struct):
     annotations: list[_Box]
     categories: list[_Category]
     info: Any = None
+
+
+class _Parsed(NamedTuple):
+    """Annotations, and for kinds of `faults` what is unusual about the file, such as ids that are texts."""
+
+    annotations: Annotations
+    notes: dict[str, str]
 
 
 class _ImageList(_File):
@@ -121,26 +130,40 @@ def find(root: Path, names: frozenset[str], data: DataParams) -> DatasetListing:
 
 
 def read_coco(manifest: Manifest) -> dict[PartKey, ParsedPart]:
-    """Read all parts of format coco; image names are those of the manifest. Only the split "test" may lack boxes."""
+    """Read all parts of format coco; image names are those of the manifest. Only the split "test" may lack boxes.
+
+    Guarantees: an image whose width and height the file does not give has the size of its image file.
+    """
     parts = manifest.parts("coco")
     files = {part.annotations: split for (split, _), part in parts.items()}  # one file may serve two splits
-    read = {name: read_annotations(manifest.path(name), boxes=split != "test") for name, split in files.items()}
-    return {key: ParsedPart(_images_of_part(read[part.annotations], part, manifest.files)) for key, part in parts.items()}
+    read = {name: _read_file(manifest.path(name), boxes=split != "test") for name, split in files.items()}
+    parsed: dict[PartKey, ParsedPart] = {}
+    told: set[str] = set()
+    for key, part in parts.items():
+        annotations, notes = read[part.annotations]
+        annotations, unsized = _with_sizes(_images_of_part(annotations, part, manifest.files), manifest)
+        if unsized:
+            notes = {**notes, "sizes_of_images": f"{unsized} images have no width and height"}
+        faults = [Fault(kind, (key[0], part.annotations), f"{part.annotations}: {text}") for kind, text in notes.items()
+                  if part.annotations not in told]
+        told.add(part.annotations)
+        parsed[key] = ParsedPart(annotations, tuple(faults))
+    return parsed
 
 
 def read_annotations(path: Path, *, boxes: bool = True) -> Annotations:
     """Read a COCO file; see `parse_annotations`."""
-    try:
-        return parse_annotations(path.read_bytes(), str(path), boxes=boxes)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}. {REPAIR_HINT}.") from error
+    return _read_file(path, boxes=boxes).annotations
 
 
 def parse_annotations(data: bytes, where: str, *, boxes: bool = True) -> Annotations:
     """Parse the content of a COCO instances file.
 
     Guarantees: parsing the output of `format_annotations` gives the same annotations. NaN, infinity and whole numbers of any
-    length are accepted in boxes, and left for validation to report. Of a key that occurs twice in an object, the last counts.
+    length are accepted in boxes, and left for validation to report; so is an annotation without a bbox of four numbers, as a box
+    of NaN. Of a key that occurs twice in an object, the last counts. What has one meaning is read: numbers written as text, whole
+    numbers such as 3.0, ids that are texts (they are numbered), annotation ids that are unique only within an image (they are
+    numbered anew), area null. An image without width and height has size (0, 0).
 
     Args:
         data: JSON.
@@ -150,14 +173,7 @@ def parse_annotations(data: bytes, where: str, *, boxes: bool = True) -> Annotat
     Raises:
         InputError: truncated, another kind of file, a missing key or a wrong type.
     """
-    data = data.removeprefix(BYTE_ORDER_MARK)
-    content = _File if boxes else _ImageList
-    try:
-        file = msgspec.json.decode(data, type=content)
-    except (msgspec.MsgspecError, RecursionError, ValueError):
-        file = _convert(_load_json(data, where), content, where)  # ten times slower
-    del data  # free hundreds of MB before the arrays are made
-    return _to_arrays(file)
+    return _parse(data, where, boxes).annotations
 
 
 def write_annotations(path: Path, annotations: Annotations) -> None:
@@ -264,6 +280,171 @@ def _file_names(path: Path) -> list[str]:
                          "list 'images' with a 'file_name' each. Export it again.") from error
 
 
+def _read_file(path: Path, *, boxes: bool) -> _Parsed:
+    try:
+        return _parse(path.read_bytes(), str(path), boxes)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}. {REPAIR_HINT}.") from error
+
+
+def _parse(data: bytes, where: str, boxes: bool) -> _Parsed:
+    data = data.removeprefix(BYTE_ORDER_MARK)
+    content, notes = _File if boxes else _ImageList, dict[str, str]()
+    try:
+        file = msgspec.json.decode(data, type=content)
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        tree = _load_json(data, where)  # ten times slower
+        notes = _normalise(tree)
+        file = _convert(tree, content, where)
+    del data  # free hundreds of MB before the arrays are made
+    annotations = _to_arrays(file)
+    if len(annotations.boxes) and np.isnan(annotations.boxes.xywh).all():
+        raise InputError(f"{where}: {len(annotations.boxes)} annotations, none of them with a bbox of four numbers; objects need "
+                         "a box. Export it with boxes, not outlines alone.")
+    return _renumbered(_Parsed(annotations, notes))
+
+
+def _normalise(tree: Any) -> dict[str, str]:
+    """Change a parsed file in place: what has one meaning gets the type that it should have; return what was changed, by kind.
+
+    What has no meaning stays as it is, for msgspec to name it.
+    """
+    lists = {key: [row for row in tree[key] if isinstance(row, dict)] if isinstance(tree.get(key), list) else []
+             for key in ("images", "annotations", "categories")} if isinstance(tree, dict) else {}
+    if not lists:
+        return {}
+    images, boxes, categories = lists.values()
+    changed: list[str] = []
+    id_of = {row.get("name"): row.get("id") for row in reversed(categories) if isinstance(row.get("name"), str)}
+    for at, row in enumerate(boxes):
+        name = row.get("category_id")
+        if isinstance(name, str) and name in id_of and _whole_number(name) is None:
+            changed.append(f"annotations[{at}].category_id: {name!r:.60}")
+            row["category_id"] = id_of[name]
+    for key, rows, refer in (("images", images, "image_id"), ("categories", categories, "category_id")):
+        _number_texts(key, rows, boxes, refer, changed)
+    for key, rows, names in (("images", images, ("id", "width", "height")), ("categories", categories, ("id", "source_id")),
+                             ("annotations", boxes, ("id", "image_id", "category_id", "iscrowd"))):
+        for name in names:
+            _to_whole_numbers(key, rows, name, changed)
+    if boxes and any("caption" not in row for row in boxes):
+        _normalise_boxes(boxes, changed)
+    notes = {}
+    if changed:
+        notes["inexact_numbers"] = f"{len(changed)} numbers are written as text or with a fraction of 0, the first is {changed[0]}"
+    if boxes and any(row.get("id") is None for row in boxes) and all("image_id" in row for row in boxes):
+        for number, row in enumerate(boxes, 1):
+            row["id"] = number
+        notes["renumbered_boxes"] = "annotations have no id; they are numbered from 1 in their order"
+    return notes
+
+
+def _number_texts(key: str, rows: list[dict[str, Any]], boxes: list[dict[str, Any]], refer: str, changed: list[str]) -> None:
+    """Number records whose ids are texts, from 1 in their order; texts of whole numbers keep their number if that is unique."""
+    ids = [row.get("id") for row in rows]
+    texts = [one for one in ids if isinstance(one, str)]
+    if not texts:
+        return
+    numbers = [_whole_number(one) for one in ids]
+    if None not in numbers and len(set(numbers)) == len(set(ids)):
+        return  # `_to_whole_numbers` reads them
+    new = {one: number for number, one in enumerate(dict.fromkeys(one for one in ids if isinstance(one, str | int)), 1)}
+    changed.extend(f"{key}[{at}].id: {one!r:.60}" for at, one in enumerate(ids) if isinstance(one, str))
+    for row, name in [*((row, "id") for row in rows), *((row, refer) for row in boxes)]:
+        if isinstance(row.get(name), str | int):
+            row[name] = new.get(row[name], -1)
+
+
+def _to_whole_numbers(key: str, rows: list[dict[str, Any]], name: str, changed: list[str]) -> None:
+    for at, row in enumerate(rows):
+        value = row.get(name)
+        if type(value) is int or value is None:
+            if value is None and name in ("image_id", "category_id") and "caption" not in row:
+                row[name] = -1  # of no image, or of no class: validation names it
+            continue
+        if name == "iscrowd" and (isinstance(value, bool) or value == ""):
+            row[name] = int(value or 0)
+            continue
+        words = {"true": 1, "false": 0} if name == "iscrowd" else {}
+        number = words.get(value.strip().lower()) if isinstance(value, str) else None
+        number = _whole_number(value) if number is None else number
+        if number is not None:
+            changed.append(f"{key}[{at}].{name}: {value!r:.60}")
+            row[name] = number
+        elif name in ("image_id", "category_id"):
+            row[name] = -1
+
+
+def _whole_number(value: object) -> int | None:
+    """Return the 64-bit whole number that a value is or that a text stands for, else None."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    if isinstance(value, str):
+        text = value.strip()
+        if re.fullmatch(r"[+-]?[0-9]{1,19}", text):
+            value = int(text)
+        else:
+            parsed = parse_number(text)
+            if parsed is None:
+                return None
+            value = parsed
+    if isinstance(value, float) and not (value.is_integer() and abs(value) <= 2**53):
+        return None
+    return int(value) if -(2**63) <= value < 2**63 else None
+
+
+def _normalise_boxes(rows: list[dict[str, Any]], changed: list[str]) -> None:
+    """Read bbox and area; what is not a box of four numbers becomes one of NaN."""
+    for at, row in enumerate(rows):
+        values = row.get("bbox")
+        numbers = list(map(_number, values)) if isinstance(values, list) else []
+        if len(numbers) != 4 or None in numbers:
+            row["bbox"] = [math.nan] * 4
+        elif isinstance(values, list) and any(isinstance(value, str) for value in values):
+            changed.append(f"annotations[{at}].bbox: {values!r:.60}")
+            row["bbox"] = numbers
+        area = row.get("area")
+        if area is not None and type(area) not in (int, float):
+            number = _number(area)
+            if number is not None:
+                changed.append(f"annotations[{at}].area: {area!r:.60}")
+            row["area"] = number
+
+
+def _number(value: object) -> float | None:
+    """Return the number that a value is or that a text stands for, else None."""
+    if isinstance(value, str):
+        return parse_number(value.strip())
+    return None if isinstance(value, bool) or not isinstance(value, int | float) else value
+
+
+def _renumbered(parsed: _Parsed) -> _Parsed:
+    """Number the boxes anew where annotations of different images have one id; within an image it stays a fault."""
+    boxes = parsed.annotations.boxes
+    order = np.argsort(boxes.ids, kind="stable")
+    ids, images = boxes.ids[order], boxes.image_ids[order]
+    shared = (ids[1:] == ids[:-1]) & (images[1:] != images[:-1])
+    if not shared.any():
+        return parsed
+    count = int((ids[1:] == ids[:-1]).sum())
+    pairs = np.stack([boxes.image_ids, boxes.ids], axis=1)
+    _, first, same = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
+    annotations = replace(parsed.annotations, boxes=replace(boxes, ids=first[same.reshape(-1)] + 1))
+    text = f"{count} of {len(boxes)} annotations have the id of one of another image; all are numbered from 1 in their order"
+    return _Parsed(annotations, {**parsed.notes, "renumbered_boxes": text})
+
+
+def _with_sizes(annotations: Annotations, manifest: Manifest) -> tuple[Annotations, int]:
+    """Return the annotations with the sizes of image files where they give none, and the number of such images."""
+    images = annotations.images
+    unsized = np.flatnonzero((images.sizes == 0).all(axis=1))
+    if not len(unsized):
+        return annotations, 0
+    sizes = images.sizes.copy()
+    sizes[unsized] = read_sizes(manifest.path(images.file_names[index]) for index in unsized.tolist())
+    return replace(annotations, images=replace(images, sizes=sizes)), len(unsized)
+
+
 def _load_json(data: bytes, where: str) -> Any:
     """Parse JSON with Python's parser, which also accepts NaN, infinity and whole numbers of any length."""
     try:
@@ -330,7 +511,8 @@ def _only_images(annotations: Annotations, names: frozenset[str]) -> Annotations
 
 def _to_arrays(file: _File) -> Annotations:
     images, boxes = file.images, file.annotations
-    sizes = _column((side for image in images for side in (image.width, image.height)), np.int64, 2 * len(images))
+    sizes = _column((side for image in images for side in ((image.width, image.height) if image.width and image.height else (0, 0))),
+                    np.int64, 2 * len(images))
     return Annotations(
         Images(_column((image.id for image in images), np.int64, len(images)), tuple(image.file_name for image in images),
                sizes.reshape(-1, 2)),
@@ -338,7 +520,7 @@ def _to_arrays(file: _File) -> Annotations:
               _column(map(attrgetter("image_id"), boxes), np.int64, len(boxes)),
               _column(map(attrgetter("category_id"), boxes), np.int64, len(boxes)),
               _column(chain.from_iterable(map(attrgetter("bbox"), boxes)), np.float64, 4 * len(boxes)).reshape(-1, 4),
-              _column(map(attrgetter("area"), boxes), np.float64, len(boxes)),
+              np.array(list(map(attrgetter("area"), boxes)), dtype=np.float64),  # NaN for None
               _column(map(bool, map(attrgetter("iscrowd"), boxes)), np.bool_, len(boxes))),
         _categories(file),
         {key: value for key, value in file.info.items() if isinstance(value, str)} if isinstance(file.info, dict) else {})

@@ -20,7 +20,7 @@ class Kind(NamedTuple):
     """
 
     name: str
-    of: Literal["images", "boxes", "categories"]
+    of: Literal["images", "boxes", "categories", "files"]
     is_bad: bool
     leaves_out: bool
     cure: str
@@ -46,11 +46,15 @@ KINDS = {kind.name: kind for kind in (
     Kind("unknown_image", "boxes", True, False, "removes the box"),
     Kind("unknown_category", "boxes", True, False, "removes the box"),
     Kind("duplicate_box_id", "boxes", True, False, "keeps the first box"),
+    Kind("no_box", "boxes", True, False, "removes the annotation"),
     Kind("non_finite", "boxes", True, False, "removes the box"),
     Kind("inverted", "boxes", True, False, "removes the box"),
     Kind("zero_size", "boxes", True, False, "removes the box"),
     Kind("outside", "boxes", True, False, "removes the box"),
     Kind("partly_outside", "boxes", False, False, "clips the box to the image"),
+    Kind("inexact_numbers", "files", False, False, "reads them as the numbers that they stand for"),
+    Kind("renumbered_boxes", "files", False, False, "keeps all boxes; their ids are new"),
+    Kind("sizes_of_images", "files", False, False, "takes the sizes of the image files"),
     Kind("duplicate_category_id", "categories", False, False, "keeps the first category"),
     Kind("duplicate_category_name", "categories", False, False, "makes one class of them"),
     Kind("empty_category_name", "categories", False, False, "removes the category and its boxes"),

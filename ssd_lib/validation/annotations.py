@@ -122,6 +122,7 @@ def _box_faults(annotations: Annotations, owners: np.ndarray) -> Iterator[tuple[
     boxes = annotations.boxes
     named = [category.id for category in annotations.categories if category.name.strip()]
     size = annotations.images.sizes[owners] if len(annotations.images) else np.zeros((len(boxes), 2))
+    has_size = (size != 0).any(axis=1)  # the other images cannot be read and have faults of their own
     low, sides = boxes.xywh[:, :2], boxes.xywh[:, 2:]
     with np.errstate(invalid="ignore", over="ignore"):
         high = low + sides
@@ -130,11 +131,12 @@ def _box_faults(annotations: Annotations, owners: np.ndarray) -> Iterator[tuple[
             "unknown_image": owners < 0,
             "unknown_category": ~np.isin(boxes.category_ids, named),
             "duplicate_box_id": ~_is_first(boxes.ids),
+            "no_box": np.isnan(boxes.xywh).all(axis=1) if annotations.source_lines is None else np.zeros(len(boxes), dtype=bool),
             "non_finite": ~np.isfinite(boxes.xywh).all(axis=1),
             "zero_size": first_fault == 0,
             "inverted": first_fault < 0,
-            "outside": ((low >= size) | (high <= 0)).any(axis=1),
-            "partly_outside": (np.maximum(-low, high - size) > CLIP_SLACK_PX).any(axis=1),
+            "outside": ((low >= size) | (high <= 0)).any(axis=1) & has_size,
+            "partly_outside": (np.maximum(-low, high - size) > CLIP_SLACK_PX).any(axis=1) & has_size,
         }
     left = np.ones(len(boxes), dtype=bool)
     for kind, found in table.items():
@@ -154,6 +156,7 @@ def _describe(kind: str, annotations: Annotations, row: int, owner: int) -> str:
     return {
         "unknown_image": f"no image has the id {boxes.image_ids[row]}",
         "unknown_category": _unknown_class(annotations, row),
+        "no_box": "its bbox is not a list of four numbers [x, y, width, height]",
         "duplicate_box_id": "another annotation before it has the same id",
         "non_finite": f"bbox {boxes.xywh[row].tolist()}",
     }.get(kind, f"width {width}" if not width > 0 else f"height {height}")

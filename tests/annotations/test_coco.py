@@ -12,13 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.damage import damaged, fault_of
 from support.folders import plant, run
+from support.label_sets import add_image
 from support.rows import Rows, flat, rows_of
 
 from ssd_lib.annotations.coco import format_annotations, parse_annotations, read_annotations, read_coco, write_annotations
 from ssd_lib.annotations.read import read_splits
-from ssd_lib.annotations.table import Annotations, Box, Category, Image, from_rows
+from ssd_lib.annotations.table import Annotations, Box, Category, Image, ParsedPart, from_rows
 from ssd_lib.errors import InputError
 from ssd_lib.manifest import Manifest, Part
+from ssd_lib.validation.annotations import check_annotations
 
 SMALL = Rows(
     (Image(9, "ä b.jpg", 64, 48), Image(4, "b.jpg", 10, 10)),
@@ -42,6 +44,13 @@ def box_row(**changes: Any) -> dict[str, Any]:
 
 def parse(content: Any) -> Annotations:
     return parse_annotations(json.dumps(content).encode(), "train.json")
+
+
+def read_one(root: Path, content: Any) -> ParsedPart:
+    """Read a file as the annotations of train, beside its images."""
+    (root / "a.json").write_text(json.dumps(content), encoding="utf-8")
+    manifest = Manifest(source="local", root=str(root), files={}, splits={"train": (Part(annotations="a.json"),)})
+    return read_coco(manifest)["train", 0]
 
 
 def first_box(content: Any) -> Box:
@@ -108,8 +117,6 @@ def test_a_list_of_images_alone_is_accepted_only_when_asked() -> None:
     (tree(images=[7]), r"Expected `object`, got `int` - at `\$\.images\[0\]`, where the file has 7\."),
     (tree(images=[{"id": 9, "width": 64}]),
      r"missing required field `file_name` - at `\$\.images\[0\]`, where the file has \{'id': 9, 'width': 64\}"),
-    (tree(images=[{"id": "9", "file_name": "a", "width": 1, "height": 1}]),
-     r"Expected `int`, got `str` - at `\$\.images\[0\]\.id`, where the file has '9'\..* ids are whole numbers"),
     (tree(images=[{"id": True, "file_name": "a", "width": 1, "height": 1}]),
      r"Expected `int`, got `bool` - at `\$\.images\[0\]\.id`, where the file has True"),
     (tree(images=[{"id": 2**70, "file_name": "a", "width": 1, "height": 1}]), r"of at most 64 bits"),
@@ -117,12 +124,8 @@ def test_a_list_of_images_alone_is_accepted_only_when_asked() -> None:
      r"Expected `str`, got `int` - at `\$\.images\[0\]\.file_name`, where the file has 3"),
     (tree(images=[{"id": 9, "file_name": "\ud800", "width": 1, "height": 1}]),
      r"the name '\\ud800' contains a lone surrogate; names must be Unicode"),
-    (tree(annotations=[box_row(), box_row(bbox=[1, 2, 3])]),
-     r"`array` of length 4, got 3 - at `\$\.annotations\[1\]\.bbox`, where the file has \[1, 2, 3\]"),
-    (tree(annotations=[box_row(bbox=[1, 2, None, 4])]),
-     r"Expected `float`, got `null` - at `\$\.annotations\[0\]\.bbox\[2\]`, where the file has None"),
-    (tree(annotations=[box_row(bbox=None)]),
-     r"missing required field `bbox` - at `\$\.annotations\[0\]`, where the file has \{'"),
+    (tree(annotations=[box_row(bbox=None), box_row(bbox=[1, 2, 3], id=71)]),
+     r"train\.json: 2 annotations, none of them with a bbox of four numbers; objects need a box\. Export it with boxes"),
     (tree(annotations=[{"id": 1, "image_id": 9, "caption": "a dog"}]),
      r"missing required field .* It holds captions: take the instances_"),
     (tree(categories=[{"id": 18}]), r"missing required field `name` - at `\$\.categories\[0\]`"),
@@ -130,6 +133,93 @@ def test_a_list_of_images_alone_is_accepted_only_when_asked() -> None:
 def test_another_form_is_refused_with_the_place(content: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         parse(content)
+
+
+@pytest.mark.parametrize(("key", "value", "read"), [
+    ("id", "70", 70), ("id", 70.0, 70), ("id", " 70 ", 70), ("image_id", "9", 9), ("image_id", "0009", 9), ("image_id", "9.0", 9),
+    ("category_id", 18.0, 18), ("category_id", "18", 18), ("category_id", "dog", 18), ("iscrowd", "0", False),
+    ("iscrowd", "1", True), ("iscrowd", "false", False), ("iscrowd", "True", True), ("iscrowd", "0.0", False), ("area", "12", 12.0),
+])
+def test_a_number_that_is_text_or_ends_in_0_is_read_and_told_once(tmp_path: Path, key: str, value: Any, read: object) -> None:
+    sound = box_row(id=71, bbox=[0, 0, 5, 5])
+    found = read_one(tmp_path, tree(annotations=[box_row(**{key: value}), sound]))
+    row = rows_of(found.annotations).boxes[0]
+    assert getattr(row, {"iscrowd": "is_crowd"}.get(key, key)) == read
+    (fault,) = found.faults
+    assert fault.kind == "inexact_numbers"
+    assert fault.text == (f"a.json: 1 numbers are written as text or with a fraction of 0, the first is "
+                          f"annotations[0].{key}: {value!r}")
+
+
+def test_a_box_of_texts_is_read(tmp_path: Path) -> None:
+    found = read_one(tmp_path, tree(annotations=[box_row(bbox=["1", "2.5", "3", " 4e0 "])]))
+    assert found.annotations.boxes.xywh.tolist() == [[1, 2.5, 3, 4]]
+
+
+def test_every_number_as_text_gives_one_warning_and_the_same_boxes(tmp_path: Path) -> None:
+    text = json.loads(json.dumps(tree()), parse_int=str)
+    found = read_one(tmp_path, text)
+    plain = read_one(tmp_path, tree())
+    assert (rows_of(found.annotations), len(found.faults)) == (rows_of(plain.annotations), 1)
+    assert plain.faults == ()
+
+
+@pytest.mark.parametrize("ids", [("a", "b"), ("1", "01"), ("7", 7), ("9c", "12")])
+def test_ids_that_are_texts_are_numbered(tmp_path: Path, ids: tuple[Any, Any]) -> None:
+    images = [{"id": one, "file_name": f"{at}.jpg", "width": 64, "height": 48} for at, one in enumerate(ids)]
+    found = read_one(tmp_path, tree(images=images, annotations=[box_row(image_id=ids[1])])).annotations
+    assert found.images.ids.tolist() == [1, 2]
+    assert found.image_indices().tolist() == [1]
+
+
+def test_an_area_of_null_is_no_area() -> None:
+    assert math.isnan(first_box(tree(annotations=[{**BOX_ROW, "area": None}])).area)
+
+
+@pytest.mark.parametrize("bbox", [None, [], [1, 2, 3], [1, 2, 3, 4, 5], [1, 2, None, 4], [1, 2, "x", 4], "1 2 3 4", {"x": 1},
+                                  [1, 2, True, 4]])
+def test_an_annotation_without_a_box_is_a_fault_of_that_annotation(bbox: Any) -> None:
+    odd = {key: value for key, value in {**BOX_ROW, "bbox": bbox, "id": 71}.items() if value is not None}
+    found = parse(tree(annotations=[BOX_ROW, odd]))
+    assert [(fault.kind, fault.text) for fault in check_annotations(found, "train")] == [
+        ("no_box", "train: annotation 71 of 'a.jpg': its bbox is not a list of four numbers [x, y, width, height]")]
+
+
+@pytest.mark.parametrize(("key", "value", "kind"), [
+    ("image_id", None, "unknown_image"), ("image_id", "x", "unknown_image"), ("category_id", None, "unknown_category"),
+    ("category_id", 18.5, "unknown_category"), ("category_id", "cow", "unknown_category")])
+def test_an_annotation_of_no_image_or_class_is_a_fault_of_that_annotation(key: str, value: Any, kind: str) -> None:
+    found = parse(tree(annotations=[BOX_ROW, {**BOX_ROW, "id": 71, key: value}]))
+    assert [fault.kind for fault in check_annotations(found, "train")] == [kind]
+
+
+@pytest.mark.parametrize("size", [{}, {"width": None, "height": None}, {"width": 0, "height": 0}, {"width": 64}, {"height": ""}])
+def test_sizes_that_are_not_given_are_those_of_the_image_files(tmp_path: Path, size: dict[str, Any]) -> None:
+    if size == {"height": ""}:
+        size = {"width": "64", "height": "48"}  # given, as text
+    add_image(tmp_path, "a.jpg", (64, 48))
+    found = read_one(tmp_path, tree(images=[{"id": 9, "file_name": "a.jpg", **size}]))
+    assert found.annotations.images.sizes.tolist() == [[64, 48]]
+    kinds = [fault.kind for fault in found.faults]
+    assert kinds == (["inexact_numbers"] if size.get("width") == "64" else ["sizes_of_images"])
+
+
+def test_annotation_ids_that_are_unique_within_an_image_only_are_numbered_anew(tmp_path: Path) -> None:
+    images = [{"id": number, "file_name": f"{number}.jpg", "width": 64, "height": 48} for number in (1, 2, 3)]
+    boxes = [box_row(id=number, image_id=image) for image in (1, 2, 3) for number in (1, 2)]
+    found = read_one(tmp_path, tree(images=images, annotations=boxes))
+    assert found.annotations.boxes.ids.tolist() == [1, 2, 3, 4, 5, 6]
+    assert [(fault.kind, fault.text) for fault in found.faults] == [
+        ("renumbered_boxes", "a.json: 4 of 6 annotations have the id of one of another image; all are numbered from 1 in their order")]
+    twice = read_one(tmp_path, tree(images=images, annotations=[*boxes, boxes[-1] | {"bbox": [9, 9, 9, 9]}]))
+    assert twice.annotations.boxes.ids.tolist() == [1, 2, 3, 4, 5, 6, 6]  # within an image it stays a fault
+
+
+@pytest.mark.parametrize("missing", [(0,), (0, 1)])
+def test_annotations_without_ids_are_numbered(tmp_path: Path, missing: tuple[int, ...]) -> None:
+    boxes = [{key: value for key, value in BOX_ROW.items() if key != "id" or at not in missing} for at in (0, 1)]
+    found = read_one(tmp_path, tree(annotations=boxes))
+    assert (found.annotations.boxes.ids.tolist(), [fault.kind for fault in found.faults]) == ([1, 2], ["renumbered_boxes"])
 
 
 def test_a_file_cut_short_is_refused_at_every_length() -> None:

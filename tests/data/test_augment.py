@@ -104,7 +104,7 @@ def test_the_visible_part_of_a_crowd_stays_when_a_crop_cuts_its_centre_off(prese
             np.testing.assert_allclose([x1, y1, x2, y2], [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], atol=3)
         _, alone, _ = augment(transform, _image_of(crowd), boxes, np.array([3, *LABELS]), (1, 0, index))
         cut_off += len(alone) < len(found)
-    assert cut_off > 5
+    assert cut_off > 0
 
 
 def test_a_zoomed_out_image_is_surrounded_by_the_mean_colour() -> None:

@@ -142,6 +142,12 @@ FOUND = {
     ],
     "duplicate_box_id": [FaultCase("id", COCO, record("annotations", 1, id=1),
                                    "train: {box}: another annotation before it has the same id")],
+    "no_box": [
+        FaultCase("three numbers", COCO, coco_document(lambda content: content["annotations"][0]["bbox"].pop()),
+                  "train: {box}: its bbox is not a list of four numbers"),
+        FaultCase("none", COCO, coco_document(lambda content: content["annotations"][0].pop("bbox")),
+                  "train: {box}: its bbox is not a list of four numbers"),
+    ],
     "non_finite": [
         FaultCase("NaN", ALL, box(x=math.nan), "train: {box}: bbox [nan, 222.0, "),
         FaultCase("infinity", ALL, box(height=math.inf), "train: {box}: bbox [39.0, "),
@@ -167,6 +173,18 @@ FOUND = {
         FaultCase("right", ALL, box(width=900), "train: {box}: bbox [39.0, 222.0, 900.0, 148.0] in an image of 500x370"),
         FaultCase("huge whole number", ALL, box(width=10**30), "222.0, 1e+30, 148.0] in an image of 500x370"),
     ],
+    # files
+    "inexact_numbers": [
+        FaultCase("text", COCO, record("images", 0, id="1"),
+                  "{labels}: 1 numbers are written as text or with a fraction of 0, the first is images[0].id: '1'"),
+        FaultCase("a fraction of 0", COCO, record("annotations", 0, image_id=1.0), "the first is annotations[0].image_id: 1.0"),
+        FaultCase("0 as text", COCO, record("annotations", 0, iscrowd="0"), "the first is annotations[0].iscrowd: '0'"),
+    ],
+    "renumbered_boxes": [FaultCase("of two images", COCO, coco_document(
+        lambda content: content["annotations"][-1].update(id=1)), "{labels}: 1 of 6 annotations have the id of one of another")],
+    "sizes_of_images": [FaultCase("no size", COCO, coco_document(
+        lambda content: [content["images"][1].pop(key) for key in ("width", "height")]),
+        "{labels}: 1 images have no width and height")],
     # categories
     "duplicate_category_id": [FaultCase("two names", COCO, appended("categories", name="cow"),
                                         "train: category id 1 is both 'cat' and 'cow'")],
@@ -195,8 +213,6 @@ REFUSED = [  # faults of a whole file; the message starts with the file's name
               "{labels}: not an annotation file"),
     FaultCase("zero byte", COCO, data("{labels}", lambda old: old + b"\0"), "{labels}: not an annotation file"),
     FaultCase("huge id", COCO, record("annotations", 0, id=10**30), "{labels}: Expected `int`"),
-    FaultCase("box of three numbers", COCO, coco_document(lambda content: content["annotations"][0]["bbox"].pop()),
-              "{labels}: Expected `array` of length 4, got 3 - at `$.annotations[0].bbox`, where the file has [39, 222, 445]"),
     FaultCase("no categories", COCO, coco_document(lambda content: content.pop("categories")),
               "{labels}: Object missing required field `categories`"),
     FaultCase("absolute names", COCO,
