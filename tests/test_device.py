@@ -1,3 +1,5 @@
+"""Device: auto, existing devices, and names that are refused."""
+
 import pytest
 import torch
 
@@ -5,20 +7,20 @@ from ssd_lib.device import pick_device
 from ssd_lib.errors import InputError, StateError
 
 
-def test_auto_takes_what_there_is() -> None:
+def test_auto_takes_the_gpu_if_there_is_one() -> None:
     assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def test_cpu_is_always_there() -> None:
+def test_cpu_always_exists() -> None:
     assert pick_device("cpu") == torch.device("cpu")
 
 
-def test_a_device_that_is_not_there_is_named() -> None:
+def test_a_missing_device_is_named() -> None:
     with pytest.raises(StateError, match=r"device 'cuda:99' does not exist.*Set runtime.device \(or --device\) to auto"):
         pick_device("cuda:99")
 
 
 @pytest.mark.parametrize("name", ["foo", "meta", "cuda:x"])
-def test_what_is_no_device_is_told(name: str) -> None:
+def test_an_invalid_device_is_reported(name: str) -> None:
     with pytest.raises(InputError, match=rf"device is '{name}'; it must be auto, cpu, cuda or cuda:1"):
         pick_device(name)

@@ -1,4 +1,4 @@
-"""Every net, exported, finds on a real photograph what it finds in PyTorch; and what detectnet on a Jetson would make of it."""
+"""Exported nets give the detections of PyTorch on a real image, and jetson-inference's decoding finds the same objects."""
 
 import zipfile
 from pathlib import Path
@@ -7,6 +7,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from support.nets import only_quick
 from torch import nn
 from torchvision.ops import box_iou
 
@@ -25,18 +26,18 @@ NAMES = ("cat", "dog", "kite")
 
 
 @pytest.fixture(scope="module")
-def photo(shared_data: Path) -> np.ndarray:
-    """A photograph of COCO."""
+def image(shared_data: Path) -> np.ndarray:
+    """Return an image of COCO."""
     with zipfile.ZipFile(shared_data / "coco-mirror/zips/val2017.zip") as archive:
         names = sorted(name for name in archive.namelist() if name.endswith(".jpg"))
-        picture = decode_image(archive.read(names[0]))
-    assert picture is not None
-    return picture
+        pixels = decode_image(archive.read(names[0]))
+    assert pixels is not None
+    return pixels
 
 
-def _settle(net: SSD, photo: np.ndarray) -> SSD:
-    """Let batch norms see the photo, so that outputs differ from prior to prior and stay in the range of a trained net's."""
-    pixels = torch.from_numpy(as_input(photo, net.image_size)) * 127.5 + 127.5
+def _calibrate(net: SSD, image: np.ndarray) -> SSD:
+    """Set the statistics of batch norms from an image and scale the heads: outputs vary like those of a trained net."""
+    pixels = torch.from_numpy(as_input(image, net.image_size)) * 127.5 + 127.5
     for module in net.eval().modules():
         module.train(isinstance(module, nn.BatchNorm2d))
     with torch.no_grad():
@@ -50,30 +51,30 @@ def _settle(net: SSD, photo: np.ndarray) -> SSD:
     return net
 
 
-@pytest.mark.parametrize("name", list(NETS))
-def test_what_is_exported_detects_on_a_real_photo_what_the_net_does(name: str, photo: np.ndarray, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", only_quick(NETS))
+def test_an_exported_net_has_the_detections_of_pytorch_on_a_real_image(name: str, image: np.ndarray, tmp_path: Path) -> None:
     spec = NetSpec(name, 300, 1.0, NAMES, (1, 2, 3))
-    save_model(tmp_path / "ssd.pt", spec, _settle(spec.build(seed=1), photo).state_dict(), {})
+    save_model(tmp_path / "ssd.pt", spec, _calibrate(spec.build(seed=1), image).state_dict(), {})
     model = load_model(tmp_path / "ssd.pt")
     graph = to_onnx(model, opset=18)
-    check_onnx(graph, model, 18, [as_input(photo, 300)])
+    check_onnx(graph, model, 18, [as_input(image, 300)])
     (tmp_path / "ssd.onnx").write_bytes(graph)
-    ours, exported = (Detector(tmp_path / file, "cpu", threshold=0.2, top_k=20)(photo) for file in ("ssd.pt", "ssd.onnx"))
+    ours, exported = (Detector(tmp_path / file, "cpu", threshold=0.2, top_k=20)(image) for file in ("ssd.pt", "ssd.onnx"))
     assert len(ours.scores) == len(exported.scores) == 20
-    for one, other in ((ours, exported), (exported, ours)):  # a box at the NMS's very threshold may go in one of them
+    for one, other in ((ours, exported), (exported, ours)):  # NMS may decide differently on boxes at its threshold
         assert _matches(one, other, iou=0.99, score=1e-3) >= 15
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[np.ndarray]]:
-    """A model file and its export, and four pictures of two boxes each that the net has learned by heart."""
+    """Return a folder with a model and its export, and four images with two objects each that the net has overfitted."""
     folder = tmp_path_factory.mktemp("trained")
     spec = NetSpec("mb2-ssd-lite", 96, 0.25, NAMES, (1, 2, 3))
     boxes = torch.tensor([[[0.05, 0.1, 0.5, 0.6], [0.6, 0.5, 0.95, 0.95]], [[0.4, 0.3, 0.9, 0.8], [0.0, 0.0, 0.35, 0.3]],
                           [[0.0, 0.5, 0.4, 1.0], [0.5, 0.0, 1.0, 0.5]], [[0.1, 0.1, 0.6, 0.5], [0.3, 0.55, 0.9, 0.98]]])
     labels = torch.tensor([[1, 2], [3, 1], [2, 3], [1, 2]])
-    dice = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 120, (4, 3, 96, 96), dtype=torch.uint8, generator=dice)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 120, (4, 3, 96, 96), dtype=torch.uint8, generator=generator)
     for image, rows, row_labels in zip(images, boxes, labels, strict=True):
         for (x1, y1, x2, y2), label in zip((rows * 96).int().tolist(), row_labels.tolist(), strict=True):
             image[label - 1, y1:y2, x1:x2] = 250
@@ -87,35 +88,39 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[np.nda
         optimizer.step()
     with torch.no_grad():
         for _ in range(40):
-            net(images)  # the statistics of batch norms follow the last weights
+            net(images)  # update the statistics of batch norms
     save_model(folder / "ssd.pt", spec, net.state_dict(), {})
     (folder / "ssd.onnx").write_bytes(to_onnx(load_model(folder / "ssd.pt"), opset=18))
     return folder, [image.permute(1, 2, 0).numpy() for image in images]
 
 
-def test_detectnet_s_way_finds_the_objects_that_the_detector_finds(trained: tuple[Path, list[np.ndarray]]) -> None:
-    folder, pictures = trained
+@pytest.mark.slow
+def test_detectnet_s_decoding_finds_the_objects_of_the_detector(trained: tuple[Path, list[np.ndarray]]) -> None:
+    folder, images = trained
     detector = Detector(folder / "ssd.pt", "cpu", threshold=0.5)
     session = onnxruntime.InferenceSession(folder / "ssd.onnx", providers=["CPUExecutionProvider"])
-    for picture in pictures:
-        ours, theirs = detector(picture), _detectnet(session, picture)
+    for image in images:
+        ours, theirs = detector(image), _detectnet(session, image)
         assert len(ours.labels) == 2
         assert _matches(ours, theirs, iou=0.7) == len(ours.labels)
         assert {(row, label) for row, label in _pairs(theirs, ours, iou=0.5)} == set(enumerate(theirs.labels.tolist()))
 
 
-def _detectnet(session: onnxruntime.InferenceSession, picture: np.ndarray) -> Objects:
-    """What jetson-inference's detectNet.cpp does with the outputs: a prior whose best class is no background and scores 0.5 or
-    more is an object; of the same class, one that overlaps a former by more than 0.75 of the larger is merged into it."""
-    height, width = picture.shape[:2]
+def _detectnet(session: onnxruntime.InferenceSession, image: np.ndarray) -> Objects:
+    """Decode the outputs as jetson-inference's detectNet.cpp does.
+
+    A prior is an object if its best class is not the background and has a score of at least 0.5. Objects of the same class are
+    merged if they share more than 0.75 of the larger area.
+    """
+    height, width = image.shape[:2]
     size = session.get_inputs()[0].shape[2]
-    scores, boxes = (output[0] for output in session.run(["scores", "boxes"], {"input_0": as_input(picture, size)}))
+    scores, boxes = (output[0] for output in session.run(["scores", "boxes"], {"input_0": as_input(image, size)}))
     found: list[tuple[np.ndarray, int, float]] = []
     for row, box in zip(scores, boxes * (width, height, width, height), strict=True):
         label = int(row.argmax())
         if label == 0 or row[label] < 0.5:
             continue
-        at = next((i for i, (other, its, _) in enumerate(found) if its == label and _shared_of_larger(box, other) > 0.75), None)
+        at = next((i for i, (other, its, _) in enumerate(found) if its == label and _shared_part_of_larger(box, other) > 0.75), None)
         if at is None:
             found.append((box, label, float(row[label])))
         elif row[label] > found[at][2]:
@@ -124,13 +129,13 @@ def _detectnet(session: onnxruntime.InferenceSession, picture: np.ndarray) -> Ob
                    np.array([score for _, _, score in found]), tuple(NAMES[label - 1] for _, label, _ in found))
 
 
-def _shared_of_larger(one: np.ndarray, other: np.ndarray) -> float:
+def _shared_part_of_larger(one: np.ndarray, other: np.ndarray) -> float:
     sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
     return float(sides.clip(min=0).prod() / max((one[2:] - one[:2]).prod(), (other[2:] - other[:2]).prod()))
 
 
 def _pairs(found: Objects, others: Objects, iou: float, score: float = 1.0) -> list[tuple[int, int]]:
-    """(row, label) of what is among the others, too, with a score that differs by no more than `score`."""
+    """Return (row, label) of the objects that are also in `others`, with scores that differ by at most `score`."""
     overlaps = box_iou(torch.from_numpy(found.boxes), torch.from_numpy(others.boxes)).numpy()
     same = (found.labels[:, None] == others.labels) & (abs(found.scores[:, None] - others.scores) <= score)
     return [(row, int(found.labels[row])) for row in np.flatnonzero(((overlaps >= iou) & same).any(axis=1)).tolist()]

@@ -1,3 +1,5 @@
+"""Export: the contract of the ONNX files, and the checks before they are written."""
+
 import json
 import shutil
 from pathlib import Path
@@ -25,8 +27,9 @@ ENGINE = Path("models/ssd.onnx.1.1.8602.GPU.FP16.engine")
 
 
 @pytest.fixture(scope="module")
-def exported(finished_training: Path, weights: dict[str, torch.Tensor], tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """The summary of an export, and the folder of its project; an old engine lay there. The model has its own postprocess values."""
+def exported(finished_training: Path, weights: dict[str, torch.Tensor],
+             tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """Return the summary of an export and its project, which has an old engine and a model with OWN as postprocess values."""
     root = tmp_path_factory.mktemp("exported")
     shutil.copytree(finished_training, root, dirs_exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
@@ -36,7 +39,7 @@ def exported(finished_training: Path, weights: dict[str, torch.Tensor], tmp_path
         return export(OPSET), root
 
 
-def test_the_file_is_what_the_jetson_wants(exported: tuple[str, Path]) -> None:
+def test_the_file_has_the_inputs_and_outputs_of_jetson_inference(exported: tuple[str, Path]) -> None:
     summary, root = exported
     model = load_model(root / MODEL_PATH)
     session = onnxruntime.InferenceSession(root / ONNX_PATH)
@@ -52,7 +55,7 @@ def test_the_file_is_what_the_jetson_wants(exported: tuple[str, Path]) -> None:
     assert "at most on 3 validation images" in summary
 
 
-def test_scores_and_boxes_are_those_of_the_net(exported: tuple[str, Path]) -> None:
+def test_scores_and_boxes_equal_those_of_the_net(exported: tuple[str, Path]) -> None:
     _, root = exported
     net = load_model(root / MODEL_PATH).net
     pixels = np.random.default_rng(1).integers(0, 256, (1, 3, 64, 64)).astype(np.float32)
@@ -61,12 +64,12 @@ def test_scores_and_boxes_are_those_of_the_net(exported: tuple[str, Path]) -> No
     with torch.inference_mode():
         logits, _ = net(torch.from_numpy(pixels))
     assert scores == pytest.approx(logits.softmax(dim=2).numpy(), abs=1e-4)
-    assert scores.std(axis=1).max() > 0.01  # priors differ: the comparison means something
+    assert scores.std(axis=1).max() > 0.01  # so that the comparison is meaningful
     assert scores.sum(axis=2) == pytest.approx(1, abs=1e-4)
     assert (boxes.min(), boxes.max()) == (pytest.approx(0, abs=0.1), pytest.approx(1, abs=0.1))
 
 
-def test_the_file_says_what_it_is(exported: tuple[str, Path]) -> None:
+def test_the_file_has_metadata(exported: tuple[str, Path]) -> None:
     graph = onnx.load(exported[1] / ONNX_PATH)
     about = {entry.key: entry.value for entry in graph.metadata_props}
     assert json.loads(about["classes"]) == ["BACKGROUND", "dog", "kite"]
@@ -78,50 +81,50 @@ def test_the_file_says_what_it_is(exported: tuple[str, Path]) -> None:
     assert not any(node.op_type == "NonMaxSuppression" for node in graph.graph.node)
 
 
-def test_the_graph_with_nms_gives_what_is_selected_with_the_values_of_the_model(exported: tuple[str, Path]) -> None:
-    plain, ended = (onnxruntime.InferenceSession(exported[1] / path) for path in (ONNX_PATH, NMS_FOLDER / ONNX_PATH.name))
-    assert [(value.name, value.type) for value in ended.get_outputs()] == [
+def test_the_graph_with_nms_uses_the_postprocess_values_of_the_model(exported: tuple[str, Path]) -> None:
+    plain, graph_with_nms = (onnxruntime.InferenceSession(exported[1] / path) for path in (ONNX_PATH, NMS_FOLDER / ONNX_PATH.name))
+    assert [(value.name, value.type) for value in graph_with_nms.get_outputs()] == [
         ("boxes", "tensor(float)"), ("labels", "tensor(int64)"), ("scores", "tensor(float)")]
-    boxes, labels, scores = ended.run(None, {"input_0": NOISE})
+    boxes, labels, scores = graph_with_nms.run(None, {"input_0": NOISE})
     of_priors, prior_boxes = plain.run(None, {"input_0": NOISE})
-    wanted, published = (select_detections(torch.from_numpy(of_priors[..., 1:]), torch.from_numpy(prior_boxes), values)[0]
+    expected, published = (select_detections(torch.from_numpy(of_priors[..., 1:]), torch.from_numpy(prior_boxes), values)[0]
                          for values in (OWN, PUBLISHED))
     assert len(scores) == 40
     assert not np.isin(scores, published.scores).all(), "an nms_iou of 0.7 keeps what 0.45 drops"
-    assert (labels == wanted.labels.numpy()).all()
-    assert (scores == wanted.scores.numpy()).all()
-    assert (boxes == wanted.boxes.numpy()).all()
+    assert (labels == expected.labels.numpy()).all()
+    assert (scores == expected.scores.numpy()).all()
+    assert (boxes == expected.boxes.numpy()).all()
 
 
 @pytest.mark.parametrize("limits", [(1, 100), (7, 100), (200, 3), (200, 5000)])
 @pytest.mark.parametrize("iou", [0.3, 0.9])
-def test_every_limit_of_the_graph_with_nms_is_that_of_select_detections(exported: tuple[str, Path], limits: tuple[int, int],
-                                                                       iou: float) -> None:
+def test_the_graph_with_nms_has_the_limits_of_select_detections(exported: tuple[str, Path], limits: tuple[int, int],
+                                                               iou: float) -> None:
     plain, values = (exported[1] / ONNX_PATH).read_bytes(), Postprocess(0.3, iou, *limits)
-    ended = onnxruntime.InferenceSession(with_nms(onnx.load_from_string(plain), values).SerializeToString())
-    boxes, labels, scores = ended.run(None, {"input_0": NOISE})
+    graph_with_nms = onnxruntime.InferenceSession(with_nms(onnx.load_from_string(plain), values).SerializeToString())
+    boxes, labels, scores = graph_with_nms.run(None, {"input_0": NOISE})
     of_priors, prior_boxes = onnxruntime.InferenceSession(plain).run(None, {"input_0": NOISE})
-    [wanted] = select_detections(torch.from_numpy(of_priors[..., 1:]), torch.from_numpy(prior_boxes), values)
+    [expected] = select_detections(torch.from_numpy(of_priors[..., 1:]), torch.from_numpy(prior_boxes), values)
     assert len(scores) > 0
-    assert [column.tolist() for column in wanted] == [boxes.tolist(), labels.tolist(), scores.tolist()]
+    assert [column.tolist() for column in expected] == [boxes.tolist(), labels.tolist(), scores.tolist()]
 
 
-def test_a_detector_of_the_file_uses_the_values_of_the_model(exported: tuple[str, Path]) -> None:
-    picture = np.random.default_rng(3).integers(0, 256, (64, 64, 3)).astype(np.uint8)
-    from_onnx, from_model = (Detector(exported[1] / path, "cpu", threshold=None)(picture) for path in (ONNX_PATH, MODEL_PATH))
-    other = Detector(exported[1] / ONNX_PATH, "cpu", threshold=None, nms_iou=0.45)(picture)
+def test_a_detector_uses_the_postprocess_values_of_the_file(exported: tuple[str, Path]) -> None:
+    image = np.random.default_rng(3).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    from_onnx, from_model = (Detector(exported[1] / path, "cpu", threshold=None)(image) for path in (ONNX_PATH, MODEL_PATH))
+    other = Detector(exported[1] / ONNX_PATH, "cpu", threshold=None, nms_iou=0.45)(image)
     assert len(from_onnx.scores) == 40
     assert from_onnx.scores == pytest.approx(from_model.scores, abs=1e-4)
     assert from_onnx.scores != pytest.approx(other.scores, abs=1e-4)
 
 
-def test_the_graph_with_nms_says_what_it_is_too(exported: tuple[str, Path]) -> None:
-    plain, ended = ({entry.key: entry.value for entry in onnx.load(exported[1] / path).metadata_props}
+def test_the_graph_with_nms_has_the_same_metadata(exported: tuple[str, Path]) -> None:
+    plain, graph_with_nms = ({entry.key: entry.value for entry in onnx.load(exported[1] / path).metadata_props}
                     for path in (ONNX_PATH, NMS_FOLDER / ONNX_PATH.name))
-    assert plain == ended
+    assert plain == graph_with_nms
 
 
-def test_a_graph_with_nms_that_names_other_labels_is_refused(exported: tuple[str, Path]) -> None:
+def test_a_graph_with_nms_with_wrong_labels_is_refused(exported: tuple[str, Path]) -> None:
     plain = (exported[1] / ONNX_PATH).read_bytes()
     graph = with_nms(onnx.load_from_string(plain), Postprocess())
     check_nms(graph.SerializeToString(), plain, [NOISE], 0.01)
@@ -131,13 +134,13 @@ def test_a_graph_with_nms_that_names_other_labels_is_refused(exported: tuple[str
         check_nms(graph.SerializeToString(), plain, [NOISE], 0.01)
 
 
-def test_without_export_nms_the_folder_is_empty_and_photos_may_be_missing(project: Path) -> None:
-    for photo in Path("data/raw/tiny/val").iterdir():
-        photo.unlink()
+def test_without_export_nms_the_folder_is_empty_and_images_may_be_missing(project: Path) -> None:
+    for path in Path("data/raw/tiny/val").iterdir():
+        path.unlink()
     NMS_FOLDER.mkdir()
     (NMS_FOLDER / "ssd.onnx").write_bytes(b"an earlier model's")
-    said = export(ExportParams(opset=18, nms=False))
-    assert "at most on noise (the validation images are not on this machine)" in said
+    summary = export(ExportParams(opset=18, nms=False))
+    assert "at most on noise (the validation images are not on this machine)" in summary
     assert list(NMS_FOLDER.iterdir()) == []
 
 
@@ -145,8 +148,8 @@ def test_a_stale_engine_is_named(exported: tuple[str, Path]) -> None:
     assert f"WARNING {ENGINE}: built from an earlier model" in exported[0]
 
 
-def test_nothing_is_written_when_the_graph_is_of_another_net(exported: tuple[str, Path], project: Path,
-                                                             monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_written_if_the_graph_is_of_another_net(exported: tuple[str, Path], project: Path,
+                                                           monkeypatch: pytest.MonkeyPatch) -> None:
     graph = (exported[1] / ONNX_PATH).read_bytes()
     model = load_model()
     model.net.class_heads[0][-1].bias.data[0] += 0.5
@@ -157,7 +160,7 @@ def test_nothing_is_written_when_the_graph_is_of_another_net(exported: tuple[str
     assert [path.name for path in Path("models").iterdir()] == ["ssd.pt"]
 
 
-def test_another_opset_than_asked_for_is_refused(exported: tuple[str, Path], project: Path) -> None:
+def test_an_opset_other_than_export_opset_is_refused(exported: tuple[str, Path], project: Path) -> None:
     with pytest.raises(StateError, match=r"opset 18; export.opset is 19.*Set export.opset: 18"):
         check_onnx((exported[1] / ONNX_PATH).read_bytes(), load_model(), 19, [NOISE])
 
@@ -169,14 +172,15 @@ def test_a_net_of_nan_is_refused(exported: tuple[str, Path], project: Path) -> N
         check_onnx((exported[1] / ONNX_PATH).read_bytes(), model, 18, [NOISE])
 
 
-def test_boxes_without_an_area_are_no_objects_of_the_graph_with_nms(project: Path) -> None:
+@pytest.mark.slow
+def test_the_graph_with_nms_drops_boxes_without_an_area(project: Path) -> None:
     model = load_model()
     for head in model.net.box_heads:
         last = [module for module in head.modules() if isinstance(module, nn.Conv2d)][-1]
         last.bias.data.view(-1, 4)[:, 0] += 100  # all centres far to the right
     plain = to_onnx(model, 18)
-    ended = with_nms(onnx.load_from_string(plain), Postprocess()).SerializeToString()
-    boxes, labels, scores = onnxruntime.InferenceSession(ended).run(None, {"input_0": NOISE})
+    graph_with_nms = with_nms(onnx.load_from_string(plain), Postprocess()).SerializeToString()
+    boxes, labels, scores = onnxruntime.InferenceSession(graph_with_nms).run(None, {"input_0": NOISE})
     assert onnxruntime.InferenceSession(plain).run(["scores"], {"input_0": NOISE})[0][..., 1:].max() > 0.01
     assert (len(boxes), len(labels), len(scores)) == (0, 0, 0)
-    check_nms(ended, plain, [NOISE], 0.01)
+    check_nms(graph_with_nms, plain, [NOISE], 0.01)

@@ -1,1 +1,1 @@
-"""The nets, one table row each."""
+"""Nets: backbones, heads, the table of nets, model files, pretrained weights and postprocessing."""

@@ -1,7 +1,7 @@
-"""Backbones: from an image to the feature maps that detection starts from. Built on torchvision's where it has them, so that
-its weights serve; where upstream's variant differs it is written here as upstream's is, so that upstream's weights serve.
+"""Backbones: from normalised pixels to the first feature maps.
 
-Each registers its modules in the order of upstream's state dict.
+They use torchvision's modules where possible, so that torchvision's weights fit. Where upstream's variant differs, it is
+reimplemented here, so that upstream's weights fit. Modules are registered in the order of upstream's state dict.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,13 +13,13 @@ from torchvision.models.vgg import cfgs, make_layers
 
 
 class TwoMapBackbone(nn.Module):
-    """Layers in a row that give a map before layer `cut` and a map at their end; the first alone where nothing is left.
+    """A sequence of layers with two output maps: after `cut` layers and at the end, or only the first if no layers follow.
 
     Args:
-        layers: the whole row.
-        cut: how many layers make the first map.
-        channels: of the maps.
-        norm: through which the first map leaves, None for none.
+        layers: all layers.
+        cut: the number of layers before the first map.
+        channels: the number of channels of each map.
+        norm: applied to the first map; None: no normalisation.
     """
 
     def __init__(self, layers: Sequence[nn.Module], cut: int, channels: tuple[int, ...], norm: nn.Module | None = None) -> None:
@@ -29,46 +29,52 @@ class TwoMapBackbone(nn.Module):
         self.cut, self.out_channels = cut, channels
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) normalised pixels -> maps, the finest first."""
+        """Return the feature maps of (B, 3, H, W) normalised pixels, the largest first."""
         fine = self.features[:self.cut](images)
         maps = [fine if self.norm is None else self.norm(fine)]
         return maps if self.cut == len(self.features) else [*maps, self.features[self.cut:](fine)]
 
 
 class InvertedResidualBackbone(nn.Module):
-    """Inverted residuals in a row that give two maps: the expansion of one that strides, before it does, and their end.
+    """Inverted residual blocks with two output maps: the expanded input of a block with stride 2, and the end.
 
     Args:
-        features: the whole row, as torchvision has it.
-        place: of the block whose expansion is the first map.
-        inside: what torchvision calls the layers of a block.
+        features: all blocks, as in torchvision's model.
+        index: of the block whose expansion is the first map.
+        layers_name: the attribute of a torchvision block that has its layers.
     """
 
-    def __init__(self, features: nn.Sequential, place: int, inside: str) -> None:
+    def __init__(self, features: nn.Sequential, index: int, layers_name: str) -> None:
         super().__init__()
-        self.features, self.place, self.inside = features, place, inside
-        expansion, last = getattr(features[place], inside)[0], cast(nn.Sequential, features[-1])
+        self.features, self.index, self.layers_name = features, index, layers_name
+        expansion, last = getattr(features[index], layers_name)[0], cast(nn.Sequential, features[-1])
         self.out_channels = expansion[0].out_channels, cast(nn.Conv2d, last[0]).out_channels
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) normalised pixels -> maps of stride 16 and 32."""
-        layers = getattr(self.features[self.place], self.inside)
-        fine = layers[0](self.features[:self.place](images))
-        return [fine, self.features[self.place + 1:](layers[1:](fine))]
+        """Return the feature maps of (B, 3, H, W) normalised pixels, with strides 16 and 32."""
+        layers = getattr(self.features[self.index], self.layers_name)
+        fine = layers[0](self.features[:self.index](images))
+        return [fine, self.features[self.index + 1:](layers[1:](fine))]
 
 
 def mobilenet_v2_features(width_mult: float) -> InvertedResidualBackbone:
-    """MobileNetV2. Sandler et al. 2018, arXiv 1801.04381."""
+    """Return MobileNetV2. Source: Sandler et al. 2018, arXiv 1801.04381."""
     return InvertedResidualBackbone(mobilenet_v2(width_mult=width_mult).features, 14, "conv")
 
 
-def torchvision_mobilenet_v3(make: Callable[[], MobileNetV3], place: int) -> InvertedResidualBackbone:
-    """torchvision's MobileNetV3, whose blocks differ from upstream's. Howard et al. 2019, arXiv 1905.02244, sec. 6.3."""
-    return InvertedResidualBackbone(make().features, place, "block")
+def torchvision_mobilenet_v3(make: Callable[[], MobileNetV3], index: int) -> InvertedResidualBackbone:
+    """Return torchvision's MobileNetV3; its blocks differ from upstream's.
+
+    Source: Howard et al. 2019, arXiv 1905.02244, sec. 6.3.
+    """
+    return InvertedResidualBackbone(make().features, index, "block")
 
 
 def vgg16_atrous() -> TwoMapBackbone:
-    """VGG16 with fc6 and fc7 as convolutions; maps of stride 8 (conv4_3, normalised) and 16. Liu et al. 2016, sec. 3."""
+    """Return VGG16 with fc6 and fc7 as convolutions; its maps have strides 8 (conv4_3, normalised) and 16.
+
+    Source: Liu et al. 2016, arXiv 1512.02325, sec. 3.
+    """
     layers = list(make_layers(cfgs["D"]))[:30]
     layers[16].ceil_mode = True
     layers += [nn.MaxPool2d(3, 1, 1), nn.Conv2d(512, 1024, 3, padding=6, dilation=6), nn.ReLU(inplace=True),
@@ -80,7 +86,7 @@ def vgg16_atrous() -> TwoMapBackbone:
 
 
 def mobilenet_v1() -> TwoMapBackbone:
-    """MobileNetV1, maps of stride 16 and 32. Howard et al. 2017, arXiv 1704.04861, table 1."""
+    """Return MobileNetV1; its maps have strides 16 and 32. Source: Howard et al. 2017, arXiv 1704.04861, table 1."""
     layers: list[nn.Module] = [_conv_norm(3, 32, 3, 2)]
     channels = 32
     for out, stride in ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1)):
@@ -91,17 +97,17 @@ def mobilenet_v1() -> TwoMapBackbone:
 
 
 def squeezenet() -> TwoMapBackbone:
-    """SqueezeNet 1.1 up to its last but one module, of stride 16: the last one makes room for the next map (`heads.py`)."""
+    """Return SqueezeNet 1.1 without its last module, with one map of stride 16; `heads.after_squeezenet` has the last module."""
     layers = list(squeezenet1_1().features)[:12]
-    for place in (2, 5, 8):
-        layers[place].ceil_mode = False  # as upstream
+    for index in (2, 5, 8):
+        layers[index].ceil_mode = False  # as upstream
     return TwoMapBackbone(layers, 12, (512,))
 
 
 def resnet(make: Callable[[], ResNet]) -> TwoMapBackbone:
-    """A ResNet up to its third stage, which does not stride here: one map of stride 8.
+    """Return a ResNet up to its third stage, with stride 1 in that stage: one map of stride 8.
 
-    Source: NVIDIA's SSD300 v1.1, which is Liu et al. 2016 with ResNet-50 for VGG16.
+    Source: NVIDIA's SSD300 v1.1: Liu et al. 2016 with ResNet-50 instead of VGG16.
     """
     whole = make()
     first = whole.layer3[0]
@@ -112,7 +118,7 @@ def resnet(make: Callable[[], ResNet]) -> TwoMapBackbone:
 
 
 class SqueezeExcite(nn.Module):
-    """Weighs channels by what they are on average; with batch norm, as upstream has it."""
+    """Squeeze-and-excitation: scale each channel by a function of all channel means; with batch norm, as in upstream."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -122,30 +128,30 @@ class SqueezeExcite(nn.Module):
             nn.Conv2d(few, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.Hardsigmoid())
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same."""
+        """Return x, (B, C, H, W), with scaled channels."""
         return x * self.se(x)
 
 
 class MobileNetV3Block(nn.Module):
-    """MobileNetV3's inverted residual as upstream has it: channels are weighed last, and a residual may change their number."""
+    """MobileNetV3's inverted residual as in upstream: squeeze-and-excitation comes last, and a shortcut may have a convolution."""
 
-    def __init__(self, kernel: int, channels: int, wide: int, out: int, activation: type[nn.Module], weighs: bool,
+    def __init__(self, kernel: int, channels: int, expanded: int, out: int, activation: type[nn.Module], has_se: bool,
                  stride: int) -> None:
         super().__init__()
-        self.se = SqueezeExcite(out) if weighs else nn.Identity()
-        self.expand = _conv_norm(channels, wide, 1, 1, activation=activation)
-        self.depthwise = _conv_norm(wide, wide, kernel, stride, groups=wide, activation=activation)
-        self.project = _conv_norm(wide, out, 1, 1)[:2]
+        self.se = SqueezeExcite(out) if has_se else nn.Identity()
+        self.expand = _conv_norm(channels, expanded, 1, 1, activation=activation)
+        self.depthwise = _conv_norm(expanded, expanded, kernel, stride, groups=expanded, activation=activation)
+        self.project = _conv_norm(expanded, out, 1, 1)[:2]
         self.shortcut = None if stride > 1 else nn.Identity() if channels == out else _conv_norm(channels, out, 1, 1)[:2]
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, channels, H, W) -> (B, out, H / stride, W / stride)."""
+        """Return (B, out, H / stride, W / stride) for x of shape (B, channels, H, W)."""
         y = self.se(self.project(self.depthwise(self.expand(x))))
         return y if self.shortcut is None else y + self.shortcut(x)
 
 
 R, H = nn.ReLU, nn.Hardswish
-# kernel, wide, out, activation, weighs channels, stride: Howard et al. 2019, arXiv 1905.02244, tables 1, 2; upstream's strides
+# kernel, expanded, out, activation, has_se, stride: Howard et al. 2019, arXiv 1905.02244, tables 1 and 2; upstream's strides
 LARGE = ((3, 16, 16, R, False, 1), (3, 64, 24, R, False, 2), (3, 72, 24, R, False, 1), (5, 72, 40, R, True, 2),
          (5, 120, 40, R, True, 1), (5, 120, 40, R, True, 1), (3, 240, 80, H, False, 2), (3, 200, 80, H, False, 1),
          (3, 184, 80, H, False, 1), (3, 184, 80, H, False, 1), (3, 480, 112, H, True, 1), (3, 672, 112, H, True, 1),
@@ -156,19 +162,20 @@ SMALL = ((3, 16, 16, R, True, 2), (3, 72, 24, R, False, 2), (3, 88, 24, R, False
 
 
 def mobilenet_v3(rows: Sequence[tuple[int, int, int, type[nn.Module], bool, int]], cut: int) -> TwoMapBackbone:
-    """MobileNetV3, maps of stride 16 and 32.
+    """Return upstream's MobileNetV3; its maps have strides 16 and 32.
 
     Args:
         rows: LARGE or SMALL.
-        cut: after how many blocks the first map is taken.
+        cut: the number of blocks before the first map.
     """
     layers: list[nn.Module] = [*_conv_norm(3, 16, 3, 2, activation=nn.Hardswish)]
     channels = 16
-    for kernel, wide, out, activation, weighs, stride in rows:
-        layers.append(MobileNetV3Block(kernel, channels, wide, out, activation, weighs, stride))
+    for kernel, expanded, out, activation, has_se, stride in rows:
+        layers.append(MobileNetV3Block(kernel, channels, expanded, out, activation, has_se, stride))
         channels = out
     last = channels * 6
-    return TwoMapBackbone([*layers, *_conv_norm(channels, last, 1, 1, activation=nn.Hardswish)], 3 + cut, (rows[cut - 1][2], last))
+    layers += _conv_norm(channels, last, 1, 1, activation=nn.Hardswish)
+    return TwoMapBackbone(layers, 3 + cut, (rows[cut - 1][2], last))
 
 
 def _conv_norm(channels: int, out: int, kernel: int, stride: int, groups: int = 1,

@@ -1,4 +1,4 @@
-"""What stands on a backbone: the extra feature maps, and the convolutions that predict from each map."""
+"""Extra feature maps after a backbone, and the heads, which predict from each map."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from ssd_lib.nets.backbones import MobileNetV3Block
 
 
 def extra_maps(block: Callable[..., nn.Module], channels: int, rows: Sequence[tuple[Any, ...]]) -> nn.ModuleList:
-    """Blocks in a row: `block` is called with the channels it gets and a row, whose first value is the channels it gives."""
+    """Return one block per row, made by block(input channels, *row); the first value of a row is the output channels."""
     extras = nn.ModuleList()
     for row in rows:
         extras.append(block(channels, *row))
@@ -20,53 +20,53 @@ def extra_maps(block: Callable[..., nn.Module], channels: int, rows: Sequence[tu
 
 
 def inverted_residual(channels: int, out: int, expand_ratio: float) -> nn.Module:
-    """A block of MobileNetV2 that halves the map."""
+    """Return a block of MobileNetV2 with stride 2."""
     return InvertedResidual(channels, out, stride=2, expand_ratio=expand_ratio)
 
 
-def mobilenet_v3_block(channels: int, out: int, wide: int) -> nn.Module:
-    """A block of MobileNetV3 that halves the map."""
-    return MobileNetV3Block(3, channels, wide, out, nn.Hardswish, False, 2)
+def mobilenet_v3_block(channels: int, out: int, expanded: int) -> nn.Module:
+    """Return a block of MobileNetV3 with stride 2."""
+    return MobileNetV3Block(3, channels, expanded, out, nn.Hardswish, False, 2)
 
 
-def plain(channels: int, out: int, narrow: int, stride: int, padding: int) -> nn.Sequential:
-    """SSD's: a 1x1 and a 3x3 convolution."""
-    return nn.Sequential(nn.Conv2d(channels, narrow, 1), nn.ReLU(inplace=True),
-                         nn.Conv2d(narrow, out, 3, stride, padding), nn.ReLU(inplace=True))
+def plain(channels: int, out: int, hidden: int, stride: int, padding: int) -> nn.Sequential:
+    """Return SSD's block: a 1x1 and a 3x3 convolution."""
+    return nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.ReLU(inplace=True),
+                         nn.Conv2d(hidden, out, 3, stride, padding), nn.ReLU(inplace=True))
 
 
-def plain_with_norm(channels: int, out: int, narrow: int, stride: int, padding: int) -> nn.Sequential:
-    """The same with batch norm."""
-    return nn.Sequential(nn.Conv2d(channels, narrow, 1, bias=False), nn.BatchNorm2d(narrow), nn.ReLU(inplace=True),
-                         nn.Conv2d(narrow, out, 3, stride, padding, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True))
+def plain_with_norm(channels: int, out: int, hidden: int, stride: int, padding: int) -> nn.Sequential:
+    """Return the block of `plain` with batch norms."""
+    return nn.Sequential(nn.Conv2d(channels, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU(inplace=True),
+                         nn.Conv2d(hidden, out, 3, stride, padding, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True))
 
 
-def separable(channels: int, out: int, narrow: int, stride: int, padding: int) -> nn.Sequential:
-    """`plain` with a depthwise separable convolution for the 3x3 one."""
-    depthwise = nn.Conv2d(narrow, narrow, 3, stride, padding, groups=narrow)
-    return nn.Sequential(nn.Conv2d(channels, narrow, 1), nn.ReLU(inplace=True),
-                         nn.Sequential(depthwise, nn.ReLU(inplace=True), nn.Conv2d(narrow, out, 1)))
+def separable(channels: int, out: int, hidden: int, stride: int, padding: int) -> nn.Sequential:
+    """Return the block of `plain` with a depthwise separable 3x3 convolution."""
+    depthwise = nn.Conv2d(hidden, hidden, 3, stride, padding, groups=hidden)
+    return nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.ReLU(inplace=True),
+                         nn.Sequential(depthwise, nn.ReLU(inplace=True), nn.Conv2d(hidden, out, 1)))
 
 
 def after_squeezenet(channels: int, rows: Sequence[tuple[int, int, int, int]]) -> nn.ModuleList:
-    """`separable` ones, the first of them after the last module of SqueezeNet, from which upstream does not predict."""
+    """Return `separable` blocks; the first one begins with the last module of SqueezeNet, which has no heads in upstream."""
     extras = extra_maps(separable, 512, rows)
     extras[0] = nn.Sequential(Fire(channels, 64, 256, 256), *extras[0].children())
     return extras
 
 
 def plain_heads(channels: Sequence[int], outputs: Sequence[int]) -> nn.ModuleList:
-    """SSD's predictors: 3x3 convolutions."""
+    """Return SSD's heads: 3x3 convolutions."""
     return nn.ModuleList(nn.Conv2d(c, out, 3, padding=1) for c, out in zip(channels, outputs, strict=True))
 
 
 def lite_heads(channels: Sequence[int], outputs: Sequence[int]) -> nn.ModuleList:
-    """SSDLite's predictors: depthwise separable convolutions; the last map, of one cell, takes a plain 1x1 one."""
+    """Return SSDLite's heads: depthwise separable convolutions; a 1x1 convolution for the last map, which has one cell."""
     return _lite_heads(channels, outputs, with_norm=True)
 
 
 def lite_heads_without_norm(channels: Sequence[int], outputs: Sequence[int]) -> nn.ModuleList:
-    """The same without batch norm."""
+    """Return the heads of `lite_heads` without batch norm."""
     return _lite_heads(channels, outputs, with_norm=False)
 
 

@@ -1,4 +1,4 @@
-"""models/ssd.pt: a finished detector in one file of plain values and tensors; nothing is ever unpickled."""
+"""Read and write models/ssd.pt: a trained detector as plain values and tensors. Reading it executes no pickled code."""
 
 import os
 import zipfile
@@ -22,15 +22,15 @@ MODEL_FORMAT = "ssd-model-1"
 
 @dataclass(frozen=True)
 class NetSpec:
-    """What is needed to build a net and to interpret its outputs.
+    """The values that build a net and interpret its outputs.
 
     Attributes:
         net: a key of `NETS`.
         image_size: side of the square input in pixels.
         width_mult: width of the backbone.
         class_names: K names; label i is class_names[i - 1].
-        source_ids: the K category ids of the dataset that it was trained on.
-        prior_sizes: see `build_net`; empty for the published ones.
+        source_ids: the K category ids of the training dataset.
+        prior_sizes: see `build_net`; empty for the published sizes.
     """
 
     net: str
@@ -42,7 +42,7 @@ class NetSpec:
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any], where: str) -> "NetSpec":
-        """Return the spec that a file holds; sequences may be lists, and further keys are ignored.
+        """Return the spec with values read from a file; sequences may be lists, and unknown keys are ignored.
 
         Raises:
             InputError: a value is missing, or the net is unknown.
@@ -64,7 +64,7 @@ class NetSpec:
 
 @dataclass(frozen=True)
 class Model:
-    """A trained net in evaluation mode, its postprocess values, and what is known about it."""
+    """A trained net in evaluation mode, with its spec, its metadata and its postprocess values."""
 
     net: SSD
     spec: NetSpec
@@ -74,14 +74,14 @@ class Model:
 
 def save_model(path: Path, spec: NetSpec, weights: dict[str, Tensor], about: dict[str, Any],
                postprocess: Postprocess = PUBLISHED) -> None:
-    """Write a finished detector, atomically.
+    """Write a trained detector, atomically.
 
     Args:
         path: usually MODEL_PATH.
         spec: of the net that the weights belong to.
         weights: the state dict of `spec.build()`.
-        about: plain values: epochs, fingerprint, metrics, parameters.
-        postprocess: how its outputs become detections wherever the file is used.
+        about: metadata as plain values: epochs, fingerprint, metrics, parameters.
+        postprocess: the default values for users of the file.
     """
     content = {"format": MODEL_FORMAT, "spec": asdict(spec), "weights": weights, "about": about,
                "postprocess": postprocess._asdict()}
@@ -90,7 +90,7 @@ def save_model(path: Path, spec: NetSpec, weights: dict[str, Tensor], about: dic
 
 
 def load_model(path: Path = MODEL_PATH, device: torch.device | str = "cpu") -> Model:
-    """Read a finished detector.
+    """Read a trained detector.
 
     Raises:
         StateError: the file is missing.
@@ -113,7 +113,7 @@ def refuse_missing(path: Path) -> None:
 
 def build_model(path: Path, spec: Mapping[str, Any], weights: Mapping[str, Tensor], about: dict[str, Any],
                 postprocess: Postprocess, device: torch.device | str) -> Model:
-    """Return the detector that a file holds.
+    """Return the detector with values read from a file.
 
     Raises:
         InputError: the net is unknown, or the weights do not fit it.
@@ -128,22 +128,22 @@ def build_model(path: Path, spec: Mapping[str, Any], weights: Mapping[str, Tenso
     return Model(net.to(device).eval(), known, about, postprocess)
 
 
-def read_torch_file(path: Path, wanted: str) -> Any:
-    """Return the content of a file that torch saved, on the CPU; nothing in it is executed.
+def read_torch_file(path: Path, expected: str) -> Any:
+    """Return the content of a file written by torch.save, on the CPU, without executing pickled code.
 
     Args:
         path: the file.
-        wanted: what it should be, for the message: "a file of weights".
+        expected: what it should be, for the message: "a file of weights".
 
     Raises:
-        InputError: it is missing, or not tensors and plain values; the message says what it is instead.
+        InputError: it is missing or has other content than tensors and plain values; the message says what it is instead.
     """
     if reason := why_unreadable(path):
-        raise InputError(f"{path}: {reason}; {wanted} is needed. Check the path and the permissions.")
+        raise InputError(f"{path}: {reason}; {expected} is needed. Check the path and the permissions.")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise InputError(f"{path}: not {wanted}: {_what_it_is(path, error)}.") from error
+        raise InputError(f"{path}: not {expected}: {_describe(path, error)}.") from error
 
 
 def refuse_strange(tensors: Mapping[str, Any], where: str) -> None:
@@ -154,24 +154,25 @@ def refuse_strange(tensors: Mapping[str, Any], where: str) -> None:
         return name.endswith("num_batches_tracked") or bool(value.is_floating_point() and value.isfinite().all())
     bad = next((name for name, value in tensors.items() if not is_good(name, value)), None)
     if bad is not None:
-        raise InputError(f"{where}: '{bad}' is not a tensor of finite floating-point numbers; a net cannot be initialised from it. "
-                         "Use another file.")
+        raise InputError(f"{where}: '{bad}' is not a tensor of finite floating-point numbers; a net cannot be "
+                         "initialised from it. Use another file.")
 
 
-def _what_it_is(path: Path, error: Exception) -> str:
+def _describe(path: Path, error: Exception) -> str:
+    """Return what a file that torch cannot read is, and what to do."""
     with path.open("rb") as file:
         head = file.read(512).lstrip()
     if not head:
-        return "it is empty. Fetch it again"
+        return "it is empty. Download it again"
     if head.startswith(b"<"):
-        return "it is a web page, as a failed download leaves it. Fetch it again, if necessary with a browser"
+        return "it is a web page, probably from a failed download. Download it again, if necessary with a browser"
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
         if not any(name.endswith("/data.pkl") for name in names):
-            return f"it is a zip archive of other files ({', '.join(names[:3])}). Unpack it, and give the file inside"
+            return f"it is a zip archive of other files ({', '.join(names[:3])}). Extract it, and give the path of the file inside"
     elif head.startswith(b"PK"):
-        return "it is cut short or damaged. Fetch it again, and compare its size"
+        return "it is truncated or damaged. Download it again, and compare its size"
     if "Unsupported" in str(error) or "weights_only" in str(error):
-        return "it holds pickled objects besides its weights, which are not executed. Save only the state dict"
-    return f"it is cut short, damaged or something else ({type(error).__name__}: {first_line(error):.100})"
+        return "it has pickled objects besides its weights, and these are not loaded. Save only the state dict"
+    return f"it is truncated, damaged or of another format ({type(error).__name__}: {first_line(error):.100})"

@@ -1,4 +1,4 @@
-"""Weights of a backbone alone: torchvision's of ImageNet, or a file of such."""
+"""Pretrained weights of a backbone: torchvision's ImageNet weights, or a file with the same layout."""
 
 from collections.abc import Mapping
 
@@ -17,33 +17,33 @@ BACKBONE = "backbone."
 
 
 def with_backbone_weights(net: SSD, name: str, source: str) -> tuple[dict[str, Tensor], str]:
-    """The state dict of a new net with a backbone that has learned from other images, and a line to tell the user.
+    """Return the state dict of a new net with a pretrained backbone, and a line for the log.
 
-    Weights are laid onto the backbone in their order for as long as the shapes are the same: a classifier at their end is left
-    over. The first convolution is rescaled to the pixels that this net sees.
+    Tensors are assigned to the backbone in order, up to the first difference in shape; remaining ones, such as a classifier, are
+    ignored. The first convolution is rescaled to this net's input normalisation.
 
     Args:
-        net: with new weights.
+        net: a net with new weights.
         name: its key in `NETS`.
-        source: "imagenet", or the path of a state dict with torchvision's layout (upstream's files have it, too).
+        source: "imagenet", or the path of a state dict with torchvision's layout, such as upstream's files.
 
     Raises:
-        InputError: there are no such weights, they cannot be had, or they are of another net.
+        InputError: there are no such weights, they cannot be downloaded, or they are of another net.
     """
     where, weights = _imagenet(name) if source == "imagenet" else _read(source)
     own = {key: value for key, value in net.state_dict().items() if key.startswith(BACKBONE) and not _is_counter(key)}
     theirs = [value for key, value in weights.items() if not _is_counter(key)]
     fitting: dict[str, Tensor] = {}
-    for (key, place), value in zip(own.items(), theirs, strict=False):
-        if value.shape != place.shape:
+    for (key, tensor), value in zip(own.items(), theirs, strict=False):
+        if value.shape != tensor.shape:
             break
-        fitting[key] = value.to(place.dtype)
+        fitting[key] = value.to(tensor.dtype)
     if 2 * len(fitting) < len(own):
-        raise InputError(f"{where}: not the weights of {name}'s backbone: {len(fitting)} of its {len(own)} tensors have the "
-                         "shape that is needed there, and more than half must. Check model.net, model.width_mult and the file.")
+        raise InputError(f"{where}: not the weights of {name}'s backbone: {len(fitting)} of its {len(own)} tensors have "
+                         "the right shape; at least half must. Check model.net, model.width_mult and the file.")
     row = NETS[name]
     result = rescale_input({**net.state_dict(), **fitting}, net, row.backbone_mean, row.backbone_std)
-    new = "" if len(fitting) == len(own) else f"; {', '.join(list(own)[len(fitting):])} begin anew"
+    new = "" if len(fitting) == len(own) else f"; {', '.join(list(own)[len(fitting):])} are new"
     return result, f"backbone: {len(fitting)} of {len(own)} tensors from {where}{new}"
 
 
@@ -52,19 +52,19 @@ def _imagenet(name: str) -> tuple[str, Mapping[str, Tensor]]:
     if wanted is None:
         known = ", ".join(net for net, row in NETS.items() if row.imagenet)
         raise InputError(f"{KEY} is imagenet: torchvision has no weights for the backbone of {name}; it has them for {known}. "
-                         "Take none, or a path; or give a whole detector as model.weights.")
+                         "Set none or a path, or give a whole detector as model.weights.")
     weights = get_weight(wanted)
     try:
         return wanted, weights.get_state_dict(progress=True, check_hash=True)
-    except (OSError, RuntimeError) as error:  # no network; another hash
-        raise InputError(f"{KEY} is imagenet: {weights.url} cannot be had ({error}). Fetch that file on another machine and "
-                         "give its path, or set none.") from error
+    except (OSError, RuntimeError) as error:  # no network, or a wrong hash
+        raise InputError(f"{KEY} is imagenet: cannot download {weights.url} ({error}). Download that file on another machine "
+                         "and give its path, or set none.") from error
 
 
 def _read(source: str) -> tuple[str, Mapping[str, Tensor]]:
     weights = read_torch_file(in_project(source), f"a file of weights, as model.backbone_weights ('{source}') must name")
     if not isinstance(weights, Mapping) or not weights or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise InputError(f"{source}: holds no state dict of a backbone, which model.backbone_weights needs. If it is a whole "
+        raise InputError(f"{source}: has no state dict of a backbone, which model.backbone_weights needs. If it is a whole "
                          "detector, give it as model.weights.")
     weights = {str(key): value for key, value in weights.items()}
     refuse_strange(weights, source)

@@ -1,4 +1,4 @@
-"""Rewrite a net without changing what it computes: ReLU6 in less memory, fused batch norms, weights for other pixel scales."""
+"""Rewrite a net without changing its results: ReLU6 in less memory, fused batch norms, another input normalisation."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -13,9 +13,9 @@ from ssd_lib.nets.ssd import SSD
 
 
 class LeanReLU6(nn.ReLU6):
-    """ReLU6 that keeps only its result for the backward pass.
+    """ReLU6 that saves only its result for the backward pass.
 
-    torch's in-place ReLU6 first copies its input: a third of the memory that a MobileNet trains in, and the time to write it.
+    torch's in-place ReLU6 also saves a copy of its input: a third of the memory of training a MobileNet.
     Guarantees: the same values and gradients as nn.ReLU6, bit for bit.
     """
 
@@ -28,7 +28,7 @@ class LeanReLU6(nn.ReLU6):
 
 
 def use_lean_activations(net: nn.Module) -> None:
-    """Turn every ReLU6 of `net` into a LeanReLU6."""
+    """Replace the class of every ReLU6 of `net` by LeanReLU6."""
     for module in net.modules():
         if type(module) is nn.ReLU6:
             module.__class__ = LeanReLU6
@@ -37,7 +37,7 @@ def use_lean_activations(net: nn.Module) -> None:
 def fuse_batch_norms(net: SSD) -> SSD:
     """Return a copy of a net, in evaluation mode, with its batch norms folded into the convolutions before them.
 
-    Guarantees: its outputs are those of `net` up to rounding (about 1e-6 of a logit).
+    Guarantees: its outputs equal those of `net` up to rounding (about 1e-6 of a logit).
     """
     fused = copy.deepcopy(net).eval()
     for module in list(fused.modules()):
@@ -50,14 +50,14 @@ def fuse_batch_norms(net: SSD) -> SSD:
 
 
 def rescale_input(weights: Mapping[str, Tensor], net: SSD, mean: Sequence[float], std: Sequence[float]) -> dict[str, Tensor]:
-    """Return the weights, changed so that the first convolution computes from `net`'s pixels what it computed from its own.
+    """Return the weights with the first convolution adapted from the given input normalisation to that of `net`.
 
-    Guarantees: convolving (x - net.mean) / net.std with the result gives what the weights gave for (x - mean) / std, except at the
-    image border, where the zero padding is another colour.
+    Guarantees: for any pixels x, the result computes from (x - net.mean) / net.std what the weights computed from
+    (x - mean) / std, except at the image border, where the zero padding stands for another colour.
 
     Args:
         weights: a state dict of `net`.
-        mean, std: of RGB pixels in [0, 255], as the weights were trained.
+        mean, std: the normalisation of RGB pixels in [0, 255] that the weights were trained with.
     """
     name, convolution = next((name, module) for name, module in net.named_modules() if isinstance(module, nn.Conv2d))
     norm = next((name for name, module in net.named_modules() if isinstance(module, nn.BatchNorm2d)), "")
@@ -82,4 +82,4 @@ class _Clamp(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         clamped: Tensor = ctx.saved_tensors[0]
-        return torch.ops.aten.hardtanh_backward(gradient, clamped, 0, 6)  # which only asks where it is 0 or 6
+        return torch.ops.aten.hardtanh_backward(gradient, clamped, 0, 6)  # needs only to know where the result is 0 or 6

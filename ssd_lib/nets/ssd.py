@@ -1,4 +1,4 @@
-"""The Single Shot MultiBox Detector: pixels in, class logits and box offsets of every prior out."""
+"""Single Shot MultiBox Detector: from pixels to class logits and box offsets of every prior."""
 
 from collections.abc import Sequence
 
@@ -9,19 +9,19 @@ from torchvision.ops import box_convert
 from ssd_lib.boxes.priors import PriorLevel, make_priors
 from ssd_lib.errors import InputError
 
-# What `train.freeze` names: submodules that are not trained.
+# Submodules that are not trained, for each value of `train.freeze`.
 FROZEN_PARTS: dict[str, tuple[str, ...]] = {"none": (), "backbone": ("backbone",), "all-but-heads": ("backbone", "extras")}
 
 
 class SSD(nn.Module):
-    """Backbone, extra maps and heads, with the input contract (size, mean, std) and the priors that belong to them.
+    """Backbone, extra maps and heads, with their input size and normalisation and their priors.
 
-    Source: Liu et al. 2016, arXiv 1512.02325; the lite form: Sandler et al. 2018, arXiv 1801.04381, sec. 6.2.
+    Source: Liu et al. 2016, arXiv 1512.02325; SSDLite: Sandler et al. 2018, arXiv 1801.04381, sec. 6.2.
 
     Attributes:
         classes: K, the number of classes without the background.
         image_size: side of the square input in pixels.
-        prior_levels, map_sizes: what the priors are made of: a PriorLevel and a (height, width) in cells for each map.
+        prior_levels, map_sizes: the PriorLevel and the (height, width) in cells of each feature map.
         priors: (P, 4) float32, cxcywh in [0, 1].
         priors_xyxy: (P, 4) float32, xyxy.
     """
@@ -32,7 +32,8 @@ class SSD(nn.Module):
     std: Tensor
 
     def __init__(self, backbone: nn.Module, extras: nn.ModuleList, class_heads: nn.ModuleList, box_heads: nn.ModuleList,
-                 classes: int, prior_levels: Sequence[PriorLevel], image_size: int, mean: Sequence[float], std: Sequence[float]) -> None:
+                 classes: int, prior_levels: Sequence[PriorLevel], image_size: int, mean: Sequence[float],
+                 std: Sequence[float]) -> None:
         super().__init__()
         self.backbone, self.extras = backbone, extras
         self.class_heads, self.box_heads = class_heads, box_heads
@@ -45,13 +46,13 @@ class SSD(nn.Module):
         self.register_buffer("priors_xyxy", box_convert(priors, "cxcywh", "xyxy"), persistent=False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Predict.
+        """Return the predictions for a batch.
 
         Args:
             images: (B, 3, image_size, image_size) RGB in [0, 255], uint8 or float.
 
         Returns:
-            (B, P, K + 1) logits, class 0 the background, and (B, P, 4) offsets.
+            (B, P, K + 1) logits, class 0 is the background, and (B, P, 4) offsets.
         """
         maps = self._maps((images.float() - self.mean) / self.std)
         logits = [_flatten(head(x), self.classes + 1) for head, x in zip(self.class_heads, maps, strict=True)]
@@ -71,12 +72,12 @@ class SSD(nn.Module):
         try:
             maps = self.eval()._maps(torch.zeros(1, 3, self.image_size, self.image_size))
         except RuntimeError as error:  # a map would be empty
-            raise InputError(f"model.image_size: {self.image_size} pixels are too few for this net; its last maps would be "
+            raise InputError(f"model.image_size: {self.image_size} px is too small for this net: its last maps would be "
                              "empty. Set a larger image_size or another net.") from error
         self.train(was_training)
         return [(x.shape[2], x.shape[3]) for x in maps]
 
 
 def _flatten(x: Tensor, values: int) -> Tensor:
-    """(B, boxes * values, H, W) -> (B, H * W * boxes, values)."""
+    """Reshape (B, boxes * values, H, W) to (B, H * W * boxes, values)."""
     return x.permute(0, 2, 3, 1).reshape(len(x), -1, values)

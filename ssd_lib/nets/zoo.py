@@ -1,4 +1,4 @@
-"""The nets that can be asked for by name, a table row each."""
+"""Table of the nets by name, and `build_net`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ from ssd_lib.nets.heads import (
 from ssd_lib.nets.rewrite import use_lean_activations
 from ssd_lib.nets.ssd import SSD
 
-Colour = tuple[float, float, float]  # RGB, of pixels in [0, 255]
+Colour = tuple[float, float, float]  # RGB in [0, 255]
 IMAGENET_MEAN: Colour = (123.675, 116.28, 103.53)
 IMAGENET_STD: Colour = (58.395, 57.12, 57.375)
 VGG_MEAN: Colour = (123.0, 117.0, 104.0)
@@ -44,17 +44,18 @@ VGG_MEAN: Colour = (123.0, 117.0, 104.0)
 
 @dataclass(frozen=True)
 class NetRow:
-    """How one net is built.
+    """The parts of one net.
 
     Attributes:
-        backbone: from a width to a module with `out_channels`.
-        extras: from the channels of the last map, and rows that begin with the channels of each extra map.
-        heads: from the channels of the maps and the outputs wanted of each.
-        priors: of each map.
-        mean, std: what the net subtracts from pixels in [0, 255], and divides them by.
-        imagenet: torchvision's name for weights of the backbone; None where it has none of this variant.
-        backbone_mean, backbone_std: what weights of a backbone alone were trained with.
-        is_upstreams: qfgaohao/pytorch-ssd has it, too.
+        backbone: makes the backbone, a module with `out_channels`, given `model.width_mult`.
+        extras: makes the extra maps, given the channels of the backbone's last map and `extra_rows`.
+        extra_rows: the arguments for each extra map, beginning with its channels.
+        heads: makes the heads, given the channels and the number of outputs of each map.
+        priors: one level for each map.
+        mean, std: normalisation of the pixels: (pixel - mean) / std, for pixels in [0, 255].
+        imagenet: torchvision's name for ImageNet weights of the backbone; None if there are none for this variant.
+        backbone_mean, backbone_std: the normalisation that pretrained backbone weights were trained with.
+        is_upstreams: whether qfgaohao/pytorch-ssd has this net.
     """
 
     backbone: Callable[[float], nn.Module]
@@ -70,10 +71,11 @@ class NetRow:
     is_upstreams: bool = True
 
 
-def _priors(strides: Sequence[int | None], pixels: Sequence[int], ratios: Sequence[tuple[float, ...]]) -> tuple[PriorLevel, ...]:
-    """A row for each map; sizes are given in pixels of 300, and used as fractions."""
-    sizes = [pixel / 300 for pixel in pixels]
-    return tuple(PriorLevel(*row) for row in zip(strides, sizes[:-1], sizes[1:], ratios, strict=True))
+def _priors(strides: Sequence[int | None], sizes_px: Sequence[int],
+            ratios: Sequence[tuple[float, ...]]) -> tuple[PriorLevel, ...]:
+    """Return a level for each map, given sizes in pixels of an image of 300 x 300."""
+    sizes = [size / 300 for size in sizes_px]
+    return tuple(PriorLevel(*level) for level in zip(strides, sizes[:-1], sizes[1:], ratios, strict=True))
 
 
 SSD_STRIDES, SSD_RATIOS = (8, 16, 32, 64, None, None), ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,))
@@ -128,8 +130,8 @@ def build_net(name: str, classes: int, image_size: int, width_mult: float = 1.0,
         classes: K, the number of classes without the background.
         image_size: side of the square input in pixels.
         width_mult: width of the backbone; 1.0 is the published net.
-        prior_sizes: one more than the net has maps, as fractions of the image; none for the published ones.
-        seed: of the weights. The global generator of torch is left as it was.
+        prior_sizes: as fractions of the image, one more than the net has maps; empty for the published sizes.
+        seed: seed of the weights. The state of torch's global generator is not changed.
     """
     row = NETS[name]
     priors = with_sizes(row.priors, prior_sizes) if prior_sizes else row.priors
@@ -139,7 +141,7 @@ def build_net(name: str, classes: int, image_size: int, width_mult: float = 1.0,
         channels: list[int] = list(backbone.out_channels)  # type: ignore[arg-type]
         extras = row.extras(channels[-1], row.extra_rows)
         channels += [extra[0] for extra in row.extra_rows]
-        per_cell = [prior.boxes_per_cell for prior in priors]
+        per_cell = [level.boxes_per_cell for level in priors]
         class_heads = row.heads(channels, [n * (classes + 1) for n in per_cell])
         box_heads = row.heads(channels, [n * 4 for n in per_cell])
         for module in (extras, class_heads, box_heads):

@@ -151,8 +151,8 @@ def _write_numbers(path: Path) -> None:
 @pytest.mark.parametrize(("write", "reason"), [
     (_write_zip, r"it is a zip archive of other files \(model/readme\.txt\)"),
     (_write_html, "it is a web page"),
-    (_write_half, "it is cut short or damaged"),
-    (_write_whole_object, "it holds objects of a program beside its weights, which are not executed"),
+    (_write_half, "it is truncated or damaged"),
+    (_write_whole_object, "it has pickled objects besides its weights, and these are not loaded"),
     (_write_numbers, "it holds a dict of lr, epoch"),
 ])
 def test_a_file_without_weights_is_told_for_what_it_is(tmp_path: Path, write: object, reason: str) -> None:
@@ -212,7 +212,7 @@ def test_a_file_of_kaboom_labs_with_plain_values_is_read_too(tmp_path: Path) -> 
     ({"format": "ssd-model-2"}, "its format is 'ssd-model-2', which this version of the project does not know"),
     ({"format": "ssd-model-1", "weights": {}}, "does not say its net, image_size, width_mult, class_names, source_ids"),
     ({"format": "ssd-model-1", "spec": {**asdict(SPEC), "net": "yolo"}}, "its net is 'yolo'; known are vgg16-ssd"),
-    ({0: torch.zeros(1)}, "its weights are not this net's: '0' has no place in it"),
+    ({0: torch.zeros(1)}, "its weights are not this net's: the net has no '0'"),
 ])
 def test_files_of_other_versions_and_odd_ones_are_told(tmp_path: Path, content: object, message: str) -> None:
     torch.save(content, tmp_path / "x.pt")

@@ -1,4 +1,4 @@
-"""models/ssd.pt: what comes back, and what is refused."""
+"""models/ssd.pt: a saved model is loaded unchanged; other files are refused."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from ssd_lib.nets.postprocess import Postprocess
 SPEC = NetSpec("mb2-ssd-lite", 64, 0.25, ("cat", "dog"), (17, 18))
 
 
-def test_a_saved_model_comes_back_whole(tmp_path: Path) -> None:
+def test_a_saved_model_is_loaded_unchanged(tmp_path: Path) -> None:
     net = SPEC.build(seed=3).eval()
     save_model(tmp_path / "ssd.pt", SPEC, net.state_dict(), {"epochs": 7})
     model = load_model(tmp_path / "ssd.pt")
@@ -30,7 +30,7 @@ def test_a_missing_model_names_the_stage_that_makes_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>404</html>", b"PK\x03\x04 cut short"])
-def test_a_file_that_is_no_model_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_model_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "ssd.pt").write_bytes(content)
     with pytest.raises(InputError, match=r"ssd\.pt: not a model file"):
         load_model(tmp_path / "ssd.pt")
@@ -42,7 +42,7 @@ def test_other_torch_files_are_refused(tmp_path: Path) -> None:
         load_model(tmp_path / "other.pth")
 
 
-def test_postprocess_values_travel_with_the_model_and_older_files_have_the_published_ones(tmp_path: Path) -> None:
+def test_postprocess_values_are_stored_and_files_without_them_have_the_published_ones(tmp_path: Path) -> None:
     path, own = tmp_path / "ssd.pt", Postprocess(0.1, 0.7, 50, 30)
     save_model(path, SPEC, SPEC.build().state_dict(), {}, own)
     assert load_model(path).postprocess == own

@@ -1,4 +1,4 @@
-"""From outputs to detections: NMS, Soft-NMS and limits, against plain slow versions."""
+"""Postprocess: NMS, Soft-NMS and limits, compared with simple reference implementations."""
 
 from math import exp
 
@@ -21,8 +21,8 @@ def random_boxes(batch: int, priors: int, seed: int, side: float) -> Tensor:
     return torch.cat([corner, corner + side * (0.5 + torch.rand(batch, priors, 2, generator=generator))], dim=2)
 
 
-def one_class_at_a_time(scores: Tensor, boxes: Tensor, postprocess: Postprocess) -> Detections:
-    """What select_detections does for one image, as slowly and plainly as it can be said."""
+def reference_detections(scores: Tensor, boxes: Tensor, postprocess: Postprocess) -> Detections:
+    """Return what select_detections returns for one image, computed one class and one box at a time."""
     rows = []
     for k in range(scores.shape[1]):
         candidates = [i for i in range(len(scores)) if scores[i, k] >= postprocess.score_threshold and has_area(boxes[i])]
@@ -31,7 +31,7 @@ def one_class_at_a_time(scores: Tensor, boxes: Tensor, postprocess: Postprocess)
             best, *left = left
             rows.append((-scores[best, k].item(), best, k + 1))
             overlaps = box_iou(boxes[best, None].double(), boxes[left].double())[0] > postprocess.nms_iou
-            left = [i for i, goes in zip(left, overlaps.tolist(), strict=True) if not goes]
+            left = [i for i, is_suppressed in zip(left, overlaps.tolist(), strict=True) if not is_suppressed]
     rows = sorted(rows)[:postprocess.max_detections]
     best, priors, labels = zip(*rows, strict=True) if rows else ((), (), ())
     return Detections(boxes[list(priors)], torch.tensor(labels, dtype=torch.int64), -torch.tensor(best))
@@ -49,28 +49,30 @@ def assert_equal(found: Detections, expected: Detections) -> None:
 
 @st.composite
 def images(draw: st.DrawFn) -> tuple[Tensor, Tensor, Postprocess]:
-    """Scores, boxes and limits of an image: boxes on a grid, so that many coincide, touch, overlap or have no area; few scores
-    or many, with equal ones; limits that bind and that do not."""
+    """Draw scores, boxes and limits of an image.
+
+    Boxes lie on a grid, so that many coincide, touch, overlap or have no area. Some scores are equal. Some limits are reached.
+    """
     count, classes = draw(st.integers(1, 60)), draw(st.integers(1, 5))
-    dice = torch.Generator().manual_seed(draw(st.integers(0, 100_000)))
-    corner = torch.randint(0, 6, (count, 2), generator=dice)
-    boxes = torch.cat([corner, corner + torch.randint(0, 5, (count, 2), generator=dice)], dim=1) / 10
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 100_000)))
+    corner = torch.randint(0, 6, (count, 2), generator=generator)
+    boxes = torch.cat([corner, corner + torch.randint(0, 5, (count, 2), generator=generator)], dim=1) / 10
     levels = draw(st.sampled_from([3, 20, 1_000_000]))
-    scores = torch.randint(0, levels, (count, classes), generator=dice) / levels
+    scores = torch.randint(0, levels, (count, classes), generator=generator) / levels
     threshold, iou = draw(st.sampled_from([0.0, 0.01, 0.5])), draw(st.sampled_from([0.2, 0.45]))
     per_class, of_all = draw(st.sampled_from([1, 4, 200])), draw(st.sampled_from([1, 3, 8, 100]))
     return scores, boxes, Postprocess(threshold, iou, per_class, of_all)
 
 
 @given(images())
-def test_detections_are_those_of_one_class_at_a_time(image: tuple[Tensor, Tensor, Postprocess]) -> None:
+def test_detections_equal_the_reference(image: tuple[Tensor, Tensor, Postprocess]) -> None:
     scores, boxes, postprocess = image
     [found] = select_detections([scores], [boxes], postprocess)
-    assert_equal(found, one_class_at_a_time(scores, boxes, postprocess))
+    assert_equal(found, reference_detections(scores, boxes, postprocess))
 
 
 @given(images())
-def test_soft_nms_of_a_few_candidates_is_that_of_all(image: tuple[Tensor, Tensor, Postprocess]) -> None:
+def test_soft_nms_with_a_limit_gives_the_first_detections_without_it(image: tuple[Tensor, Tensor, Postprocess]) -> None:
     scores, boxes, postprocess = image
     [found] = select_detections([scores], [boxes], postprocess, "soft")
     [more] = select_detections([scores], [boxes], postprocess._replace(max_detections=1000), "soft")
@@ -78,31 +80,31 @@ def test_soft_nms_of_a_few_candidates_is_that_of_all(image: tuple[Tensor, Tensor
 
 
 @pytest.mark.parametrize(("classes", "side"), [(3, 0.2), (80, 0.003)])
-def test_a_batch_gives_what_one_class_at_a_time_gives(classes: int, side: float) -> None:
+def test_detections_of_a_batch_equal_the_reference(classes: int, side: float) -> None:
     scores = torch.rand(3, 300, classes, generator=torch.Generator().manual_seed(classes))
     boxes = random_boxes(3, 300, seed=classes, side=side)
     boxes[:, 150:] = boxes[:, :150] + side / 4  # every box has one that overlaps it
     postprocess = Postprocess(top_k_per_class=40, score_threshold=0.99 if classes == 80 else 0.01)
     for found, image_scores, image_boxes in zip(select_detections(scores, boxes, postprocess), scores, boxes, strict=True):
-        assert_equal(found, one_class_at_a_time(image_scores, image_boxes, postprocess))
+        assert_equal(found, reference_detections(image_scores, image_boxes, postprocess))
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.float16])
 @pytest.mark.parametrize("floor", [0.0, 0.01, 0.2])
-def test_promising_priors_are_all_that_have_a_score_from_the_floor_up(floor: float, precision: torch.dtype) -> None:
-    dice = torch.Generator().manual_seed(0)
-    logits = (3 * torch.randn(4, 500, 6, generator=dice) + torch.tensor([6.0, 0, 0, 0, 0, 0])).to(precision)
-    offsets, priors = torch.randn(4, 500, 4, generator=dice).to(precision), torch.rand(500, 4, generator=dice)
+def test_decoded_candidates_include_all_scores_that_reach_the_floor(floor: float, precision: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = (3 * torch.randn(4, 500, 6, generator=generator) + torch.tensor([6.0, 0, 0, 0, 0, 0])).to(precision)
+    offsets, priors = torch.randn(4, 500, 4, generator=generator).to(precision), torch.rand(500, 4, generator=generator)
     scores, boxes = logits.float().softmax(dim=2)[..., 1:], decode(offsets.float(), priors).clamp(0, 1)
     found = decode_candidates(logits, offsets, priors, floor)
     for found_scores, found_boxes, all_scores, all_boxes in zip(*found, scores, boxes, strict=True):
-        wanted, there = (all_scores >= floor).any(dim=1), (found_scores >= floor).any(dim=1)
-        assert torch.equal(found_scores[there], all_scores[wanted])
-        torch.testing.assert_close(found_boxes[there], all_boxes[wanted])
+        expected, is_candidate = (all_scores >= floor).any(dim=1), (found_scores >= floor).any(dim=1)
+        assert torch.equal(found_scores[is_candidate], all_scores[expected])
+        torch.testing.assert_close(found_boxes[is_candidate], all_boxes[expected])
         assert len(found_scores) == 500 if floor == 0 else len(found_scores) < 400
 
 
-def test_small_boxes_of_the_last_class_are_told_apart_as_well_as_large_ones() -> None:
+def test_nms_is_exact_for_small_boxes_of_the_last_class() -> None:
     first = random_boxes(1, 150, seed=0, side=0.003)
     shift = (first[..., 2] - first[..., 0]) * (0.548 / 1.452)  # gives an IoU of 0.452
     boxes = torch.cat([first, first + torch.stack([shift, 0 * shift, shift, 0 * shift], dim=2)], dim=1)
@@ -113,7 +115,7 @@ def test_small_boxes_of_the_last_class_are_told_apart_as_well_as_large_ones() ->
     assert len(found.boxes) <= 150
 
 
-def test_overlapping_boxes_of_different_classes_both_stay() -> None:
+def test_overlapping_boxes_of_different_classes_are_both_kept() -> None:
     boxes = torch.tensor([[[0.1, 0.1, 0.5, 0.5], [0.1, 0.1, 0.5, 0.52]]])
     scores = torch.tensor([[[0.9, 0.0], [0.8, 0.7]]])
     [found] = select_detections(scores, boxes, Postprocess())
@@ -128,14 +130,14 @@ def test_boxes_without_area_are_not_detections() -> None:
     assert found.scores.tolist() == [0.5]
 
 
-def test_an_image_without_detections_has_empty_ones() -> None:
+def test_an_image_without_detections_has_empty_tensors() -> None:
     boxes = torch.tensor([[[0.0, 0.0, 1.0, 1.0]]] * 2)
     first, second = select_detections(torch.tensor([[[0.0]], [[0.5]]]), boxes, Postprocess())
     assert first.boxes.shape == (0, 4)
     assert second.boxes.tolist() == [[0, 0, 1, 1]]
 
 
-def test_a_net_detects_without_leaving_its_mode_and_inside_the_image() -> None:
+def test_detect_keeps_the_mode_of_the_net_and_clips_boxes_to_the_image() -> None:
     net = build_net("mb2-ssd-lite", classes=3, image_size=64, width_mult=0.1).train()
     net.backbone.eval()  # a frozen part stays frozen
     modes = [module.training for module in net.modules()]
@@ -154,7 +156,7 @@ def test_a_net_detects_without_leaving_its_mode_and_inside_the_image() -> None:
 
 @pytest.mark.parametrize("heads", ["class_heads", "box_heads"])
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
-def test_a_diverged_net_is_called_so(heads: str, value: float) -> None:
+def test_a_diverged_net_is_reported(heads: str, value: float) -> None:
     net = build_net("mb2-ssd-lite", classes=3, image_size=64, width_mult=0.1)
     with torch.no_grad():
         getattr(net, heads)[0][-1].bias[-1] = value
@@ -162,7 +164,7 @@ def test_a_diverged_net_is_called_so(heads: str, value: float) -> None:
         detect(net, torch.zeros(1, 3, 64, 64, dtype=torch.uint8), Postprocess())
 
 
-def test_soft_nms_is_a_choice_and_keeps_what_hard_nms_drops() -> None:
+def test_soft_nms_keeps_what_hard_nms_drops() -> None:
     boxes = torch.tensor([[[0.0, 0.0, 0.4, 0.2], [0.05, 0.0, 0.45, 0.2]]])  # IoU 7/9
     scores = torch.tensor([[[0.0, 0.9], [0.0, 0.8]]])
     [hard] = select_detections(scores, boxes, Postprocess())
@@ -173,7 +175,7 @@ def test_soft_nms_is_a_choice_and_keeps_what_hard_nms_drops() -> None:
     assert torch.equal(soft.boxes, boxes[0])
 
 
-def test_soft_nms_prefers_an_object_of_its_own_to_copies_of_a_better_one() -> None:
+def test_soft_nms_prefers_a_separate_object_to_copies_of_a_better_one() -> None:
     boxes = torch.tensor([[0.0, 0.0, 0.4, 0.4]] * 6 + [[0.5, 0.5, 0.9, 0.9]])
     scores = torch.tensor([0.9, 0.8, 0.8, 0.8, 0.8, 0.8, 0.5])[:, None]
     [found] = select_detections([scores], [boxes], Postprocess(max_detections=2), nms="soft")
@@ -181,7 +183,7 @@ def test_soft_nms_prefers_an_object_of_its_own_to_copies_of_a_better_one() -> No
 
 
 @pytest.mark.parametrize("nms", ["hard", "soft"])
-def test_both_kinds_of_nms_hold_the_limits(nms: Nms) -> None:
+def test_both_kinds_of_nms_respect_the_limits(nms: Nms) -> None:
     postprocess = Postprocess(score_threshold=0.3, max_detections=20)
     scores = torch.rand(2, 300, 3, generator=torch.Generator().manual_seed(0))
     for found in select_detections(scores, random_boxes(2, 300, seed=1, side=0.2), postprocess, nms):
@@ -190,23 +192,23 @@ def test_both_kinds_of_nms_hold_the_limits(nms: Nms) -> None:
         assert (found.scores.diff() <= 0).all()
 
 
-# Neighbours overlap by half of each: IoU 1/3. The outer two only touch.
+# Neighbours share half of their areas: IoU 1/3. The outer two only touch.
 ROW = torch.tensor([[0.0, 0.0, 0.4, 0.2], [0.2, 0.0, 0.6, 0.2], [0.4, 0.0, 0.8, 0.2]])
 DECAY = exp(-2 / 9)  # exp(-(1/3)^2 / 0.5)
 
 
 @st.composite
 def boxes_of_classes(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor]:
-    """Up to 30 boxes of three classes on a coarse grid, so that many coincide, touch or overlap."""
-    count, dice = draw(st.integers(0, 30)), torch.Generator().manual_seed(draw(st.integers(0, 10_000)))
-    corner = torch.randint(0, 8, (count, 2), generator=dice) / 10
-    boxes = torch.cat([corner, corner + torch.randint(1, 4, (count, 2), generator=dice) / 10], dim=1)
-    return boxes, torch.rand(count, generator=dice), torch.randint(1, 4, (count,), generator=dice)
+    """Draw up to 30 boxes of three classes on a coarse grid, so that many coincide, touch or overlap."""
+    count, generator = draw(st.integers(0, 30)), torch.Generator().manual_seed(draw(st.integers(0, 10_000)))
+    corner = torch.randint(0, 8, (count, 2), generator=generator) / 10
+    boxes = torch.cat([corner, corner + torch.randint(1, 4, (count, 2), generator=generator) / 10], dim=1)
+    return boxes, torch.rand(count, generator=generator), torch.randint(1, 4, (count,), generator=generator)
 
 
 def test_scores_decay_as_worked_out_by_hand() -> None:
-    picked, scores = soft_nms(ROW, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([1, 1, 1]), threshold=0.1, limit=9)
-    assert picked.tolist() == [0, 2, 1]  # the middle one falls behind the last: 0.8 * 0.80 < 0.7
+    selected, scores = soft_nms(ROW, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([1, 1, 1]), threshold=0.1, limit=9)
+    assert selected.tolist() == [0, 2, 1]  # the score of the middle one falls below that of the last: 0.8 * 0.80 < 0.7
     assert scores.tolist() == pytest.approx([0.9, 0.7, 0.8 * DECAY * DECAY])
 
 
@@ -215,49 +217,49 @@ def test_a_copy_of_a_box_keeps_exp_minus_2_of_its_score() -> None:
     assert scores.tolist() == pytest.approx([0.9, 0.8 * exp(-1 / SIGMA)])
 
 
-def test_classes_do_not_touch_each_other() -> None:
+def test_classes_do_not_affect_each_other() -> None:
     _, scores = soft_nms(ROW[[0, 0]], torch.tensor([0.8, 0.9]), torch.tensor([1, 2]), threshold=0.1, limit=9)
     assert scores.tolist() == pytest.approx([0.9, 0.8])
 
 
-def test_a_score_that_falls_below_the_threshold_is_no_detection() -> None:
-    picked, _ = soft_nms(ROW, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([1, 1, 1]), threshold=0.6, limit=9)
-    assert picked.tolist() == [0, 2]
+def test_a_score_that_falls_below_the_threshold_is_dropped() -> None:
+    selected, _ = soft_nms(ROW, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([1, 1, 1]), threshold=0.6, limit=9)
+    assert selected.tolist() == [0, 2]
 
 
-def test_no_more_than_the_limit_are_picked() -> None:
-    picked, _ = soft_nms(ROW, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([1, 1, 1]), threshold=0.0, limit=2)
-    assert picked.tolist() == [0, 2]
+def test_no_more_boxes_than_the_limit_are_selected() -> None:
+    selected, _ = soft_nms(ROW, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([1, 1, 1]), threshold=0.0, limit=2)
+    assert selected.tolist() == [0, 2]
 
 
-def test_no_boxes_give_none() -> None:
-    picked, scores = soft_nms(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64), 0.1, 9)
-    assert (picked.shape, picked.dtype, scores.shape) == ((0,), torch.int64, (0,))
+def test_soft_nms_of_no_boxes_is_empty() -> None:
+    selected, scores = soft_nms(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64), 0.1, 9)
+    assert (selected.shape, selected.dtype, scores.shape) == ((0,), torch.int64, (0,))
 
 
 @given(boxes_of_classes())
-def test_scores_never_grow_and_come_in_order(found: tuple[Tensor, Tensor, Tensor]) -> None:
+def test_scores_never_increase_and_are_sorted(found: tuple[Tensor, Tensor, Tensor]) -> None:
     boxes, scores, labels = found
-    picked, left = soft_nms(boxes, scores, labels, threshold=0.0, limit=30)
-    assert sorted(picked.tolist()) == list(range(len(scores)))
-    assert (left <= scores[picked]).all()
+    selected, left = soft_nms(boxes, scores, labels, threshold=0.0, limit=30)
+    assert sorted(selected.tolist()) == list(range(len(scores)))
+    assert (left <= scores[selected]).all()
     assert (left.diff() <= 0).all()
 
 
 @given(boxes_of_classes())
 def test_boxes_that_overlap_nothing_keep_their_scores(found: tuple[Tensor, Tensor, Tensor]) -> None:
     _, scores, labels = found
-    places = torch.arange(len(scores))[:, None] * torch.tensor([1.0, 0.0, 1.0, 0.0])
-    apart = places + torch.tensor([0.0, 0.0, 0.5, 1.0])
-    picked, left = soft_nms(apart, scores, labels, threshold=0.0, limit=30)
-    assert torch.equal(left, scores[picked])
+    positions = torch.arange(len(scores))[:, None] * torch.tensor([1.0, 0.0, 1.0, 0.0])
+    apart = positions + torch.tensor([0.0, 0.0, 0.5, 1.0])
+    selected, left = soft_nms(apart, scores, labels, threshold=0.0, limit=30)
+    assert torch.equal(left, scores[selected])
 
 
 @given(boxes_of_classes())
-def test_all_classes_at_once_give_what_one_at_a_time_gives(found: tuple[Tensor, Tensor, Tensor]) -> None:
+def test_all_classes_together_give_the_same_as_one_by_one(found: tuple[Tensor, Tensor, Tensor]) -> None:
     boxes, scores, labels = found
-    picked, left = soft_nms(boxes, scores, labels, threshold=0.05, limit=30)
-    together = dict(zip(picked.tolist(), left.tolist(), strict=True))
+    selected, left = soft_nms(boxes, scores, labels, threshold=0.05, limit=30)
+    together = dict(zip(selected.tolist(), left.tolist(), strict=True))
     alone: dict[int, float] = {}
     for label in (1, 2, 3):
         own = (labels == label).nonzero()[:, 0]

@@ -1,4 +1,4 @@
-"""Weights of a backbone alone."""
+"""Pretrained backbone weights: torchvision's, files, and files that do not fit."""
 
 import io
 import zipfile
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.nets import all_but_large
 from torch import Tensor
 from torchvision.models import get_weight, mobilenet_v2, mobilenet_v3_small, resnet34, squeezenet1_1, vgg16
 
@@ -19,7 +20,7 @@ CLASSIFIERS = {"mb2-ssd-lite": mobilenet_v2, "tv-mb3-small-ssd-lite": mobilenet_
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder in which torch keeps downloaded weights; there is no network."""
+    """Return the folder where torch stores downloaded weights; there is no network."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     folder = tmp_path / "hub" / "checkpoints"
@@ -27,8 +28,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", list(CLASSIFIERS))
-def test_a_classifier_of_torchvision_gives_its_backbone(name: str, cache: Path) -> None:
+@pytest.mark.parametrize("name", all_but_large(CLASSIFIERS))
+def test_the_backbone_gets_the_weights_of_torchvision_s_classifier(name: str, cache: Path) -> None:
     torch.manual_seed(3)
     classifier = CLASSIFIERS[name](weights=None).eval().state_dict()
     torch.save(classifier, cache / Path(get_weight(NETS[name].imagenet).url).name)
@@ -40,18 +41,19 @@ def test_a_classifier_of_torchvision_gives_its_backbone(name: str, cache: Path) 
     same = [torch.equal(a, b) for a, b in zip(theirs, ours, strict=False)]
     count = int(line.split()[1])
     assert f"tensors from {NETS[name].imagenet}" in line
-    assert all(same[5:count])  # those before are rescaled to the pixels of the net
+    assert all(same[5:count])  # the first layer is rescaled
     assert count == len(ours) or name == "vgg16-ssd"
 
 
-def test_what_begins_anew_is_named(cache: Path) -> None:
+@pytest.mark.slow
+def test_tensors_without_pretrained_weights_are_named(cache: Path) -> None:
     torch.save(vgg16(weights=None).state_dict(), cache / "vgg.pth")
     net = build_net("vgg16-ssd", 2, 300)
     _, line = with_backbone_weights(net, "vgg16-ssd", str(cache / "vgg.pth"))
     assert line.startswith(f"backbone: 26 of 34 tensors from {cache / 'vgg.pth'}; backbone.features.31.weight, ")
 
 
-def test_a_state_dict_under_other_names_is_taken_in_its_order(tmp_path: Path) -> None:
+def test_a_state_dict_with_other_names_is_used_in_its_order(tmp_path: Path) -> None:
     net = build_net("mb1-ssd", 2, 64)
     other = {f"model.{i}": torch.rand_like(value) for i, (key, value) in enumerate(net.backbone.state_dict().items())
              if not key.endswith("num_batches_tracked")}
@@ -60,13 +62,13 @@ def test_a_state_dict_under_other_names_is_taken_in_its_order(tmp_path: Path) ->
     assert torch.equal(weights["backbone.features.1.0.weight"], other["model.6"])
 
 
-def test_without_a_network_the_message_says_where_the_file_is_to_be_had(cache: Path) -> None:
-    with pytest.raises(InputError, match=r"https://.*mobilenet_v2.*\.pth cannot be had .*and give its path, or set none"):
+def test_without_a_network_the_message_has_the_url(cache: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot download https://.*mobilenet_v2.*\.pth .*and give its path, or set none"):
         with_backbone_weights(build_net("mb2-ssd-lite", 2, 64), "mb2-ssd-lite", "imagenet")
 
 
 @pytest.mark.parametrize("name", ["mb1-ssd", "mb3-small-ssd-lite"])
-def test_backbones_that_torchvision_has_not_are_told(name: str) -> None:
+def test_a_backbone_without_torchvision_weights_is_reported(name: str) -> None:
     with pytest.raises(InputError, match=f"no weights for the backbone of {name}; it has them for vgg16-ssd, mb2-ssd-lite"):
         with_backbone_weights(build_net(name, 2, 64), name, "imagenet")
 
@@ -80,7 +82,7 @@ def test_weights_of_another_backbone_are_refused(tmp_path: Path) -> None:
 def _zip() -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("photo.jpg", "x")
+        archive.writestr("image.jpg", "x")
     return file.getvalue()
 
 
@@ -93,16 +95,16 @@ def _saved(content: dict[str, Tensor]) -> bytes:
 @pytest.mark.parametrize(("content", "reason"), [
     (b"", "it is empty"),
     (b"\n<!DOCTYPE html><html>404</html>", "it is a web page"),
-    (_zip(), r"it is a zip archive of other files \(photo\.jpg\)"),
-    (_saved({"a": torch.zeros(1000)})[:3000], "it is cut short or damaged"),
-    (b"something else", "it is cut short, damaged or something else"),
+    (_zip(), r"it is a zip archive of other files \(image\.jpg\)"),
+    (_saved({"a": torch.zeros(1000)})[:3000], "it is truncated or damaged"),
+    (b"something else", "it is truncated, damaged or of another format"),
 ])
-def test_a_file_that_is_none_is_told_for_what_it_is(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_the_message_says_what_another_file_is(tmp_path: Path, content: bytes, reason: str) -> None:
     (tmp_path / "x.pth").write_bytes(content)
     with pytest.raises(InputError, match=rf"x\.pth: not a file of weights.*{reason}"):
         with_backbone_weights(build_net("mb2-ssd-lite", 2, 64), "mb2-ssd-lite", str(tmp_path / "x.pth"))
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.pth: there is no such file"):
         with_backbone_weights(build_net("mb2-ssd-lite", 2, 64), "mb2-ssd-lite", str(tmp_path / "none.pth"))

@@ -1,4 +1,4 @@
-"""The nets: upstream's figures, any size, and a net that learns."""
+"""Nets: upstream's outputs, any image size, and a net that overfits four images."""
 
 from pathlib import Path
 from typing import get_args
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from support.golden import UPSTREAM_NETS, golden_weights, read_golden
+from support.nets import LARGE_NETS, all_but_large
 
 from ssd_lib.boxes.coder import decode, encode
 from ssd_lib.boxes.loss import multibox_loss
@@ -16,11 +17,9 @@ from ssd_lib.nets.upstream import from_upstream
 from ssd_lib.nets.zoo import NETS, build_net
 from ssd_lib.params import ModelParams
 
-LARGE_NETS = ("vgg16-ssd", "resnet34-ssd", "resnet50-ssd")  # their last maps need 272 pixels
 
-
-@pytest.mark.parametrize("name", UPSTREAM_NETS)
-def test_net_computes_what_upstream_s_does(name: str, shared_data: Path) -> None:
+@pytest.mark.parametrize("name", all_but_large(UPSTREAM_NETS))
+def test_a_net_gives_the_outputs_of_upstream(name: str, shared_data: Path) -> None:
     golden = read_golden(shared_data, name)
     net = build_net(name, classes=20, image_size=300, width_mult=1.0).eval()
     net.load_state_dict(from_upstream(golden_weights(golden), net.state_dict(), "golden"))
@@ -37,7 +36,7 @@ def test_net_computes_what_upstream_s_does(name: str, shared_data: Path) -> None
 
 @pytest.mark.parametrize(("name", "size"), [
     *((name, size) for name in NETS for size in (64, 160, 320) if name not in LARGE_NETS),
-    *((name, size) for name in LARGE_NETS for size in (272, 320))])
+    *(pytest.param(name, size, marks=pytest.mark.slow) for name in LARGE_NETS for size in (272, 320))])
 def test_priors_follow_the_maps_at_any_size(name: str, size: int) -> None:
     net = build_net(name, classes=3, image_size=size, width_mult=0.5 if name == "mb2-ssd-lite" else 1.0).eval()
     with torch.no_grad():
@@ -46,16 +45,16 @@ def test_priors_follow_the_maps_at_any_size(name: str, size: int) -> None:
     assert offsets.shape == (2, len(net.priors), 4)
 
 
-def test_an_image_too_small_for_a_net_is_told() -> None:
-    with pytest.raises(InputError, match=r"model\.image_size: 160 pixels are too few"):
+def test_an_image_size_too_small_for_a_net_is_reported() -> None:
+    with pytest.raises(InputError, match=r"model\.image_size: 160 px is too small for this net"):
         build_net("vgg16-ssd", classes=3, image_size=160, width_mult=1.0)
 
 
-def test_the_names_in_params_are_the_table_s() -> None:
+def test_params_and_the_table_have_the_same_names() -> None:
     assert set(get_args(ModelParams.model_fields["net"].annotation)) == set(NETS)
 
 
-def test_the_seed_alone_makes_the_weights() -> None:
+def test_the_weights_depend_only_on_the_seed() -> None:
     before = torch.random.get_rng_state()
     one, same, other = (build_net("mb2-ssd-lite", 3, 64, 0.25, seed=seed).state_dict() for seed in (5, 5, 6))
     assert all(torch.equal(one[key], same[key]) for key in one)
