@@ -1,4 +1,4 @@
-"""Read image files: decoding, the same for training, evaluation, validation and detection, and sizes from file headers."""
+"""Read image files: decode pixels, and read sizes from file headers. All stages use this decoder."""
 
 import struct
 import warnings
@@ -13,13 +13,13 @@ from PIL import Image as Pillow
 
 from ssd_lib.errors import InputError
 
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its warnings do not name the file; our errors do
-cv2.setNumThreads(0)  # we use processes; OpenCV's threads would compete for the same cores
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # OpenCV's warnings do not name the file; our errors do
+cv2.setNumThreads(0)  # images are loaded by several processes; threads would compete for the same cores
 SUFFIXES_OF_FORMAT = {  # by Pillow's name of the format
     "JPEG": {".jpg", ".jpeg", ".jpe"}, "MPO": {".jpg", ".jpeg", ".mpo"}, "PNG": {".png"}, "BMP": {".bmp", ".dib"},
     "GIF": {".gif"}, "WEBP": {".webp"}, "TIFF": {".tif", ".tiff"}, "PPM": {".ppm", ".pgm", ".pbm", ".pnm"},
 }
-IMAGE_SUFFIXES = frozenset().union(*SUFFIXES_OF_FORMAT.values())  # the only list of suffixes of images
+IMAGE_SUFFIXES = frozenset().union(*SUFFIXES_OF_FORMAT.values())  # the only list of image suffixes
 PILLOW_FORMATS = [name for name in SUFFIXES_OF_FORMAT if name != "MPO"]  # an MPO is a JPEG with several images, opened as JPEG
 DECODER_ERRORS = (OSError, ValueError, TypeError, LookupError, ArithmeticError, SyntaxError, EOFError, MemoryError,
                   AttributeError, NotImplementedError, struct.error, zlib.error)  # damaged files make Pillow raise any of these

@@ -1,6 +1,6 @@
-"""The manifest: name, size and hash of every downloaded file. DVC tracks it in place of the images.
+"""Manifest: name, size and hash of every downloaded file. DVC tracks it instead of the images.
 
-As a DVC output, COCO would take a second copy on disk and some seconds at every command.
+As a DVC output, COCO would need a second copy on disk and some seconds for every command.
 """
 
 from collections.abc import Container, Iterable
@@ -97,7 +97,7 @@ class Manifest(_Frozen):
         return [name for name in self.files if name.startswith(prefix) and not name.lower().endswith(TEXT_SUFFIXES)]
 
     def save(self, path: Path = MANIFEST_PATH) -> None:
-        """Write it sorted by name, one file per line; the same content gives the same bytes."""
+        """Write the manifest sorted by name, one file per line; the same content gives the same bytes."""
         ordered = self.model_copy(update={"files": dict(sorted(self.files.items()))})
         write_text(path, ordered.model_dump_json(indent=1) + "\n")
 
@@ -106,8 +106,8 @@ def load_manifest(path: Path = MANIFEST_PATH) -> Manifest:
     """Read the manifest.
 
     Raises:
-        StateError: it does not exist.
-        InputError: it is not a manifest.
+        StateError: the file does not exist.
+        InputError: the file is not a manifest.
     """
     try:
         return Manifest.model_validate_json(path.read_bytes())

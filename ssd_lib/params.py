@@ -1,5 +1,8 @@
-"""params.yaml as frozen, checked values. Every stage checks the whole file, so that a typo in `train` is found before the
-first byte is downloaded, but is given only the groups that it asks for: dvc.yaml lists the same ones as its `params`."""
+"""Read and validate params.yaml as frozen values.
+
+Every stage validates the whole file, so that a typo in `train` is found before anything is downloaded. A stage gets only the
+groups that it names, the same that dvc.yaml lists as its `params`.
+"""
 
 import difflib
 from pathlib import Path
@@ -25,16 +28,16 @@ class _Group(BaseModel):
 
 
 def _known_formats(value: Any) -> Any:
-    """Let pass what names formats; pydantic would tell a slip of each kind that the value might be."""
+    """Check names of formats here: pydantic would report an error for each member of the union."""
     names = value if isinstance(value, list) else [value]
     known = (*get_args(Auto), *get_args(Format))
     if unknown := [name for name in names if name not in known]:
-        raise ValueError(f"{unknown[0]!r} is no format; known are {', '.join(known)}, or a list with one for each path")
+        raise ValueError(f"{unknown[0]!r} is not a format; it must be one of {', '.join(known)}, or a list with one for each path")
     return value
 
 
 class DataParams(_Group):
-    """Which data set, and where from."""
+    """The dataset and its source."""
 
     source: Literal["demo", "coco2017", "open_images", "local"]
     format: Annotated[Auto | Format | list[Auto | Format], BeforeValidator(_known_formats)]
@@ -53,28 +56,28 @@ class DataParams(_Group):
     max_bad_fraction: Fraction
 
     @model_validator(mode="after")
-    def _splits_hold_train_and_val(self) -> "DataParams":
+    def _check_splits(self) -> "DataParams":
         if not {"train", "val"} <= set(self.splits):
-            raise ValueError(f"splits is {self.splits}; it needs both train and val")
+            raise ValueError(f"splits is {self.splits}; it must contain train and val")
         return self
 
     @model_validator(mode="after")
-    def _what_the_source_needs(self) -> "DataParams":
+    def _check_source(self) -> "DataParams":
         if self.source == "local" and not self.paths:
-            raise ValueError("paths is empty; source: local takes folders or zip files, e.g. [/my/data]")
+            raise ValueError("paths is empty; source: local needs folders or zip files, e.g. [/my/data]")
         if isinstance(self.format, list) and len(self.format) != len(self.paths):
-            raise ValueError(f"format has {len(self.format)} entries and paths {len(self.paths)}; one for all, or one each")
+            raise ValueError(f"format has {len(self.format)} entries and paths {len(self.paths)}; give one format for all paths, or one for each")
         return self
 
 
 class FixParams(_Group):
-    """How annotations are repaired."""
+    """Repair of annotations."""
 
     min_box_px: Annotated[float, Field(gt=0)]
 
 
 class ModelParams(_Group):
-    """Which net; a name from `ssd_lib.nets.zoo`."""
+    """The net, by its name in `ssd_lib.nets.zoo`, and its initial weights."""
 
     net: Literal["vgg16-ssd", "mb1-ssd", "mb1-ssd-lite", "mb2-ssd-lite", "mb3-large-ssd-lite", "mb3-small-ssd-lite",
                  "sq-ssd-lite", "tv-mb3-large-ssd-lite", "tv-mb3-small-ssd-lite", "resnet34-ssd", "resnet50-ssd"]
@@ -85,14 +88,14 @@ class ModelParams(_Group):
     weights: Annotated[str, Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _one_net_has_a_width(self) -> "ModelParams":
+    def _check_width(self) -> "ModelParams":
         if self.width_mult != 1 and self.net != "mb2-ssd-lite":
-            raise ValueError(f"width_mult is {self.width_mult:g}; {self.net} has one width alone, 1.0")
+            raise ValueError(f"width_mult is {self.width_mult:g}; {self.net} has only the width 1.0")
         return self
 
 
 class TrainParams(_Group):
-    """How it is trained. `epochs` and what stands in `NOT_IN_FINGERPRINT` may change without starting afresh."""
+    """Training. A changed value starts a new run, except for those in `checkpoint.resume.NOT_IN_FINGERPRINT`, such as `epochs`."""
 
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)]
@@ -123,7 +126,7 @@ class TrainParams(_Group):
 
 
 class PostprocessParams(_Group):
-    """What becomes a detection. The values travel in the model file: `ssd_lib.nets.postprocess.Postprocess`."""
+    """Thresholds and limits for detections, stored in the model file; see `ssd_lib.nets.postprocess.Postprocess`."""
 
     score_threshold: Fraction
     nms_iou: Fraction
@@ -132,21 +135,21 @@ class PostprocessParams(_Group):
 
 
 class EvalParams(_Group):
-    """How the trained model is evaluated."""
+    """Evaluation of the trained model."""
 
     batch_size: Count
     pictures: Annotated[int, Field(ge=0)]
 
 
 class ExportParams(_Group):
-    """How the model is exported."""
+    """Export of the trained model."""
 
     opset: Annotated[int, Field(ge=18, le=23)]
     nms: bool
 
 
 class RuntimeParams(_Group):
-    """What does not change the result."""
+    """Settings of this machine, which do not change the result."""
 
     device: Annotated[str, Field(pattern=f"^({DEVICE_PATTERN})$")]
     workers: Auto | Annotated[int, Field(ge=0)]
@@ -159,7 +162,7 @@ class RuntimeParams(_Group):
     keep_days: Annotated[float, Field(ge=0)]
 
     @model_validator(mode="after")
-    def _machines_need_a_place_to_meet(self) -> "RuntimeParams":
+    def _check_rendezvous(self) -> "RuntimeParams":
         if self.nodes > 1 and self.rendezvous == "auto":
             raise ValueError(f"nodes is {self.nodes} and rendezvous auto; several machines need HOST:PORT of the first, e.g. "
                              "192.168.0.10:29400")
@@ -167,7 +170,7 @@ class RuntimeParams(_Group):
 
 
 class Params(_Group):
-    """The whole of params.yaml."""
+    """All groups of params.yaml."""
 
     data: DataParams
     fix: FixParams
@@ -180,14 +183,14 @@ class Params(_Group):
 
 
 def load_params(*groups: str, path: Path = PARAMS_PATH) -> Params:
-    """Read and check the whole of params.yaml, and give the groups that a stage depends on, and `runtime`.
+    """Read and validate params.yaml, and return the named groups and `runtime`.
 
     Args:
-        groups: names of groups; the result has no other attributes, so that a stage cannot use what it does not list.
+        groups: names of groups; the result has no other attributes, so that a stage cannot use values that it does not list.
         path: the file.
 
     Raises:
-        InputError: the file is missing or not YAML, or has faults; all of them are named at once.
+        InputError: the file is missing, is not YAML or has faults; the message has all of them.
     """
     whole = _check(path)
     return Params.model_construct(**{name: getattr(whole, name) for name in (*groups, "runtime")})
@@ -201,8 +204,8 @@ def _check(path: Path) -> Params:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
-        raise InputError(f"{path}: not a tree of groups, but {type(tree).__name__}. "
-                         "`git show HEAD:params.yaml` shows how it looks.")
+        raise InputError(f"{path}: not a mapping of groups, but {type(tree).__name__}. "
+                         "`git show HEAD:params.yaml` shows the expected form.")
     try:
         return Params.model_validate(tree)
     except ValidationError as error:
@@ -212,7 +215,7 @@ def _check(path: Path) -> Params:
 
 
 def _sentence(fault: ErrorDetails) -> str:
-    """Say one of pydantic's faults as a person would."""
+    """Return one of pydantic's errors as a line of the message."""
     place = [str(part) for part in fault["loc"]]
     dotted = ".".join(place[:2]) if "auto" in place[-1] or "constrained" in place[-1] else ".".join(place)
     if fault["type"] == "extra_forbidden":

@@ -1,4 +1,4 @@
-"""Files are whole or absent."""
+"""Files: they are complete or absent; errors of the disk are reported."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from ssd_lib.errors import StateError
 from ssd_lib.files import atomic_write, in_project, sha256, write_json, write_text
 
 
-def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
+def test_a_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "file"
     with atomic_write(path) as file:
         file.write(b"half")
@@ -38,8 +38,8 @@ def _fail_half_way(path: Path) -> None:
         raise ZeroDivisionError
 
 
-def test_a_full_disk_leaves_the_old_file_and_says_so(tmp_path: Path) -> None:
-    """The limit on a file's size makes the kernel refuse a write, as a full disk does."""
+def test_a_full_disk_leaves_the_old_file_and_is_reported(tmp_path: Path) -> None:
+    """A limit on file sizes makes the kernel refuse the write, like a full disk."""
     path = tmp_path / "file"
     write_text(path, "old")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -55,7 +55,7 @@ def test_a_full_disk_leaves_the_old_file_and_says_so(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_a_folder_that_is_a_file_says_so(tmp_path: Path) -> None:
+def test_a_file_in_place_of_a_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "blocked").write_text("")
     with pytest.raises(StateError, match="cannot be written"):
         write_text(tmp_path / "blocked" / "file", "x")
@@ -78,21 +78,21 @@ def test_the_same_value_gives_the_same_bytes(tmp_path: Path) -> None:
     assert sha256(tmp_path / "a") == sha256(tmp_path / "b")
 
 
-def test_json_holds_no_nan(tmp_path: Path) -> None:
+def test_nan_cannot_be_written_as_json(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "a", float("nan"))
     assert not (tmp_path / "a").exists()
 
 
-def test_sha256_is_the_standard_one(tmp_path: Path) -> None:
+def test_sha256_has_the_published_value(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")  # FIPS 180-2, appendix B.1
     assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-def test_names_that_are_not_whole_characters_can_be_written(tmp_path: Path) -> None:
+def test_names_that_are_not_valid_utf_8_can_be_written(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", ["bad\udcff.png"])
     assert json.loads((tmp_path / "a.json").read_text()) == ["bad\udcff.png"]
 
 
-def test_a_home_that_is_nobody_s_is_a_name_like_others() -> None:
+def test_a_tilde_without_a_known_user_is_an_ordinary_name() -> None:
     assert in_project("~nobody-of-this-name/a.pt").name == "a.pt"

@@ -1,4 +1,4 @@
-"""Images: pixels are RGB as stored, whatever the file; sizes are read from headers; errors name the file."""
+"""Images: decoded pixels are RGB as stored; sizes are read from headers; errors name the file."""
 
 import io
 import struct
@@ -17,14 +17,14 @@ RED, BLUE = (255, 0, 0), (0, 0, 255)
 
 
 def two_colours(mode: str = "RGB") -> Pillow.Image:
-    """Red on the left, blue on the right; 4 wide, 2 high."""
+    """Return an image of 4 x 2 pixels, red on the left and blue on the right."""
     image = Pillow.new("RGB", (4, 2), RED)
     image.paste(BLUE, (2, 0, 4, 2))
     return image.convert(mode)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
-def test_colours_come_out_red_first_in_every_mode(tmp_path: Path, mode: str) -> None:
+def test_decoded_channels_are_rgb_in_every_mode(tmp_path: Path, mode: str) -> None:
     two_colours(mode).save(tmp_path / "a.png")
     image = read_image(tmp_path / "a.png")
     assert (image.shape, image.dtype) == ((2, 4, 3), np.uint8)
@@ -54,7 +54,7 @@ def test_a_name_outside_ascii_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"<html>", b"\xff\xd8\xff"])
-def test_what_is_no_image_is_named(tmp_path: Path, data: bytes) -> None:
+def test_a_file_that_is_not_an_image_is_named(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.jpg").write_bytes(data)
     with pytest.raises(InputError, match=r"a\.jpg: not an image that OpenCV reads\. .*`dvc repro .*validate` lists"):
         read_image(tmp_path / "a.jpg")
@@ -65,7 +65,7 @@ def test_a_missing_file_is_named_with_the_reason(tmp_path: Path) -> None:
         read_image(tmp_path / "a.jpg")
 
 
-def test_an_absurd_size_is_no_image_and_no_crash() -> None:
+def test_an_absurd_size_is_not_an_image() -> None:
     file = io.BytesIO()
     two_colours().save(file, "BMP")
     data = bytearray(file.getvalue())
@@ -78,7 +78,7 @@ def sizes(*paths: Path) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "webp", "tiff", "gif", "ppm"])
-def test_every_usual_format_has_a_size(tmp_path: Path, suffix: str) -> None:
+def test_the_size_of_every_common_format_is_read(tmp_path: Path, suffix: str) -> None:
     add_image(tmp_path, f"a.{suffix}", (60, 40))
     assert sizes(tmp_path / f"a.{suffix}") == [[60, 40]]
 
@@ -86,19 +86,19 @@ def test_every_usual_format_has_a_size(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff"])
 def test_an_exif_rotated_image_has_the_size_of_its_decoded_pixels(tmp_path: Path, suffix: str) -> None:
     exif = Pillow.Exif()
-    exif[0x0112] = 6  # turn it by 90 degrees
+    exif[0x0112] = 6  # rotate by 90 degrees
     Pillow.new("RGB", (60, 40)).save(tmp_path / f"a.{suffix}", exif=exif)
     assert sizes(tmp_path / f"a.{suffix}") == [list(read_image(tmp_path / f"a.{suffix}").shape[1::-1])]
 
 
-def test_the_header_suffices(tmp_path: Path) -> None:
+def test_the_header_is_enough_for_the_size(tmp_path: Path) -> None:
     Pillow.effect_noise((600, 400), 50).save(tmp_path / "a.jpg")
     (tmp_path / "b.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:1000])
     assert sizes(tmp_path / "b.jpg") == [[600, 400]]
 
 
 @pytest.mark.parametrize("data", [b"", b"<!DOCTYPE html>", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"])
-def test_what_is_no_image_has_no_size(tmp_path: Path, data: bytes) -> None:
+def test_a_file_that_is_not_an_image_has_no_size(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.jpg").write_bytes(data)
     assert sizes(tmp_path / "a.jpg") == [[0, 0]]
 
@@ -108,7 +108,7 @@ def test_a_missing_file_a_folder_and_an_impossible_name_have_no_size(tmp_path: P
 
 
 @pytest.mark.filterwarnings("error")
-def test_an_image_of_absurd_size_is_not_decoded_and_not_warned_of(tmp_path: Path) -> None:
+def test_an_absurd_size_gives_no_size_and_no_warning(tmp_path: Path) -> None:
     for name, side in (("large.png", 10_000), ("absurd.png", 60_000)):
         header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
         chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
@@ -116,7 +116,7 @@ def test_an_image_of_absurd_size_is_not_decoded_and_not_warned_of(tmp_path: Path
     assert sizes(tmp_path / "large.png", tmp_path / "absurd.png") == [[10_000, 10_000], [0, 0]]
 
 
-def test_many_are_read_in_their_order(tmp_path: Path) -> None:
+def test_sizes_are_in_the_order_of_the_files(tmp_path: Path) -> None:
     for side in range(1, 70):  # more than HEADERS_AT_ONCE
         add_image(tmp_path, f"{side}.png", (side, 2 * side))
     assert sizes(*(tmp_path / f"{side}.png" for side in range(1, 70))) == [[side, 2 * side] for side in range(1, 70)]

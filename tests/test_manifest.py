@@ -1,4 +1,4 @@
-"""The manifest: what comes back, what is refused, where images are looked up."""
+"""Manifest: saving, loading, errors, and paths of images."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ MANIFEST = Manifest(
 )
 
 
-def test_a_saved_manifest_comes_back(tmp_path: Path) -> None:
+def test_a_saved_manifest_is_loaded_unchanged(tmp_path: Path) -> None:
     MANIFEST.save(tmp_path / "m.json")
     assert load_manifest(tmp_path / "m.json") == MANIFEST
 
@@ -37,11 +37,11 @@ def test_a_local_root_is_absolute() -> None:
     assert MANIFEST.model_copy(update={"root": "/my/data"}).path("3.jpg") == Path("/my/data/3.jpg")
 
 
-def test_images_of_a_split_leave_its_annotations_out() -> None:
+def test_images_of_a_split_do_not_include_its_annotations() -> None:
     assert list(MANIFEST.images("train")) == ["train2017/2.jpg", "train2017/1.jpg"]
 
 
-def test_images_of_a_divided_file_are_counted_on_their_side_alone() -> None:
+def test_a_split_of_a_shared_annotation_file_has_only_its_own_images() -> None:
     part = Part(images="train2017", annotations="a.json", only=("./1.jpg",))
     assert list(MANIFEST.model_copy(update={"splits": {"val": (part,)}}).images("val")) == ["train2017/1.jpg"]
 
@@ -49,7 +49,7 @@ def test_images_of_a_divided_file_are_counted_on_their_side_alone() -> None:
 @pytest.mark.parametrize(("name", "expected"), [
     ("1.jpg", "train2017/1.jpg"), ("./1.jpg", "train2017/1.jpg"), (".//1.jpg", "train2017/1.jpg"),
     (".\\1.jpg", "train2017/1.jpg"), ("sub\\a.jpg", "train2017/sub/a.jpg"), ("one\\name.jpg", "train2017/one\\name.jpg")])
-def test_names_in_annotations_are_found_however_they_are_spelled(name: str, expected: str) -> None:
+def test_names_in_annotations_are_found_in_all_spellings(name: str, expected: str) -> None:
     assert name_below("train2017", name, {*MANIFEST.files, "train2017/one\\name.jpg"}) == expected
 
 
@@ -58,7 +58,7 @@ def test_a_missing_manifest_names_the_stage_that_makes_it(tmp_path: Path) -> Non
         load_manifest(tmp_path / "m.json")
 
 
-def test_what_is_no_manifest_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_manifest_is_refused(tmp_path: Path) -> None:
     (tmp_path / "m.json").write_text("{}")
     with pytest.raises(InputError, match="not a manifest"):
         load_manifest(tmp_path / "m.json")

@@ -1,4 +1,4 @@
-"""params.yaml: what is accepted, and how faults are told."""
+"""params.yaml: valid values, and messages for faults."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ def _write(path: Path, **changes: Any) -> Path:
 
 
 @pytest.mark.parametrize("path", [ROOT / "params.yaml", *sorted((ROOT / "recipes").glob("*.yaml"))], ids=lambda p: p.name)
-def test_the_files_that_are_shipped_are_whole(path: Path) -> None:
+def test_the_shipped_files_are_valid(path: Path) -> None:
     assert load_params(*GROUPS, path=path).runtime.device == "auto"
 
 
@@ -59,7 +59,7 @@ def test_unknown_key_names_the_nearest_one(tmp_path: Path) -> None:
         load_params(path=_write(tmp_path / "params.yaml", train__bach_size=8))
 
 
-def test_a_missing_key_says_where_to_find_it(tmp_path: Path) -> None:
+def test_a_missing_key_is_reported_with_where_to_find_it(tmp_path: Path) -> None:
     tree = yaml.safe_load((ROOT / "params.yaml").read_text())
     del tree["train"]["lr"]
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
@@ -68,7 +68,7 @@ def test_a_missing_key_says_where_to_find_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["train: [", "\t- x", "just words"])
-def test_a_file_that_is_not_a_tree_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_a_mapping_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(InputError, match=r"params\.yaml"):
         load_params(path=tmp_path / "params.yaml")
@@ -79,7 +79,7 @@ def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
         load_params(path=tmp_path / "params.yaml")
 
 
-def test_numbers_as_yaml_writes_them_are_numbers(tmp_path: Path) -> None:
+def test_numbers_in_exponential_notation_are_numbers(tmp_path: Path) -> None:
     """PyYAML reads 1e-3 as a string."""
     path = tmp_path / "params.yaml"
     path.write_text((ROOT / "params.yaml").read_text().replace("weight_decay: 4e-5", "weight_decay: 1e-3"))
@@ -92,8 +92,8 @@ def test_a_rate_that_is_not_finite_is_refused(tmp_path: Path, value: float) -> N
         load_params(path=_write(tmp_path / "params.yaml", train__lr=value))
 
 
-def test_a_local_set_needs_a_path(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="paths is empty; source: local takes folders or zip files"):
+def test_a_local_dataset_needs_a_path(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="paths is empty; source: local needs folders or zip files"):
         load_params(path=_write(tmp_path / "params.yaml", data__source="local"))
 
 
@@ -103,12 +103,12 @@ def test_params_are_frozen() -> None:
         params.train.lr = 1.0  # type: ignore[misc]
 
 
-def test_every_group_is_named_in_the_model() -> None:
+def test_params_has_every_group() -> None:
     assert (*GROUPS, "runtime") == tuple(Params.model_fields)
 
 
-def test_a_group_runs_again_the_stages_that_use_its_values() -> None:
-    """Values of `postprocess` reach evaluate and export in the model that train writes; `eval` changes nothing of training."""
+def test_a_changed_group_runs_again_the_stages_that_use_its_values() -> None:
+    """The model that train writes passes `postprocess` on to evaluate and export; `eval` does not change training."""
     stages = {group: [name for name, stage in PIPELINE.items() if group in stage["params"]] for group in (*GROUPS, "runtime")}
     assert stages == {"data": ["download", "validate", "train"], "fix": ["fix_annotations", "train"], "model": ["train"],
                       "train": ["train"], "postprocess": ["train"], "eval": ["evaluate"], "export": ["export"], "runtime": []}
