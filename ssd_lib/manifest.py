@@ -43,6 +43,7 @@ class Part(_Frozen):
         pairs: image -> its label file (voc, yolo); "" if it has none, and so no objects.
         class_names: class in the label files -> its name, in the order of the classes (yolo: the number; open_images: the id
             such as /m/01g317; voc: the name itself). Empty for voc means all names that occur; always empty for coco.
+        keypoints: numbers of points and of values for each, which follow the box in every line of pose labels (yolo); else None.
         depictions: whether a drawing of an object counts as one (open_images).
     """
 
@@ -52,6 +53,7 @@ class Part(_Frozen):
     only: tuple[str, ...] = ()
     pairs: dict[str, str] = {}
     class_names: dict[str, str] = {}
+    keypoints: tuple[int, int] | None = None
     depictions: bool = True
 
 

@@ -41,6 +41,8 @@ SPLIT_PATTERNS = ("{split}.txt", "images/{split}*", "{split}*/images", "{split}*
 CLASS_FILES = ("classes.txt", "obj.names")
 # What PyYAML raises, besides its own errors, for `!!int ""`, `!!bool x`, `!!timestamp x`, an impossible date, nested brackets
 YAML_ERRORS = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+POSE_SAMPLE = 2000  # lines that are looked at, to tell pose labels from outlines
+POSE_SLACK = 0.02  # points may leave their box by this much, [0, 1]
 LINE_FORMAT = "a line is `class cx cy w h`, or `class x1 y1 x2 y2 x3 y3 ...` for an outline"
 LARGEST_CLASS = 10**9  # a larger class number is an error in the file
 
@@ -53,12 +55,14 @@ class Config(NamedTuple):
         class_names: in the order of their numbers.
         base: `path`, which the other paths are relative to; "" if absent.
         entries: for "train" and "val": folders, or lists of images; empty if absent.
+        keypoints: `kpt_shape`, number of points and of values for each; None if absent.
     """
 
     file: str
     class_names: tuple[str, ...]
     base: str
     entries: dict[str, tuple[str, ...]]
+    keypoints: tuple[int, int] | None = None
 
 
 class YoloRow(NamedTuple):
@@ -106,7 +110,7 @@ def find(root: Path, names: frozenset[str], data: DataParams) -> DatasetListing:
         require_images(str(root), split, images)
         pairs = {image: label_of(image, names) for image in sorted(images)}
         _require_labels(root, split, pairs)
-        splits[split] = (Part(format="yolo", pairs=pairs, class_names=numbered),)
+        splits[split] = (Part(format="yolo", pairs=pairs, class_names=numbered, keypoints=config.keypoints if config else None),)
     return DatasetListing(splits, frozenset([class_file]))
 
 
@@ -157,26 +161,33 @@ def read_yolo(manifest: Manifest) -> dict[PartKey, ParsedPart]:
     """Read all parts of format yolo; images are sorted by name, classes keep their numbers.
 
     Guarantees: boxes are in pixels as stored, rounded as `rows_in_pixels` does. An image whose size cannot be read has size (0,
-    0) and no boxes; validation reports it. The same line twice is two objects.
+    0) and no boxes; validation reports it. Of pose labels (`kpt_shape`) the box of each line is read.
+
+    Raises:
+        InputError: the lines of a part look like pose labels, and the YAML file has no `kpt_shape`.
     """
     return {key: _read_part(manifest, part, key[0]) for key, part in manifest.parts("yolo").items()}
 
 
-def parse_yolo(data: bytes, where: str) -> list[YoloRow]:
+def parse_yolo(data: bytes, where: str, keypoints: tuple[int, int] | None = None,
+               outlines: list[tuple[str, list[float]]] | None = None) -> list[YoloRow]:
     """Parse one label file; an empty one has no objects.
 
-    Guarantees: an outline becomes its bounding box. NaN, infinity and boxes beyond the image are accepted, and left for
+    Guarantees: an outline, or the four corners of a rotated box, becomes its bounding box; a track id after the box, a whole
+    number, is dropped. NaN, infinity and boxes beyond the image are accepted, and left for
     validation to report.
 
     Args:
         data: UTF-8 text, with or without byte order mark; lines end with LF, CR LF or CR.
         where: the name of the file, for errors.
+        keypoints: number of points and of values for each that follow every box; None for labels without.
+        outlines: the lines with more values than a box are appended to it, up to POSE_SAMPLE; None drops them.
 
     Raises:
         InputError: it is not such a file; names the line.
     """
     text = _decode(data.replace(b"\r\n", b"\n").replace(b"\r", b"\n"), where)
-    return [_parse_line(values, number, f"{where}: line {number}")
+    return [_parse_line(values, number, f"{where}: line {number}", keypoints, outlines)
             for number, line in enumerate(text.split("\n"), 1) if (values := line.split())]
 
 
@@ -298,7 +309,17 @@ def _parse_config(root: Path, file: str, tree: dict[Any, Any]) -> Config:
     if not isinstance(base, str):
         raise InputError(f"{path}: path is {_shown(base)}; it must be the name of a folder. Correct it.")
     entries = {split: _entries(path, tree, split) for split in ("train", "val")}
-    return Config(file, class_names, base, entries)
+    return Config(file, class_names, base, entries, _kpt_shape(path, tree.get("kpt_shape")))
+
+
+def _kpt_shape(path: Path, shape: object) -> tuple[int, int] | None:
+    if shape is None:
+        return None
+    numbers = [number for number in shape if type(number) is int] if isinstance(shape, list) else []
+    if not isinstance(shape, list) or len(numbers) != len(shape) or len(numbers) != 2 or numbers[0] < 1 or numbers[1] not in (2, 3):
+        shown = numbers if isinstance(shape, list) and len(numbers) == len(shape) < 9 else _shown(shape)
+        raise InputError(f"{path}: kpt_shape is {shown}; it must be the number of points and 2 or 3, such as [17, 3]. Correct it.")
+    return numbers[0], numbers[1]
 
 
 def _names_in_order(path: Path, names: object) -> list[object]:
@@ -357,19 +378,58 @@ def _read_part(manifest: Manifest, part: Part, split: str) -> ParsedPart:
 def _read_rows(folder: Path, part: Part, split: str, names: list[str]) -> tuple[np.ndarray, tuple[Fault, ...]]:
     """Return the objects of the images as LABEL_ROW with relative boxes, and the label files that cannot be read."""
     faults = []
+    outlines: list[tuple[str, list[float]]] = []
 
     def rows() -> Iterator[tuple]:
         for image, name in enumerate(names):
             file = part.pairs[name]
             try:
-                found = parse_yolo(read_label_file(folder, file), file) if file else []
+                found = parse_yolo(read_label_file(folder, file), file, part.keypoints, outlines) if file else []
             except InputError as error:
                 faults.append(Fault("broken_labels", (split, name), str(error), image=name))
                 continue
             for line, number, cx, cy, width, height in found:
                 yield image, number, (cx - width / 2, cy - height / 2, width, height), False, line
 
-    return np.fromiter(rows(), LABEL_ROW), tuple(faults)
+    table = np.fromiter(rows(), LABEL_ROW)
+    _refuse_pose(folder, outlines)
+    return table, tuple(faults)
+
+
+def _refuse_pose(folder: Path, outlines: list[tuple[str, list[float]]]) -> None:
+    """Refuse lines that would be read as outlines, but are boxes with points in them."""
+    if shape := _pose_shape([values for _, values in outlines]):
+        where, values = outlines[0]
+        raise InputError(f"{folder / where} has {len(values) + 1} values; all {len(outlines)} such lines look like pose labels, a "
+                         f"box and {shape[0]} points in it, not like outlines, and there is no kpt_shape. Write `kpt_shape: "
+                         f"[{shape[0]}, {shape[1]}]` into the YAML file, and the box of each line is read.")
+
+
+def _pose_shape(lines: list[list[float]]) -> tuple[int, int] | None:
+    """Return the shape of the points if lines look like pose labels rather than outlines, else None.
+
+    All of them have the same length, and their points lie in the box that the first four values describe. That is so for many
+    small outlines too, but there width and height, read as the second point, lie among the other points.
+    """
+    if not lines or len({len(values) for values in lines}) > 1:
+        return None
+    table = np.array(lines)
+    for size in (3, 2):
+        count, rest = divmod(table.shape[1] - 4, size)
+        if rest or count < 1 or (count == 1 and len(table) < 5):
+            continue
+        points = table[:, 4:].reshape(len(table), count, size)
+        if size == 3 and not np.isin(points[..., 2], (0, 1, 2)).all():
+            continue
+        is_seen = (points[..., :2] != 0).any(axis=2)
+        centre, sides = table[:, None, :2], table[:, None, 2:4]
+        is_inside = (np.abs(points[..., :2] - centre) <= sides / 2 + POSE_SLACK).all(axis=2) | ~is_seen
+        others = np.concatenate([centre, np.where(is_seen[..., None], points[..., :2], centre)], axis=1)
+        low, high = others.min(axis=1), others.max(axis=1)
+        is_far = ((sides[:, 0] < 2 * low - high) | (sides[:, 0] > 2 * high - low)).any(axis=1)
+        if is_inside.all(axis=1).mean() >= 0.9 and (size == 3 or is_far.mean() >= (0.2 if count > 3 else 0.5)):
+            return count, size
+    return None
 
 
 def _decode(data: bytes, where: str) -> str:
@@ -385,18 +445,44 @@ def _decode(data: bytes, where: str) -> str:
     return text
 
 
-def _parse_line(values: list[str], line: int, where: str) -> YoloRow:
-    if len(values) == 6:
-        raise InputError(f"{where} has 6 values; {LINE_FORMAT}. With a confidence at the end these are "
-                         "predictions, not labels.")
-    if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
-        raise InputError(f"{where} has {len(values)} value{'s'[:len(values) > 1]}, {' '.join(values)!r:.60}; {LINE_FORMAT}. "
-                         "Correct it.")
+def _parse_line(values: list[str], line: int, where: str, keypoints: tuple[int, int] | None,
+                outlines: list[tuple[str, list[float]]] | None) -> YoloRow:
+    if keypoints is None:
+        values = _without_track_id(values, where)
+        if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
+            hint = " Pose labels need `kpt_shape` in the YAML file." if len(values) > 7 and (len(values) - 5) % 3 == 0 else ""
+            raise InputError(f"{where} has {len(values)} value{'s'[:len(values) > 1]}, {' '.join(values)!r:.60}; {LINE_FORMAT}. "
+                             f"Correct it.{hint}")
+    elif len(values) != 5 + math.prod(keypoints):
+        raise InputError(f"{where} has {len(values)} value{'s'[:len(values) > 1]}, {' '.join(values)!r:.60}; with kpt_shape "
+                         f"{list(keypoints)} a line is `class cx cy w h` and {keypoints[0]} x {keypoints[1]} values, "
+                         f"{5 + math.prod(keypoints)} in all. Correct the line or kpt_shape.")
     numbers = [parse_number(value) for value in values]
     fractions = [number for number in numbers if number is not None]
     if len(fractions) < len(numbers):
         raise InputError(f"{where} has {values[numbers.index(None)]!r:.60}; {LINE_FORMAT}, all numbers. Correct it.")
+    if keypoints is not None:
+        fractions = fractions[:5]
+    elif len(fractions) > 5 and outlines is not None and len(outlines) < POSE_SAMPLE:
+        outlines.append((where, fractions[1:]))
     return YoloRow(line, _class_number(fractions[0], values[0], where), *_box(fractions[1:]))
+
+
+def _without_track_id(values: list[str], where: str) -> list[str]:
+    """Return the values of a line without a track id, a whole number after the box.
+
+    Raises:
+        InputError: the values are a prediction, with a confidence, and perhaps a track id after it.
+    """
+    if len(values) == 6 and values[5].isascii() and values[5].isdigit():
+        return values[:5]
+    if len(values) == 6:
+        raise InputError(f"{where} has 6 values; {LINE_FORMAT}. With a confidence at the end these are "
+                         "predictions, not labels.")
+    if len(values) == 7 and values[6].isascii() and values[6].isdigit() and int(values[6][:9]) > 1:
+        raise InputError(f"{where} has 7 values, the last is {values[6]!r:.20}; {LINE_FORMAT}. With a confidence and a track id "
+                         "at the end these are predictions, not labels.")
+    return values
 
 
 def _class_number(number: float, text: str, where: str) -> int:

@@ -1,6 +1,7 @@
 """The YOLO format: files are found, boxes become pixels, a broken file is named with its line and never stops the others."""
 
 import math
+import random
 import shutil
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,77 @@ def test_what_is_not_finite_passes_for_the_checks_to_name() -> None:
 def test_a_broken_line_is_named_with_what_it_has(text: str | bytes, error: str) -> None:
     with pytest.raises(InputError, match=rf"^a\.txt: {error}"):
         parse(text)
+
+
+@pytest.mark.parametrize(("shape", "points"), [
+    ((2, 2), "0.45 0.4 0.55 0.6"), ((3, 2), "0.45 0.4 0.55 0.6 0 0"), ((1, 3), "0.5 0.5 2"), ((2, 3), "0.45 0.4 2 0 0 0")])
+def test_of_pose_labels_the_box_is_read(shape: tuple[int, int], points: str) -> None:
+    assert parse_yolo(f"3 0.5 0.5 0.2 0.4 {points}\n".encode(), "a.txt", shape) == [YoloRow(1, 3, 0.5, 0.5, 0.2, 0.4)]
+
+
+@pytest.mark.parametrize("line", ["3 0.5 0.5 0.2 0.4", "3 0.5 0.5 0.2 0.4 0.4 0.5", "3 0.5 0.5 0.2 0.4 0.4 0.5 0.4 0.5 0.4"])
+def test_a_line_that_does_not_fit_kpt_shape_is_broken(line: str) -> None:
+    with pytest.raises(InputError, match=rf"^a\.txt: line 1 has {len(line.split())} values?, .* with kpt_shape \[2, 2\] a line is "
+                                         r"`class cx cy w h` and 2 x 2 values, 9 in all"):
+        parse_yolo(line.encode(), "a.txt", (2, 2))
+
+
+def test_kpt_shape_of_the_yaml_is_followed(tmp_path: Path) -> None:
+    for name in ("images/train/a.jpg", "images/val/b.png"):
+        add_image(tmp_path, name, (100, 50))
+    for name in ("labels/train/a.txt", "labels/val/b.txt"):
+        add_text(tmp_path, name, "0 0.5 0.5 0.2 0.4 0.45 0.4 0.55 0.6")
+    add_text(tmp_path, "data.yaml", "names: [cat, dog]\ntrain: images/train\nval: images/val\nkpt_shape: [2, 2]")
+    manifest = run(tmp_path)
+    assert named_boxes(read_yolo(manifest)["train", 0].annotations) == [("images/train/a.jpg", "cat", [40, 15, 20, 20], False)]
+
+
+@pytest.mark.parametrize("shape", ["17", "[17]", "[0, 2]", "[17, 4]", "[a, 2]", "[17, 2, 1]", "[true, 2]", "[17.0, 2]"])
+def test_a_kpt_shape_that_is_none_is_told(tmp_path: Path, shape: str) -> None:
+    with pytest.raises(InputError, match=r"data\.yaml: kpt_shape is .*; it must be the number of points and 2 or 3, such as"):
+        run(put(tmp_path, f"names: [cat]\ntrain: images/train\nval: images/val\nkpt_shape: {shape}"))
+
+
+def pose_line(generator: random.Random, points: int, size: int) -> str:
+    """Return a box with points in it; some of them are unseen."""
+    width, height = generator.uniform(0.05, 0.3), generator.uniform(0.05, 0.3)
+    cx, cy = generator.uniform(0.2, 0.8), generator.uniform(0.2, 0.8)
+    values = [cx, cy, width, height]
+    for number in range(points):
+        seen = number % 3 != 1
+        values += [cx + generator.uniform(-0.5, 0.5) * width, cy + generator.uniform(-0.5, 0.5) * height] if seen else [0, 0]
+        values += [2 * seen] * (size - 2)
+    return "0 " + " ".join(f"{value:.6f}" for value in values)
+
+
+@pytest.mark.parametrize(("points", "size"), [(2, 2), (5, 2), (7, 2), (17, 2), (2, 3), (4, 3), (6, 3)])
+def test_what_looks_like_pose_labels_is_refused_without_kpt_shape(tmp_path: Path, points: int, size: int) -> None:
+    generator = random.Random(points)
+    with pytest.raises(InputError, match=rf"a\.txt: line 1 has {5 + points * size} values; all 8 such lines look like pose labels, "
+                                         rf"a box and {points} points in it.*Write `kpt_shape: \[{points}, {size}\]` into"):
+        read(tmp_path, a="\n".join(pose_line(generator, points, size) for _ in range(8)))
+
+
+def test_pose_labels_of_an_even_length_name_kpt_shape() -> None:
+    with pytest.raises(InputError, match=r"line 1 has 56 values, .* Pose labels need `kpt_shape` in the YAML file"):
+        parse(pose_line(random.Random(1), 17, 3))
+
+
+@pytest.mark.parametrize("corners", [3, 4, 5, 8, 32])
+@pytest.mark.parametrize("turn", [0.0, 0.4, 0.785])
+def test_outlines_and_rotated_boxes_are_no_pose_labels(tmp_path: Path, corners: int, turn: float) -> None:
+    generator, lines = random.Random(corners), []
+    for _ in range(12):
+        cx, cy, radius = generator.uniform(0.3, 0.7), generator.uniform(0.3, 0.7), generator.uniform(0.02, 0.2)
+        angles = [turn + 2 * math.pi * at / corners for at in range(corners)]
+        lines.append("0 " + " ".join(f"{cx + radius * math.cos(at):.5f} {cy + radius * math.sin(at):.5f}" for at in angles))
+    assert len(read(tmp_path, a="\n".join(lines)).annotations.boxes) == 12
+
+
+def test_a_track_id_after_the_box_is_dropped_and_a_prediction_with_one_is_refused() -> None:
+    assert parse("3 0.5 0.5 0.2 0.4 17\n3 0.5 0.5 0.2 0.4 1") == [YoloRow(at, 3, 0.5, 0.5, 0.2, 0.4) for at in (1, 2)]
+    with pytest.raises(InputError, match=r"line 1 has 7 values, the last is '17'; .* these are predictions, not labels"):
+        parse("3 0.5 0.5 0.2 0.4 0.9 17")
 
 
 @given(damaged(SOUND) | st.binary(max_size=60))
