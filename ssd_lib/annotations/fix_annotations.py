@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from ssd_lib.annotations.coco import write_annotations
 from ssd_lib.annotations.fixed_set import BACKGROUND_NAME, write_fixed
 from ssd_lib.annotations.read import join_parts, read_splits
-from ssd_lib.annotations.repair import fix, merge_categories
+from ssd_lib.annotations.repair import fix_and_count, merge_categories
 from ssd_lib.annotations.table import Annotations, Category
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.files import write_json, write_text
@@ -17,6 +18,7 @@ from ssd_lib.manifest import FIXED_FOLDER, REPORT_PATH, Manifest
 from ssd_lib.params import FixParams
 
 SPLITS = ("train", "val")
+LOGGER = logging.getLogger(__name__)
 
 
 def fix_annotations(manifest: Manifest, report: dict[str, Any], params: FixParams,
@@ -38,7 +40,8 @@ def fix_annotations(manifest: Manifest, report: dict[str, Any], params: FixParam
     splits = join_parts(read_splits(manifest.model_copy(update={"splits": {s: manifest.splits[s] for s in SPLITS}})))
     categories = merge_categories(splits["train"], splits["val"])
     unreadable = set(report["unreadable"])
-    fixed = {split: _fix_split(replace(annotations, categories=categories), unreadable, params, manifest)
+    limit = float(report.get("max_bad_fraction", 0))
+    fixed = {split: _fix_split(split, replace(annotations, categories=categories), unreadable, params, manifest, limit)
              for split, annotations in splits.items()}
     for split, annotations in fixed.items():
         _require_objects(split, annotations, splits[split])
@@ -74,8 +77,18 @@ def images_sha256(manifest: Manifest, annotations: Annotations) -> str:
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def _fix_split(annotations: Annotations, unreadable: set[str], params: FixParams, manifest: Manifest) -> Annotations:
-    fixed = fix(annotations, unreadable, params.min_box_px)
+def _fix_split(split: str, annotations: Annotations, unreadable: set[str], params: FixParams, manifest: Manifest,
+               limit: float) -> Annotations:
+    """Repair a split, and say what was removed: as a warning where it is a larger share than `limit`."""
+    fixed, removed = fix_and_count(annotations, unreadable, params.min_box_px)
+    counts = (("images", len(annotations.images), len(fixed.images)), ("boxes", len(annotations.boxes), len(fixed.boxes)))
+    if any(after < before for _, before, after in counts):
+        texts = [f"{before - after:,} of {before:,} {unit} ({(before - after) / before:.1%})"
+                 for unit, before, after in counts if after < before]
+        reasons = "; ".join(f"{number:,} boxes because {why}" for why, number in removed.items())
+        is_much = any(before - after > limit * before for _, before, after in counts)
+        LOGGER.log(logging.WARNING if is_much else logging.INFO, "%s: removed %s%s", split, " and ".join(texts),
+                   f": {reasons}" if reasons else "")
     return replace(fixed, info={"source": manifest.source, "images_sha256": images_sha256(manifest, fixed)})
 
 

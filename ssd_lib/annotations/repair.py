@@ -4,14 +4,14 @@ from collections.abc import Collection
 
 import numpy as np
 
-from ssd_lib.annotations.table import Annotations, Boxes, Category, Images, clean_name, translate
+from ssd_lib.annotations.table import Annotations, Boxes, Category, Images, clean_name, repeated_rows, translate
 from ssd_lib.errors import InputError
 
 
 def fix(annotations: Annotations, unreadable: Collection[str], min_box_px: float) -> Annotations:
     """Return the annotations without their faults; the table in `faults` says how each kind is repaired.
 
-    Guarantees: fix(fix(a)) == fix(a). Category ids are 1..K in the order of the original ids, which are kept as `source_id`.
+    Guarantees: fix(fix(a)) == fix(a). Of equal boxes of a class on an image one is kept. Category ids are 1..K in the order of the original ids, which are kept as `source_id`.
     Every box lies exactly in its image: x >= 0, y >= 0, x + width <= image width, y + height <= image height, in float
     arithmetic; its sides are at least `min_box_px`. Of duplicates the first is kept. Images without boxes are kept.
 
@@ -20,6 +20,11 @@ def fix(annotations: Annotations, unreadable: Collection[str], min_box_px: float
         unreadable: names of images to remove with their boxes; a set, if there are many.
         min_box_px: a box with a shorter side, after clipping, is removed.
     """
+    return fix_and_count(annotations, unreadable, min_box_px)[0]
+
+
+def fix_and_count(annotations: Annotations, unreadable: Collection[str], min_box_px: float) -> tuple[Annotations, dict[str, int]]:
+    """Return `fix` of the annotations, and how many boxes it removed, by reason; each box has the first reason only."""
     categories, label_of = _label(annotations.categories)
     rows, index_of = _unique_images(annotations.images, unreadable)
     images, boxes = annotations.images.take(rows), annotations.boxes
@@ -27,11 +32,20 @@ def fix(annotations: Annotations, unreadable: Collection[str], min_box_px: float
     image = translate(boxes.image_ids, np.array([*index_of], dtype=np.int64), np.array([*index_of.values()], dtype=np.int64))
     size = annotations.images.sizes[image] if len(annotations.images) else np.zeros((len(boxes), 2))
     xywh, is_large = _clip(boxes.xywh, size, min_box_px)
-    kept = np.flatnonzero(is_large & (image >= 0) & (label >= 0))
+    is_usable = (image >= 0) & (label >= 0)
+    kept = np.flatnonzero(is_large & is_usable)
+    removed = {"their image is left out or unknown": int((image < 0).sum()),
+               "their class is unknown": int(((image >= 0) & (label < 0)).sum()),
+               f"a side is below {min_box_px:g} px, or they are not boxes in their image": int((is_usable & ~is_large).sum())}
+    count = len(kept)
     kept = kept[np.unique(boxes.ids[kept], return_index=True)[1]]  # the first of each id, by id
-    fixed = Boxes(boxes.ids[kept], annotations.images.ids[image[kept]], label[kept], xywh[kept],
-                  _areas(boxes.areas[kept], xywh[kept]), boxes.is_crowd[kept])
-    return Annotations(images, fixed, categories, annotations.info)
+    removed["their id occurs before"] = count - len(kept)
+    areas = _areas(boxes.areas[kept], xywh[kept])
+    is_new = ~repeated_rows([image[kept], label[kept], *xywh[kept].T, areas, boxes.is_crowd[kept]])
+    removed["an equal box is there already"] = len(kept) - int(is_new.sum())
+    kept, areas = kept[is_new], areas[is_new]
+    fixed = Boxes(boxes.ids[kept], annotations.images.ids[image[kept]], label[kept], xywh[kept], areas, boxes.is_crowd[kept])
+    return Annotations(images, fixed, categories, annotations.info), {why: number for why, number in removed.items() if number}
 
 
 def merge_categories(first: Annotations, second: Annotations) -> tuple[Category, ...]:

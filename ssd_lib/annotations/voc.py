@@ -25,7 +25,7 @@ from ssd_lib.annotations.files import (
     stem,
 )
 from ssd_lib.annotations.splits import require_images, split_names, split_of
-from ssd_lib.annotations.table import LABEL_ROW, Category, Images, ParsedPart, annotations_from_rows
+from ssd_lib.annotations.table import LABEL_ROW, Category, Images, ParsedPart, annotations_from_rows, clean_name
 from ssd_lib.errors import InputError
 from ssd_lib.images import read_sizes
 from ssd_lib.manifest import Manifest, Part, PartKey
@@ -337,14 +337,14 @@ def _read_part(manifest: Manifest, part: Part, split: str, parsed: dict[str, Voc
               for name in images if (file := part.pairs[name]) in broken)
     class_names = part.class_names or {name: name for name in names_that_occur}  # name in the files -> name of the class
     category_ids = {name: number for number, name in enumerate(dict.fromkeys(class_names.values()), 1)}
-    id_of = {key: category_ids[name] for key, name in class_names.items()}
+    id_of = {clean_name(key): category_ids[name] for key, name in class_names.items()}
     objects = (row for file in labels for row in file.rows)
     annotations = annotations_from_rows(
         Images(np.arange(1, len(images) + 1), tuple(images), _sizes(manifest.path(""), images, labels)),
         np.fromiter(_label_rows(labels, id_of, first_pixel), LABEL_ROW),
         tuple(Category(number, name, number) for name, number in category_ids.items()),
         "object", part.pairs, {"voc_pixels_from": str(first_pixel)})
-    unknown = {index: row.name for index, row in enumerate(objects) if row.name not in id_of}
+    unknown = {index: row.name for index, row in enumerate(objects) if clean_name(row.name) not in id_of}
     return ParsedPart(replace(annotations, unknown_classes=unknown), tuple(faults))
 
 
@@ -353,7 +353,7 @@ def _label_rows(labels: list[VocLabels], id_of: dict[str, int], first_pixel: int
     for image, file in enumerate(labels):
         for number, (name, xmin, ymin, xmax, ymax, is_difficult) in enumerate(file.rows, 1):
             box = (xmin - first_pixel, ymin - first_pixel, xmax - xmin + first_pixel, ymax - ymin + first_pixel)
-            yield image, id_of.get(name, -1), box, is_difficult, number
+            yield image, id_of.get(clean_name(name), -1), box, is_difficult, number
 
 
 def _sizes(folder: Path, names: list[str], labels: list[VocLabels]) -> np.ndarray:
@@ -377,8 +377,10 @@ def _parse_xml(data: bytes, where: str) -> Element:
         raise InputError(f"{where}: line {line}, column {column + 1}: not XML: {str(error).partition(':')[0]}. "
                          "Export it again.") from error
     except (ValueError, LookupError) as error:  # Python's, for encodings that it cannot use
-        raise InputError(f"{_position(where, parser)}: its encoding cannot be read ({error!s:.100}); UTF-8 can. "
-                         "Export it again.") from error
+        declared = re.search(rb"encoding=.([\w.-]{1,40})", data[:200])
+        named = f" {declared[1].decode()!r}" if declared else ""
+        raise InputError(f"{_position(where, parser)}: its encoding{named} cannot be read ({error!s:.100}); UTF-8 can. "
+                         "Export it again as UTF-8.") from error
 
 
 def _position(where: str, parser: Any) -> str:

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from ssd_lib.annotations.faults import Fault
-from ssd_lib.annotations.table import Annotations, Category, Images, clean_name
+from ssd_lib.annotations.table import Annotations, Category, Images, clean_name, repeated_rows
 from ssd_lib.manifest import Manifest
 
 T = TypeVar("T")
@@ -136,6 +136,7 @@ def _box_faults(annotations: Annotations, owners: np.ndarray) -> Iterator[tuple[
             "zero_size": first_fault == 0,
             "inverted": first_fault < 0,
             "outside": ((low >= size) | (high <= 0)).any(axis=1) & has_size,
+            "duplicate_box": repeated_rows([owners, boxes.category_ids, *boxes.xywh.T, boxes.areas, boxes.is_crowd]),
             "partly_outside": (np.maximum(-low, high - size) > CLIP_SLACK_PX).any(axis=1) & has_size,
         }
     left = np.ones(len(boxes), dtype=bool)
@@ -156,6 +157,7 @@ def _describe(kind: str, annotations: Annotations, row: int, owner: int) -> str:
     return {
         "unknown_image": f"no image has the id {boxes.image_ids[row]}",
         "unknown_category": _unknown_class(annotations, row),
+        "duplicate_box": f"bbox {boxes.xywh[row].tolist()} of this class is there already",
         "no_box": "its bbox is not a list of four numbers [x, y, width, height]",
         "duplicate_box_id": "another annotation before it has the same id",
         "non_finite": f"bbox {boxes.xywh[row].tolist()}",

@@ -13,13 +13,14 @@ from ssd_lib.annotations.table import Annotations, ParsedPart
 from ssd_lib.errors import InputError
 from ssd_lib.files import sha256, write_json
 from ssd_lib.images import IMAGE_SUFFIXES
-from ssd_lib.manifest import REPAIR_HINT, REPORT_PATH, Manifest
+from ssd_lib.manifest import REPAIR_HINT, REPORT_PATH, Manifest, Part
 from ssd_lib.params import DataParams, RuntimeParams
 from ssd_lib.processes import available_cores
 from ssd_lib.validation.annotations import check_annotations, check_between, check_duplicates, check_names
 from ssd_lib.validation.images import ImageFile, check_images
+from ssd_lib.validation.plausibility import judge_part
 from ssd_lib.validation.report.report import write_report
-from ssd_lib.validation.report.sections import splits_without_objects
+from ssd_lib.validation.verdict import first_faults, stop_reason
 
 COUNTED = ("images", "boxes", "crowds", "images_without_boxes")
 
@@ -44,11 +45,12 @@ def validate(manifest: Manifest, data: DataParams, runtime: RuntimeParams, path:
         merge_categories(splits["train"], splits["val"])  # what would stop fix_annotations stops here, before hours of decoding
     workers = available_cores() if runtime.workers == "auto" else runtime.workers
     faults = [*check_images(_image_files(manifest, splits), workers), *_other_faults(manifest, parts, splits)]
-    report = _report(splits, faults)
+    report = {**_report(splits, faults), "max_bad_fraction": data.max_bad_fraction}
     write_json(path, report, indent=1)
     write_report(path.parent, manifest, splits, faults, report, data)
-    _refuse_no_objects(report, path)
-    _refuse_too_many(report, data.max_bad_fraction, path)
+    if reason := stop_reason(report, data.max_bad_fraction):
+        raise InputError(f"{path}: {reason} See {path.with_suffix('.html')}; after a change of the files, {REPAIR_HINT}. The first "
+                         f"fault of each kind:{first_faults(report) or ' none'}")
     return report
 
 
@@ -58,18 +60,19 @@ def _other_faults(manifest: Manifest, parts: dict[str, tuple[ParsedPart, ...]],
     yield from _orphans(manifest, parts)
     yield from _changed_labels(manifest)
     for split, parts_of_split in parts.items():
-        yield from _label_faults(parts_of_split, split)
+        yield from _label_faults(parts_of_split, manifest.splits[split], split)
     yield from check_names(category for annotations in splits.values() for category in annotations.categories)
     yield from check_duplicates(manifest, splits)
     if "train" in splits and "val" in splits:
         yield from check_between(splits["train"], splits["val"])
 
 
-def _label_faults(parts: Sequence[ParsedPart], split: str) -> Iterator[Fault]:
+def _label_faults(parts: Sequence[ParsedPart], sources: Sequence[Part], split: str) -> Iterator[Fault]:
     """Yield the faults of the annotations of a split; the texts use the numbers and names of their own files."""
     first = 0
-    for part in parts:
+    for part, source in zip(parts, sources, strict=True):
         yield from part.faults
+        yield from judge_part(part.annotations, source.format, split, source.annotations)
         yield from check_annotations(part.annotations, split, first)
         first += len(part.annotations.boxes)
 
@@ -133,23 +136,3 @@ def _counts(annotations: Annotations) -> dict[str, int]:
     empty = np.setdiff1d(images.ids, boxes.image_ids)
     return {"images": len(images), "boxes": len(boxes), "crowds": int(boxes.is_crowd.sum()),
             "images_without_boxes": len(empty) if len(boxes) else 0}
-
-
-def _refuse_no_objects(report: dict[str, Any], path: Path) -> None:
-    if empty := splits_without_objects(report):
-        rows = {row["split"]: row for row in report["splits"]}
-        found = ", ".join(f"{split} has {rows[split]['images']} images and {rows[split]['boxes']} boxes"
-                          f"{', all of them crowds' if rows[split]['boxes'] else ''}" for split in empty)
-        raise InputError(f"{path}: {found}; train and val need at least one object each. Add annotations, or correct "
-                         "data.classes or data.paths.")
-
-
-def _refuse_too_many(report: dict[str, Any], allowed: float, path: Path) -> None:
-    for unit in ("images", "boxes"):
-        bad, total = report[f"bad_{unit}"], report[unit]
-        if bad > allowed * total:
-            found = [fault for fault in report["faults"] if fault["bad"] and KINDS[fault["kind"]].of == unit]
-            first = "\n  ".join(f"{fault['kind']} ({fault['count']}): {fault['first'][0]}" for fault in found)
-            raise InputError(f"{path}: {bad} of {total} {unit} are bad ({bad / total:.1%}); data.max_bad_fraction allows "
-                             f"{allowed:.1%}. See {path.with_suffix('.html')}, repair the files ({REPAIR_HINT}), or raise "
-                             f"data.max_bad_fraction to train without them. The first fault of each kind:\n  {first}")

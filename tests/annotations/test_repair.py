@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.rows import Rows, flat, rows_of
 
 from ssd_lib.annotations.coco import format_annotations
-from ssd_lib.annotations.repair import fix, merge_categories
+from ssd_lib.annotations.repair import fix, fix_and_count, merge_categories
 from ssd_lib.annotations.table import Annotations, Box, Category, Image, from_rows
 from ssd_lib.errors import InputError
 from ssd_lib.validation.annotations import check_annotations
@@ -126,22 +126,46 @@ def test_an_unreadable_image_leaves_with_its_boxes() -> None:
 
 def test_an_image_listed_twice_stays_once_with_the_boxes_of_both() -> None:
     images = (*SMALL.images, Image(7, "a.jpg", 100, 50))
-    fixed = mended(SMALL._replace(images=images, boxes=(BOX, BOX._replace(id=11, image_id=7))), (), 1.0)
+    fixed = mended(SMALL._replace(images=images, boxes=(BOX, BOX._replace(id=11, image_id=7, x=20.0))), (), 1.0)
     assert fixed.images == SMALL.images
     assert [box.image_id for box in fixed.boxes] == [1, 1]
 
 
 def test_two_ids_of_one_name_become_one_class() -> None:
     categories = (Category(3, "dog", 3), Category(8, "dog ", 8))
-    fixed = mended(SMALL._replace(categories=categories, boxes=(BOX, BOX._replace(id=11, category_id=8))), (), 1.0)
+    fixed = mended(SMALL._replace(categories=categories, boxes=(BOX, BOX._replace(id=11, category_id=8, x=20.0))), (), 1.0)
     assert fixed.categories == (Category(1, "dog", 3),)
     assert [box.category_id for box in fixed.boxes] == [1, 1]
 
 
 def test_images_and_boxes_are_sorted_by_id() -> None:
-    shuffled = SMALL._replace(images=SMALL.images[::-1], boxes=(BOX._replace(id=99), BOX))
+    shuffled = SMALL._replace(images=SMALL.images[::-1], boxes=(BOX._replace(id=99, x=20.0), BOX))
     fixed = mended(shuffled, (), 1.0)
     assert ([image.id for image in fixed.images], [box.id for box in fixed.boxes]) == ([1, 2], [10, 99])
+
+
+@pytest.mark.parametrize(("change", "kept"), [
+    ({}, 1), ({"x": 10.001}, 2), ({"image_id": 2, "x": 0.0, "y": 0.0}, 2), ({"category_id": 8}, 2), ({"is_crowd": True}, 2),
+    ({"area": 299.0}, 2)])
+def test_of_equal_boxes_one_stays(change: dict[str, Any], kept: int) -> None:
+    categories = (Category(3, "dog", 3), Category(8, "cat", 8))
+    rows = SMALL._replace(categories=categories, boxes=(BOX, BOX._replace(id=11, **change)))
+    fixed, removed = fix_and_count(flat(rows), (), 1.0)
+    assert len(fixed.boxes) == kept
+    assert removed == ({"an equal box is there already": 1} if kept == 1 else {})
+
+
+def test_boxes_that_become_equal_by_clipping_are_one() -> None:
+    assert len(fixed_boxes(BOX._replace(x=90.0, area=math.nan), BOX._replace(id=11, x=90.0, width=50.0, area=math.nan))) == 1
+
+
+def test_what_is_removed_is_counted_with_its_reason() -> None:
+    boxes = (BOX, BOX._replace(id=11, image_id=9), BOX._replace(id=12, category_id=9), BOX._replace(id=13, width=0.5),
+             BOX._replace(id=14), BOX._replace(x=1.0))
+    assert fix_and_count(flat(SMALL._replace(boxes=boxes)), (), 1.0)[1] == {
+        "their image is left out or unknown": 1, "their class is unknown": 1,
+        "a side is below 1 px, or they are not boxes in their image": 1, "their id occurs before": 1,
+        "an equal box is there already": 1}
 
 
 def test_the_input_is_not_changed() -> None:

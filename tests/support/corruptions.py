@@ -100,6 +100,14 @@ def box(**changes: float) -> Corruption:
     return corrupt
 
 
+def as_fractions(split: str) -> Corruption:
+    """Write the boxes of a split as fractions of the image."""
+    def corrupt(dataset: DatasetCopy) -> None:
+        write(dataset, split, [{**row, "boxes": [(name, x / row["width"], y / row["height"], w / row["width"], h / row["height"], crowd)
+                                                 for name, x, y, w, h, crowd in row["boxes"]]} for row in dataset.images[split]])
+    return corrupt
+
+
 def renamed_boxes(split: str, old: str, new: str) -> Corruption:
     """Change the class of all boxes of a class in a split."""
     def corrupt(dataset: DatasetCopy) -> None:

@@ -9,6 +9,7 @@ from support.corruptions import (
     Corruption,
     all_of,
     appended,
+    as_fractions,
     box,
     coco_document,
     copied,
@@ -173,7 +174,16 @@ FOUND = {
         FaultCase("right", ALL, box(width=900), "train: {box}: bbox [39.0, 222.0, 900.0, 148.0] in an image of 500x370"),
         FaultCase("huge whole number", ALL, box(width=10**30), "222.0, 1e+30, 148.0] in an image of 500x370"),
     ],
+    "duplicate_box": [
+        FaultCase("line twice", YOLO, data("{labels}", lambda old: old + old.splitlines(keepends=True)[0]),
+                  "train: 'train/a.txt': line 3: bbox [39.0, 222.0, 445.0, 148.0] of this class is there already"),
+        FaultCase("annotation twice", COCO, appended("annotations", id=77), "of this class is there already"),
+        FaultCase("object twice", VOC, data("{labels}", lambda old: old.replace(b"</annotation>", old[
+            old.index(b"<object>"):old.index(b"</object>")] + b"</object></annotation>")), "of this class is there already"),
+    ],
     # files
+    "implausible_boxes": [FaultCase("fractions", COCO, as_fractions("train"),
+                                    "train: the boxes of {labels} look like fractions of the image, 0 to 1; coco has pixels.")],
     "inexact_numbers": [
         FaultCase("text", COCO, record("images", 0, id="1"),
                   "{labels}: 1 numbers are written as text or with a fraction of 0, the first is images[0].id: '1'"),

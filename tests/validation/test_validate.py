@@ -1,6 +1,7 @@
 """The stage on real images: no fault in sound data, every fault in damaged data, and no input is changed."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -98,14 +99,36 @@ def test_the_first_size_of_an_image_listed_twice_is_used(copy: Manifest, tmp_pat
 
 
 def test_too_many_bad_images_fail_after_the_report_is_written(copy: Manifest, tmp_path: Path) -> None:
-    name, = first_images(copy, 1)
-    copy.path(name).write_bytes(b"")
-    message = rf"1 of 80 images are bad \(1\.2%\); data\.max_bad_fraction allows 0\.1%.*\n  empty \(1\): {name}: 0 b"
+    name, *_ = names = first_images(copy, 6)
+    for one in names:
+        copy.path(one).write_bytes(b"")
+    message = rf"6 of 80 images are bad \(7\.5%\); `data\.max_bad_fraction` allows 0\.1%.*\n  empty \(6\): {name}: 0 b"
     with pytest.raises(InputError, match=message):
         validate(copy, data_params(0.001), runtime(0), tmp_path / "report.json")
-    assert json.loads((tmp_path / "report.json").read_bytes())["unreadable"] == [name]
-    assert validate(copy, data_params(0.0125), runtime(0), tmp_path / "report.json")["bad_images"] == 1
+    assert json.loads((tmp_path / "report.json").read_bytes())["unreadable"] == names
+    assert validate(copy, data_params(0.075), runtime(0), tmp_path / "report.json")["bad_images"] == 6
 
+
+def test_a_few_bad_images_of_a_small_set_stop_nothing_unless_none_is_allowed(copy: Manifest, tmp_path: Path) -> None:
+    for one in first_images(copy, 5):
+        copy.path(one).write_bytes(b"")
+    assert validate(copy, data_params(0.001), runtime(0), tmp_path / "report.json")["bad_images"] == 5
+    with pytest.raises(InputError, match=r"5 of 80 images are bad .*or set `data\.max_bad_fraction` to 0\.07 to train"):
+        validate(copy, data_params(0), runtime(0), tmp_path / "report.json")
+
+
+@pytest.mark.parametrize(("content", "cause"), [
+    (b"0 0,5 0,5 0,1 0,1\n", r"a\.txt: line 1 has '0,5';"), (b"cat 0.5 0.5 0.1 0.1\n", r"a\.txt: line 1 has 'cat';"),
+    ("0 0.5 0.5 0.1 0.1".encode("utf-16"), r"a\.txt: line 1 has the byte 0xff"), (b"0;0.5;0.5;0.1;0.1", r"a\.txt: line 1 has 1 v")])
+def test_where_every_label_file_is_broken_the_cause_comes_first(tmp_path: Path, content: bytes, cause: str) -> None:
+    parts = {}
+    for split in ("train", "val"):
+        add_image(tmp_path, f"{split}/a.png", (60, 40))
+        (tmp_path / split / "a.txt").write_bytes(content)
+        parts[split] = Part(format="yolo", pairs={f"{split}/a.png": f"{split}/a.txt"}, class_names={"0": "cat"})
+    with pytest.raises(InputError, match=rf"report\.json: train/{cause}.* 2 label files cannot be read, so there are no objects in"):
+        validate(manifest_of(tmp_path, **parts), data_params(0.01), runtime(0), tmp_path / "r" / "report.json")
+    assert re.search(rf"^\*\*Stopped: train/{cause}", (tmp_path / "r" / "validation.md").read_text().splitlines()[2])
 
 def test_too_many_bad_boxes_fail(copy: Manifest, tmp_path: Path) -> None:
     number, = edit_annotations(copy, {7: {"bbox": [1, 1, 9, -9]}})

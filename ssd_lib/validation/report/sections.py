@@ -39,6 +39,7 @@ from ssd_lib.validation.report.statistics import (
     relative_sides,
 )
 from ssd_lib.validation.report.thumbnails import MAX_MARKS, ImageKey, can_be_drawn, find_marks, read_thumbnail
+from ssd_lib.validation.verdict import FEW_BAD, stop_reason
 
 FAULT_TILES = 8  # thumbnails of each kind of fault
 ALL_FAULT_TILES = 64  # of all kinds: the page must be small enough for an e-mail
@@ -71,11 +72,6 @@ def summary_section(report: Mapping[str, Any], data: DataParams) -> Section:
             for row in report["splits"]]
     return Section("Summary", (_summary_sentence(report, data.max_bad_fraction),
                                Table(("split", "images", "boxes", "crowds", "images without objects"), rows)))
-
-
-def splits_without_objects(report: Mapping[str, Any]) -> list[str]:
-    """Return which of train and val have no boxes, or crowds only."""
-    return [row["split"] for row in report["splits"] if row["split"] != "test" and row["boxes"] == row["crowds"]]
 
 
 def fault_section(manifest: Manifest, splits: Mapping[str, Annotations], faults: Sequence[Fault]) -> Section:
@@ -196,18 +192,16 @@ def sample_section(manifest: Manifest, split: str, annotations: Annotations, fau
 
 
 def _summary_sentence(report: Mapping[str, Any], allowed: float) -> Text:
-    if empty := splits_without_objects(report):
-        return Text(f"Stopped: no objects in {' and '.join(empty)}; train and val need at least one object each.", "bad")
-    for unit in ("images", "boxes"):
-        bad, total = report[f"bad_{unit}"], report[unit]
-        if bad > allowed * total:
-            return Text(f"Stopped: {bad:,} of {total:,} {unit} are bad ({percent(bad, total)}); `data.max_bad_fraction` allows "
-                        f"{percent(allowed, 1)}. Repair them, or raise the limit to train without them.", "bad")
+    if reason := stop_reason(report, allowed):
+        return Text(f"Stopped: {reason}", "bad")
     warnings = f"; {plural(report['warnings'], 'warning')}" if report["warnings"] else ""
     bad = " and ".join(plural(report[f"bad_{unit}"], f"bad {one}") for unit, one in (("images", "image"), ("boxes", "box"))
                        if report[f"bad_{unit}"])
     if bad:
-        return Text(f"Ready for training: `fix_annotations` will repair or remove {bad}{warnings}.", "good")
+        are_few = any(report[f"bad_{unit}"] > allowed * report[unit] for unit in ("images", "boxes"))
+        few = (f" That is more than `data.max_bad_fraction` ({percent(allowed, 1)}), but {FEW_BAD} at most, and at most a tenth: so "
+               "few stop nothing, unless it is 0." if are_few else "")
+        return Text(f"Ready for training: `fix_annotations` will repair or remove {bad}{warnings}.{few}", "good")
     return Text(f"Ready for training: no bad images or boxes{warnings}.", "good")
 
 

@@ -98,7 +98,7 @@ def test_both_files_have_all_sections_in_order_after_the_summary(tmp_path: Path,
     last = "1 random image of train"
     assert [line[3:] for line in markdown.splitlines() if line.startswith("## ")][:-1] == SECTIONS
     assert [html.index(f"<h2>{title}</h2>") for title in SECTIONS] == sorted(html.index(f"<h2>{t}</h2>") for t in SECTIONS)
-    assert markdown.splitlines()[2].startswith("**Stopped: 2 of 6 images are bad (33.3 %)")
+    assert markdown.splitlines()[2].startswith("**Stopped: 2 of 6 images are bad (33.3%)")
     assert last not in markdown  # every image of it has a fault
     assert html.index('class="bad"') < html.index("<h2>")
 

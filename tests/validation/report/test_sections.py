@@ -62,10 +62,15 @@ def on_one_image(*sides: tuple[float, float], width: int = 100, height: int = 10
     ({"bad_images": 1, "bad_boxes": 2, "warnings": 3},
      "Ready for training: `fix_annotations` will repair or remove 1 bad image and 2 bad boxes; 3 warnings."),
     ({"bad_images": 12}, "Ready for training: `fix_annotations` will repair or remove 12 bad images."),
-    ({"bad_images": 13}, "Stopped: 13 of 1,200 images are bad (1.1 %); `data.max_bad_fraction` allows 1.0 %. "
-                         "Repair them, or raise the limit to train without them."),
-    ({"bad_boxes": 51}, "Stopped: 51 of 5,000 boxes are bad (1.0 %); `data.max_bad_fraction` allows 1.0 %. "
-                        "Repair them, or raise the limit to train without them."),
+    ({"bad_images": 13}, "Stopped: 13 of 1,200 images are bad (1.1%); `data.max_bad_fraction` allows 1.0%. "
+                         "Repair them, or set `data.max_bad_fraction` to 0.02 to train without them."),
+    ({"bad_boxes": 51}, "Stopped: 51 of 5,000 boxes are bad (1.0%); `data.max_bad_fraction` allows 1.0%. "
+                        "Repair them, or set `data.max_bad_fraction` to 0.02 to train without them."),
+    ({"boxes": 50, "bad_boxes": 1}, "Ready for training: `fix_annotations` will repair or remove 1 bad box. That is more than "
+                                    "`data.max_bad_fraction` (1.0 %), but 5 at most, and at most a tenth: so few stop nothing, "
+                                    "unless it is 0."),
+    ({"boxes": 50, "bad_boxes": 6}, "Stopped: 6 of 50 boxes are bad (12.0%); `data.max_bad_fraction` allows 1.0%. "
+                                    "Repair them, or set `data.max_bad_fraction` to 0.13 to train without them."),
 ])
 def test_the_summary_is_one_sentence(changes: dict[str, int], sentence: str) -> None:
     section = summary_section(a_report(**changes), data_params(max_bad_fraction=0.01))
@@ -176,7 +181,7 @@ def test_a_dataset_without_classes_or_boxes_has_a_classes_section() -> None:
 
 
 def test_images_are_counted_by_their_objects() -> None:
-    bars = only(counts_section(on_one_image(*[(5, 5)] * 7)), Bars)
+    bars = only(counts_section(on_one_image(*[(5, 5 + at) for at in range(7)])), Bars)
     assert dict(zip(bars.labels, bars.series["train"], strict=True)) == {
         "0": 0, "1": 0, "2": 0, "3": 0, "4": 0, "5 to 9": 1, "10 to 19": 0, "20 to 49": 0, "50 to 99": 0, "100 or more": 0}
 

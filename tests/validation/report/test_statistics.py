@@ -43,7 +43,7 @@ def test_boxes_are_clipped_to_their_image() -> None:
 
 
 def test_classes_are_counted_by_name_in_every_split() -> None:
-    train = the_set(a_box(1, 1, 1, 0, 0, 9, 9), a_box(2, 1, 1, 0, 0, 9, 9), a_box(3, 2, 1, 0, 0, 9, 9),
+    train = the_set(a_box(1, 1, 1, 0, 0, 9, 9), a_box(2, 1, 1, 1, 0, 9, 9), a_box(3, 2, 1, 0, 0, 9, 9),
                     a_box(4, 3, 2, 0, 0, 9, 9))
     val = trainable(from_rows(IMAGES, [a_box(1, 1, 7, 0, 0, 9, 9), a_box(2, 1, 8, 0, 0, 9, 9)],
                               [Category(7, "dog", 7), Category(8, "owl", 8)]), ())
@@ -54,7 +54,7 @@ def test_classes_are_counted_by_name_in_every_split() -> None:
 
 
 def test_categories_of_one_id_or_one_name_are_one_class() -> None:
-    annotations = from_rows(IMAGES, [a_box(1, 1, 1, 0, 0, 9, 9), a_box(2, 1, 2, 0, 0, 9, 9)],
+    annotations = from_rows(IMAGES, [a_box(1, 1, 1, 0, 0, 9, 9), a_box(2, 1, 2, 1, 0, 9, 9)],
                             [Category(1, "cat", 1), Category(1, "dog", 1), Category(2, "cat", 2)])
     counts = count_classes({"train": trainable(annotations, ())})
     assert dict(zip(counts.names, counts.boxes["train"].tolist(), strict=True)) == {"cat": 2}
@@ -71,7 +71,7 @@ def test_a_set_without_boxes_or_images_has_zeros() -> None:
 
 
 def test_an_image_without_boxes_counts_as_one_with_none() -> None:
-    assert boxes_per_image(the_set(a_box(1, 3, 1, 0, 0, 9, 9), a_box(2, 3, 1, 0, 0, 9, 9))).tolist() == [0, 0, 2]
+    assert boxes_per_image(the_set(a_box(1, 3, 1, 0, 0, 9, 9), a_box(2, 3, 1, 1, 0, 9, 9))).tolist() == [0, 0, 2]
 
 
 def test_sides_and_ratios_are_those_in_the_square_that_a_net_sees() -> None:
