@@ -57,7 +57,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     spec = NetSpec("mb2-ssd-lite", 64, 0.1, ("dog", "kite"), (18, 38))
     save_model(folder / "ssd.pt", spec, spec.build().state_dict(), {})
     checkpoint = ComboCheckpoint(
-        fingerprint="", params={"train": {"epochs": 5}}, data_digest="", spec=asdict(spec), epoch=1, step=0,
+        fingerprint="0" * 16, params={"train": {"epochs": 5}}, data_digest="0" * 64, spec=asdict(spec), epoch=1, step=0,
         weights=spec.build().state_dict(), average={}, optimizer={}, scaler={}, totals=torch.zeros(3), best=None, history=[],
         versions={})
     save_checkpoint(checkpoint, folder, folder / "journal", is_best=False)

@@ -8,13 +8,27 @@ import io
 import os
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Annotated, Any
 
 import torch
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from ssd_lib.errors import InputError, first_line
 from ssd_lib.files import atomic_write, link_or_copy
+from ssd_lib.nets.schema import (
+    PostprocessSchema,
+    StateDict,
+    Strict,
+    TensorField,
+    check,
+    check_plain,
+    check_spec,
+    plain,
+    refuse_bomb,
+    shown,
+    shown_name,
+)
 
 CHECKPOINT_FORMAT = "ssd-combo-1"
 CHECKPOINTS = Path("models/checkpoints")
@@ -76,13 +90,75 @@ def read_checkpoint(path: Path) -> ComboCheckpoint:
         InputError: it is missing, truncated, damaged, or not a combo checkpoint.
     """
     try:
-        content = torch.load(_read_sealed(path), map_location="cpu", weights_only=True)
+        file = _read_sealed(path)
+        refuse_bomb(file, str(path))
+        file.seek(0)
+        content = torch.load(file, map_location="cpu", weights_only=True)
         if not isinstance(content, dict) or content.pop("format", None) != CHECKPOINT_FORMAT:
             raise ValueError(f"its format is not {CHECKPOINT_FORMAT!r}")
+        if unknown := sorted(map(shown_name, content.keys() - CheckpointSchema.model_fields.keys())):
+            raise ValueError(f"it holds {unknown[0]}, which this version of the project does not know")
+        _check_content(content, path)
         return ComboCheckpoint(**content)
+    except InputError:
+        raise
     except Exception as error:
         reason = "missing" if isinstance(error, FileNotFoundError) else first_line(error)
         raise InputError(f"{path}: not a combo checkpoint of this project: {reason}.") from error
+
+
+class TrainSchema(Strict):
+    """The keys of `params.train` that are used when a checkpoint is read."""
+
+    epochs: Annotated[int, Field(ge=1, lt=2**31)]
+    batch_size: Annotated[int, Field(ge=1)] = 1
+    optimizer: str = ""
+    ap_every_epochs: Annotated[int, Field(ge=0)] = 0
+
+
+class OptimizerSchema(Strict):
+    """The state dict of an optimizer; what it holds for each parameter is checked when it is restored."""
+
+    state: dict[int, dict[str, TensorField | float | None]] = Field(default_factory=dict)
+    param_groups: list[dict[str, Any]] = Field(default_factory=list)
+
+
+class CheckpointSchema(Strict):
+    """The types of ComboCheckpoint. The fingerprint becomes the name of a folder."""
+
+    fingerprint: Annotated[str, Field(pattern=r"\A[0-9a-f]{16}\z")]
+    params: dict[str, dict[str, Any]]
+    data_digest: Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\z")]
+    spec: dict[str, Any]
+    epoch: Annotated[int, Field(ge=0, lt=2**31)]
+    step: Annotated[int, Field(ge=0, lt=2**31)]
+    weights: StateDict
+    average: StateDict
+    optimizer: dict[str, Any]
+    scaler: Annotated[dict[str, Any], AfterValidator(plain)]
+    totals: TensorField
+    best: float | None
+    history: list[dict[str, Annotated[float, Field(allow_inf_nan=True)] | None]]
+    versions: dict[str, str]
+
+
+def _check_content(content: dict[str, Any], path: Path) -> None:
+    """Raise InputError unless all values have the types and limits of ComboCheckpoint."""
+    checked = check(CheckpointSchema, content, str(path))
+    check_spec(checked.spec, f"{path}: spec")
+    check_plain(checked.params, f"{path}: params")
+    train = check(TrainSchema, checked.params.get("train"), f"{path}: params.train")
+    check(OptimizerSchema, checked.optimizer, f"{path}: optimizer")
+    check(PostprocessSchema, checked.params.get("postprocess", {}), f"{path}: params.postprocess")
+    faults = [
+        (checked.epoch > train.epochs, f"epoch: found {checked.epoch}; at most params.train.epochs, {train.epochs}, is allowed"),
+        (checked.epoch == train.epochs and checked.step > 0, f"step: found {checked.step}; 0 is allowed after the last epoch"),
+        (checked.totals.shape != (3,) or not checked.totals.is_floating_point() or not checked.totals.isfinite().all(),
+         f"totals: found {shown(checked.totals)}; 3 finite numbers are allowed"),
+    ]
+    for is_wrong, fault in faults:
+        if is_wrong:
+            raise InputError(f"{path}: {fault}. Use another file.")
 
 
 def save_checkpoint(checkpoint: ComboCheckpoint, folder: Path, resume_dir: Path, *, is_best: bool) -> None:
@@ -124,6 +200,8 @@ def _seal(file: IO[bytes]) -> None:
 
 def _read_sealed(path: Path) -> io.BytesIO:
     """Return the content of a sealed file, or raise ValueError."""
+    if path.exists() and not path.is_file():
+        raise ValueError("it is a folder" if path.is_dir() else "it is not a regular file")
     content = path.read_bytes()
     body, seal, digest = memoryview(content)[:-66], content[-66:-64], content[-64:]
     if seal != SEAL:

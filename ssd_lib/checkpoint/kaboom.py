@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ssd_lib.errors import InputError, first_line
+from ssd_lib.nets.schema import refuse_bomb
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ def read_kaboom(path: Path) -> KaboomCheckpoint:
     Raises:
         InputError: it is damaged, or something else.
     """
+    refuse_bomb(path, str(path))
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
         known: list[Any] = [(_inert_mapping if name == "collections.defaultdict" else _Inert, name) for name in names]

@@ -20,6 +20,7 @@ from ssd_lib.nets.model_file import (
     Model,
     NetSpec,
     build_model,
+    read_postprocess,
     read_torch_file,
     refuse_missing,
     refuse_strange,
@@ -27,6 +28,7 @@ from ssd_lib.nets.model_file import (
 )
 from ssd_lib.nets.postprocess import PUBLISHED, Postprocess
 from ssd_lib.nets.rewrite import rescale_input
+from ssd_lib.nets.schema import ModelSchema, check, shown_name
 from ssd_lib.nets.ssd import SSD
 from ssd_lib.nets.upstream import CLASS_HEADS, from_upstream, to_upstream
 from ssd_lib.nets.zoo import NETS
@@ -167,27 +169,28 @@ def convert(source: Path, target: Path, net: str | None, labels: Path | None, im
 def _recognise(content: Any, path: Path) -> WeightsFile:
     values = content if isinstance(content, Mapping) else {}
     if values.get("format") == CHECKPOINT_FORMAT:
-        return _from_combo(read_checkpoint(path), str(path))
+        return _from_combo(read_checkpoint(path), path)
     if values.get("format") == MODEL_FORMAT:
-        return WeightsFile("this project", values.get("weights", {}), NetSpec.from_plain(values.get("spec", {}), str(path)),
-                           about=values.get("about"), postprocess=Postprocess.from_plain(values.get("postprocess", {})))
+        model = check(ModelSchema, values, str(path))
+        return WeightsFile("this project", model.weights, NetSpec.from_plain(model.spec, f"{path}: spec"), about=model.about,
+                           postprocess=read_postprocess(model.postprocess, path))
     if isinstance(values.get("format"), str):
-        raise InputError(f"{path}: its format is {values['format']!r}, which this version of the project does not know. Use "
+        raise InputError(f"{path}: its format is '{shown_name(values['format'])}', which this version of the project does not know. Use "
                          "the version that made it.")
     if {"epoch", "weights"} <= values.keys():
         return WeightsFile(KABOOM, read_kaboom(path).weights, saw_unit_pixels=True)
     if values and all(isinstance(value, Tensor) for value in values.values()):
         return WeightsFile("qfgaohao/pytorch-ssd", {str(key).removeprefix("module."): value for key, value in values.items()})
-    found = f"a dict of {', '.join(map(str, list(content)[:4])) or 'nothing'}" if isinstance(content, Mapping) else (
+    found = f"a dict of {', '.join(map(shown_name, list(content)[:4])) or 'nothing'}" if isinstance(content, Mapping) else (
         f"a {type(content).__name__}")
     raise InputError(f"{path}: not {WANTED}: it holds {found}.")
 
 
-def _from_combo(checkpoint: ComboCheckpoint, where: str) -> WeightsFile:
+def _from_combo(checkpoint: ComboCheckpoint, path: Path) -> WeightsFile:
     about = {"fingerprint": checkpoint.fingerprint, "params": checkpoint.params,
              "metrics": dict(checkpoint.history[-1]) if checkpoint.history else {}}
-    return WeightsFile("this project", checkpoint.final_weights, NetSpec.from_plain(checkpoint.spec, where), about=about,
-                       postprocess=Postprocess.from_plain(checkpoint.params.get("postprocess", {})))
+    return WeightsFile("this project", checkpoint.final_weights, NetSpec.from_plain(checkpoint.spec, f"{path}: spec"), about=about,
+                       postprocess=read_postprocess(checkpoint.params.get("postprocess", {}), path))
 
 
 def _check_same_net(tensors: Mapping[str, Tensor], file_spec: NetSpec, spec: NetSpec, own: Mapping[str, Tensor], where: str

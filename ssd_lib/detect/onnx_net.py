@@ -3,16 +3,28 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import onnxruntime
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from ssd_lib.errors import InputError, StateError, first_line
 from ssd_lib.nets.postprocess import Postprocess
+from ssd_lib.nets.schema import MAX_CLASSES, Id, Name, PostprocessSchema, Strict, check
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+
+
+class MetadataSchema(Strict):
+    """The metadata_props that are used, each of them JSON."""
+
+    image_size: Annotated[int, Field(ge=32, le=1024)]
+    classes: Annotated[list[Name], Field(min_length=2, max_length=MAX_CLASSES + 1)]
+    source_ids: Annotated[list[Id], Field(max_length=MAX_CLASSES)] | None = None
+    postprocess: dict[str, Any] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -89,8 +101,11 @@ def _net_of(session: onnxruntime.InferenceSession) -> OnnxNet:
     missing = [key for key in ("image_size", "classes") if key not in metadata]
     if missing:
         raise ValueError(f"its metadata has no {' and no '.join(missing)}")
-    size, names = int(metadata["image_size"]), json.loads(metadata["classes"])[1:]
-    source_ids = json.loads(metadata["source_ids"]) if "source_ids" in metadata else range(1, len(names) + 1)
+    read = {key: json.loads(metadata[key]) for key in ("image_size", "classes", "source_ids", "postprocess") if key in metadata}
+    values = check(MetadataSchema, read, "metadata")
+    check(PostprocessSchema, values.postprocess, "metadata postprocess")
+    size, names = values.image_size, values.classes[1:]
+    source_ids = values.source_ids if values.source_ids is not None else range(1, len(names) + 1)
     shapes = {value.name: value.shape for value in [*session.get_inputs(), *session.get_outputs()]}
     if "labels" in shapes:
         raise ValueError("it includes NMS, which Detector does itself; give models/ssd.onnx")
@@ -100,5 +115,4 @@ def _net_of(session: onnxruntime.InferenceSession) -> OnnxNet:
         raise ValueError(f"its inputs and outputs are {shapes}; they must be {wanted}")
     if len(source_ids) != len(names):
         raise ValueError(f"it has {len(source_ids)} source ids for {len(names)} classes")
-    postprocess = Postprocess.from_plain(json.loads(metadata.get("postprocess", "{}")))
-    return OnnxNet(session, size, tuple(names), tuple(source_ids), postprocess)
+    return OnnxNet(session, size, tuple(names), tuple(source_ids), Postprocess.from_plain(values.postprocess))

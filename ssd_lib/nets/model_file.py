@@ -3,7 +3,7 @@
 import os
 import zipfile
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from torch import Tensor
 from ssd_lib.errors import InputError, StateError, first_line
 from ssd_lib.files import atomic_write, why_unreadable
 from ssd_lib.nets.postprocess import PUBLISHED, Postprocess
+from ssd_lib.nets.schema import ModelSchema, PostprocessSchema, check, check_spec, misfit, refuse_bomb, shown_name
 from ssd_lib.nets.ssd import SSD
-from ssd_lib.nets.zoo import NETS, build_net
+from ssd_lib.nets.zoo import build_net
 
 MODEL_PATH = Path("models/ssd.pt")
 MODEL_FORMAT = "ssd-model-1"
@@ -45,21 +46,24 @@ class NetSpec:
         """Return the spec with values read from a file; sequences may be lists, and unknown keys are ignored.
 
         Raises:
-            InputError: a value is missing, or the net is unknown.
+            InputError: a value is missing or not allowed; the message names it.
         """
-        found = [(field.name, values[field.name]) for field in fields(cls) if field.name in values]
-        known: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in found}
-        if missing := [field.name for field in fields(cls) if field.default is MISSING and field.name not in known]:
-            raise InputError(f"{where}: lacks {', '.join(missing)}; it is damaged or from another version of this "
-                             "project. Use the version that wrote it.")
-        if known["net"] not in NETS:
-            raise InputError(f"{where}: its net is {known['net']!r}; known are {', '.join(NETS)}. Use the version of this "
-                             "project that wrote it.")
-        return cls(**known)
+        spec = check_spec(values, where)
+        return cls(spec.net, spec.image_size, spec.width_mult, tuple(spec.class_names), tuple(spec.source_ids),
+                   tuple(spec.prior_sizes))
 
     def build(self, seed: int = 0) -> SSD:
         """Return a new net of this kind."""
         return build_net(self.net, len(self.class_names), self.image_size, self.width_mult, self.prior_sizes, seed)
+
+    def build_shapes(self) -> SSD:
+        """Return a net without numbers, to compare shapes: quick, and without memory however many classes there are."""
+        with torch.device("meta"):
+            return self.build()
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the state dict of such a net."""
+        return {key: tuple(value.shape) for key, value in self.build_shapes().state_dict().items()}
 
 
 @dataclass(frozen=True)
@@ -101,8 +105,18 @@ def load_model(path: Path = MODEL_PATH, device: torch.device | str = "cpu") -> M
     if not isinstance(content, dict) or content.get("format") != MODEL_FORMAT:
         raise InputError(f"{path}: not a model file of this project: its format is not {MODEL_FORMAT!r}. `dvc repro train` "
                          "makes one; `ssd checkpoint convert` makes one from other weight files.")
-    return build_model(path, content.get("spec", {}), content.get("weights", {}), content.get("about", {}),
-                       Postprocess.from_plain(content.get("postprocess", {})), device)
+    model = check(ModelSchema, content, str(path))
+    return build_model(path, model.spec, model.weights, model.about, read_postprocess(model.postprocess, path), device)
+
+
+def read_postprocess(values: Mapping[str, Any], path: Path) -> Postprocess:
+    """Return the postprocess values that a file holds; the published ones for those that it lacks.
+
+    Raises:
+        InputError: a value is not allowed; the message names it.
+    """
+    check(PostprocessSchema, values, f"{path}: postprocess")
+    return Postprocess.from_plain(values)
 
 
 def refuse_missing(path: Path) -> None:
@@ -118,13 +132,12 @@ def build_model(path: Path, spec: Mapping[str, Any], weights: Mapping[str, Tenso
     Raises:
         InputError: the net is unknown, or the weights do not fit it.
     """
-    known = NetSpec.from_plain(spec, str(path))
+    known = NetSpec.from_plain(spec, f"{path}: spec")
+    if fault := misfit(weights, known.shapes()):
+        raise InputError(f"{path}: its weights do not fit its net, {known.net}: {fault}. Use the version of this project that wrote it.")
+    refuse_strange(weights, str(path))
     net = known.build()
-    try:
-        net.load_state_dict(weights)
-    except RuntimeError as error:
-        raise InputError(f"{path}: its weights do not fit its net, {known.net}: {str(error).splitlines()[-1].strip()}. "
-                         "Use the version of this project that wrote it.") from error
+    net.load_state_dict(weights)
     return Model(net.to(device).eval(), known, about, postprocess)
 
 
@@ -138,8 +151,9 @@ def read_torch_file(path: Path, expected: str) -> Any:
     Raises:
         InputError: it is missing or has other content than tensors and plain values; the message says what it is instead.
     """
-    if reason := why_unreadable(path):
+    if reason := "it is not a regular file" if path.exists() and not (path.is_file() or path.is_dir()) else why_unreadable(path):
         raise InputError(f"{path}: {reason}; {expected} is needed. Check the path and the permissions.")
+    refuse_bomb(path, str(path))
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -149,12 +163,13 @@ def read_torch_file(path: Path, expected: str) -> Any:
 def refuse_strange(tensors: Mapping[str, Any], where: str) -> None:
     """Raise InputError unless every entry of a state dict is a finite CPU tensor."""
     def is_good(name: str, value: Any) -> bool:
-        if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
+        if (not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized
+                or value.numel() * value.element_size() > value.untyped_storage().nbytes()):
             return False
-        return name.endswith("num_batches_tracked") or bool(value.is_floating_point() and value.isfinite().all())
+        return str(name).endswith("num_batches_tracked") or bool(value.is_floating_point() and value.isfinite().all())
     bad = next((name for name, value in tensors.items() if not is_good(name, value)), None)
     if bad is not None:
-        raise InputError(f"{where}: '{bad}' is not a tensor of finite floating-point numbers; a net cannot be "
+        raise InputError(f"{where}: '{shown_name(bad)}' is not a tensor of finite floating-point numbers; a net cannot be "
                          "initialised from it. Use another file.")
 
 

@@ -1,6 +1,7 @@
 """Training, from data/fixed to models/ssd.pt: the loop over epochs, and when checkpoints are saved."""
 
 import logging
+import math
 import signal
 import sys
 import time
@@ -197,7 +198,7 @@ def _train_epochs(run_spec: RunSpec, state: TrainState, logger: TrainLogger, wri
 def _close_epoch(state: TrainState, row: dict[str, Any], by_ap: bool) -> bool:
     """Move the state to the next epoch, and return whether the finished one is the best so far."""
     metric = row.get("AP") if by_ap else -row["val_loss"]
-    is_best = metric is not None and (state.best is None or metric > state.best)
+    is_best = metric is not None and math.isfinite(metric) and (state.best is None or metric > state.best)
     state.best = metric if is_best else state.best
     state.history.append(row)
     state.epoch, state.step = state.epoch + 1, 0

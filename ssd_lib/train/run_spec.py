@@ -24,14 +24,16 @@ from ssd_lib.errors import InputError
 from ssd_lib.files import in_project, write_json
 from ssd_lib.nets.model_file import NetSpec
 from ssd_lib.nets.pretrained import with_backbone_weights
+from ssd_lib.nets.schema import misfit
 from ssd_lib.nets.ssd import SSD
 from ssd_lib.params import DataParams, ModelParams, Params
-from ssd_lib.train.state import TrainState, restore, snapshot
+from ssd_lib.train.state import TrainState, optimizer_fault, restore, snapshot
 
 PRIORS_PATH = Path("reports/priors.json")
 FITTED_BOXES = 3000  # of a larger dataset so many boxes, evenly spread, are enough to fit sizes to
 SIDES_PX = (0, 8, 16, 32, 64, 128, 256, 2048)  # bin edges of the report's table by box size
 SMALL_PX = 32
+ROW_KEYS = {"epoch", "train_loss", "val_loss", "images_per_s", "learning_rate"}  # of every epoch in a checkpoint's history
 Measure = Callable[..., Mapping[str, Any]]  # (net, dataset, device=) -> metrics, "AP" among them
 Draw = Callable[..., np.ndarray]  # (net, dataset, indices=, device=) -> (H, W, 3) uint8
 log = logging.getLogger(__name__)
@@ -78,7 +80,24 @@ class RunSpec:
     def choose_start(self) -> ComboCheckpoint | None:
         """Return the checkpoint to continue, as the disk is now."""
         return choose_start(self.params_dict, self.fingerprint, self.data_digest, asdict(self.net_spec), CHECKPOINTS,
-                            self.resume_dir)
+                            self.resume_dir, self._fault_of)
+
+    def _fault_of(self, checkpoint: ComboCheckpoint) -> str:
+        """Return why a checkpoint cannot be restored into a state of this run; "" if it can."""
+        net = self.net_spec.build_shapes()
+        shapes = {key: tuple(value.shape) for key, value in net.state_dict().items()}
+        if checkpoint.step > self.steps_per_epoch:
+            return f"step: found {checkpoint.step}; an epoch has {self.steps_per_epoch} steps"
+        if len(checkpoint.history) != checkpoint.epoch:
+            return f"history: found {len(checkpoint.history)} epochs; epoch is {checkpoint.epoch}"
+        if not all({key for key, value in row.items() if value is not None} >= ROW_KEYS for row in checkpoint.history):
+            return f"history: an epoch lacks one of {', '.join(sorted(ROW_KEYS))}"
+        if fault := misfit(checkpoint.weights, shapes):
+            return f"weights: {fault}"
+        averaged = {"n_averaged": ()} | {f"module.{key}": shape for key, shape in shapes.items()}
+        if checkpoint.average and (fault := misfit(checkpoint.average, averaged)):
+            return f"average: {fault}"
+        return optimizer_fault(checkpoint, net, self.params.train)
 
     def check_machines_agree(self) -> None:
         """Check that all machines work on the same run.

@@ -27,6 +27,8 @@ VERSIONS = {
     "albumentations": version("albumentations"),  # not imported here: its import looks for updates online; see data/augment.py
     "numpy": np.__version__,
 }
+ADAM_STATE, SGD_STATE = {"step", "exp_avg", "exp_avg_sq"}, {"momentum_buffer"}  # what the optimizers keep for a parameter
+SCALER_STATE = {"scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker"}
 
 
 @dataclass
@@ -94,6 +96,29 @@ def restore(state: TrainState, checkpoint: ComboCheckpoint) -> None:
     state.totals.copy_(checkpoint.totals)
     state.epoch, state.step = checkpoint.epoch, checkpoint.step
     state.best, state.history = checkpoint.best, list(checkpoint.history)
+
+
+def optimizer_fault(checkpoint: ComboCheckpoint, net: SSD, params: TrainParams) -> str:
+    """Return why the optimizer and the scaler of a checkpoint do not fit a net; "" if they do. Torch would find out in a step."""
+    names = ADAM_STATE if params.optimizer == "adam" else SGD_STATE
+    own = make_optimizer(net, params)
+    shapes = [tuple(p.shape) for group in own.param_groups for p in group["params"]]
+    if checkpoint.optimizer:
+        groups, state = checkpoint.optimizer.get("param_groups", []), checkpoint.optimizer.get("state", {})
+        if [group.get("params") for group in groups] != [group["params"] for group in own.state_dict()["param_groups"]]:
+            return "optimizer: its parameter groups are not those of this net"
+        for index, values in state.items():
+            if not 0 <= index < len(shapes) or values.keys() != names:
+                return f"optimizer: the state of parameter {index} is not {params.optimizer}'s"
+            bad = next((name for name, value in values.items() if value is not None and not (
+                isinstance(value, Tensor) and value.is_floating_point()
+                and tuple(value.shape) == (() if name == "step" else shapes[index]))), None)
+            if bad or (params.optimizer == "adam" and None in values.values()):
+                return f"optimizer: {bad or 'a value'} of parameter {index} is not a tensor of its shape"
+    if checkpoint.scaler and not (checkpoint.scaler.keys() == SCALER_STATE and all(
+            type(value) in (int, float) and value >= 0 for value in checkpoint.scaler.values())):
+        return f"scaler: it must hold numbers for {', '.join(sorted(SCALER_STATE))}"
+    return ""
 
 
 def snapshot(state: TrainState, spec: NetSpec, fingerprint: str, data_digest: str,

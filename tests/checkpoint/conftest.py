@@ -30,7 +30,8 @@ def make() -> Make:
         values: dict[str, Any] = {
             "fingerprint": "0123456789abcdef", "data_digest": "d" * 64, "epoch": epoch, "step": step,
             "params": {"model": {"net": "mb2-ssd-lite"}, "train": {"epochs": 5, "lr": 0.01}},
-            "spec": {"net": "mb2-ssd-lite", "image_size": 64, "width_mult": 0.1, "class_names": ("red", "blue")},
+            "spec": {"net": "mb2-ssd-lite", "image_size": 64, "width_mult": 0.1, "class_names": ("red", "blue"),
+                     "source_ids": (3, 7)},
             "weights": {f"w{i}": torch.full((200,), float(step)) for i in range(8)},
             "average": {}, "optimizer": {"state": {}, "param_groups": []}, "scaler": {},
             "totals": torch.zeros(3, dtype=torch.float64), "best": 0.25,
