@@ -1,6 +1,7 @@
 """The whole pipeline as a user runs it: real dvc in a repository of its own, tiny settings."""
 
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -9,6 +10,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+import yaml
 from pycocotools.coco import COCO
 from support.repository import dvc, git, make_clone
 
@@ -44,7 +46,7 @@ def test_metrics_show_names_the_coco_numbers(reproduced: Path) -> None:
     numbers = json.loads((reproduced / "reports" / "eval.json").read_text())
     assert names <= set(numbers)
     shown = set(dvc(reproduced, "metrics", "show").stdout.split())
-    assert {name for name in names if numbers[name] is not None} <= shown, "so few pictures may have no small objects"
+    assert {name for name in names if numbers[name] is not None} <= shown, "so few images may have no small objects"
 
 
 def test_a_second_repro_does_nothing(reproduced: Path) -> None:
@@ -63,6 +65,7 @@ def test_a_change_of_runtime_runs_nothing_again(reproduced: Path) -> None:
         path.write_text(before)
 
 
+@pytest.mark.slow
 def test_more_epochs_run_training_alone_and_continue_it(reproduced: Path) -> None:
     done = dvc(reproduced, "exp", "run", "--set-param", "train.epochs=2", "train")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -83,6 +86,28 @@ def test_a_typo_stops_before_any_work_with_all_faults(clone: Path) -> None:
     assert "train.seed" in done.stderr
     assert "Running stage 'validate'" not in done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_stage_list_describes_every_stage(clone: Path) -> None:
+    stages = yaml.safe_load((clone / "dvc.yaml").read_text())["stages"]
+    shown = dict(line.split(maxsplit=1) for line in dvc(clone, "stage", "list").stdout.splitlines())
+    assert {name: text.strip() for name, text in shown.items()} == {name: stage["desc"] for name, stage in stages.items()}
+
+
+@pytest.mark.slow
+def test_a_tagged_and_pushed_model_is_fetched_by_name(reproduced: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    shutil.copytree(reproduced, repository, symlinks=True)
+    assert dvc(repository, "remote", "add", "--default", "store", str(tmp_path / "store")).returncode == 0
+    git(repository, "add", "dvc.lock", ".dvc/config")
+    git(repository, "commit", "--quiet", "--message=train")
+    git(repository, "tag", "-a", "detector@v1.0.0", "-m", "first")
+    pushed = dvc(repository, "push")
+    assert pushed.returncode == 0, pushed.stdout + pushed.stderr
+    fetched = dvc(tmp_path, "artifacts", "get", str(repository), "detector", "--out", "fetched")
+    assert fetched.returncode == 0, fetched.stdout + fetched.stderr
+    model = next(path for path in (tmp_path / "fetched", tmp_path / "fetched" / "models" / "ssd.pt") if path.is_file())
+    assert model.read_bytes() == (reproduced / "models" / "ssd.pt").read_bytes()
 
 
 @pytest.fixture
