@@ -3,6 +3,8 @@
 import contextlib
 import io
 import json
+import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,17 @@ def test_new_bytes_of_any_image_change_the_fixed_annotations(mirror: Manifest, t
     name = fixed.images.file_names[5]
     other = mirror.model_copy(update={"files": {**mirror.files, name: (mirror.files[name][0], "0" * 64)}})
     assert fixed.info["images_sha256"] == images_sha256(mirror, fixed) != images_sha256(other, fixed)
+
+
+@pytest.mark.parametrize(("limit", "level"), [(0.5, logging.INFO), (0.001, logging.WARNING)])
+def test_what_is_removed_is_said_with_its_reason(
+        mirror: Manifest, tmp_path: Path, caplog: pytest.LogCaptureFixture, limit: float, level: int) -> None:
+    with caplog.at_level(logging.INFO, logger="ssd_lib"):
+        fix_annotations(mirror, {**SOUND, "max_bad_fraction": limit}, FixParams(min_box_px=10.0), tmp_path)
+    train, val = caplog.records
+    assert (train.levelno, val.levelno) == (level, level)
+    assert re.fullmatch(r"train: removed \d+ of 705 boxes \(\d+\.\d%\): \d+ boxes because a side is below 10 px, or they are .*",
+                        train.getMessage())
 
 
 def test_nothing_left_is_refused_and_nothing_is_written(mirror: Manifest, tmp_path: Path) -> None:
