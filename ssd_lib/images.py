@@ -16,10 +16,13 @@ from ssd_lib.errors import InputError
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # OpenCV's warnings do not name the file; our errors do
 cv2.setNumThreads(0)  # images are loaded by several processes; threads would compete for the same cores
 SUFFIXES_OF_FORMAT = {  # by Pillow's name of the format
-    "JPEG": {".jpg", ".jpeg", ".jpe"}, "MPO": {".jpg", ".jpeg", ".mpo"}, "PNG": {".png"}, "BMP": {".bmp", ".dib"},
+    "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif"}, "MPO": {".jpg", ".jpeg", ".mpo"}, "PNG": {".png"}, "BMP": {".bmp", ".dib"},
     "GIF": {".gif"}, "WEBP": {".webp"}, "TIFF": {".tif", ".tiff"}, "PPM": {".ppm", ".pgm", ".pbm", ".pnm"},
 }
 IMAGE_SUFFIXES = frozenset().union(*SUFFIXES_OF_FORMAT.values())  # the only list of image suffixes
+UNREADABLE_SUFFIXES = frozenset({  # of images that Pillow or OpenCV do not read everywhere
+    ".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".svg", ".psd", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf",
+    ".rw2", ".exr", ".hdr", ".dcm", ".tga", ".pcx", ".ico"})
 PILLOW_FORMATS = [name for name in SUFFIXES_OF_FORMAT if name != "MPO"]  # an MPO is a JPEG with several images, opened as JPEG
 DECODER_ERRORS = (OSError, ValueError, TypeError, LookupError, ArithmeticError, SyntaxError, EOFError, MemoryError,
                   AttributeError, NotImplementedError, struct.error, zlib.error)  # damaged files make Pillow raise any of these

@@ -5,8 +5,9 @@ As a DVC output, COCO would need a second copy on disk and some seconds for ever
 
 from collections.abc import Container, Iterable
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.files import in_project, write_text
@@ -31,6 +32,22 @@ class Archive(_Frozen):
     md5: str
 
 
+class FileCount(_Frozen):
+    """Files below the root that are treated in a special way, or not used.
+
+    Attributes:
+        kind: a key of `ssd_lib.annotations.account.FILE_KINDS`.
+        count: the number of files.
+        of: the number of all files of this sort; 0 if that says nothing.
+        first: the first few, each perhaps with the nearest other name.
+    """
+
+    kind: str
+    count: int
+    of: int = 0
+    first: tuple[str, ...] = ()
+
+
 class Part(_Frozen):
     """The images and annotations of a split, or of one of its sources if it has several; names are relative to the root.
 
@@ -45,6 +62,8 @@ class Part(_Frozen):
             such as /m/01g317; voc: the name itself). Empty for voc means all names that occur; always empty for coco.
         keypoints: numbers of points and of values for each, which follow the box in every line of pose labels (yolo); else None.
         depictions: whether a drawing of an object counts as one (open_images).
+        names: file_name -> name of the image relative to the root, where the two are written differently (coco).
+        more_annotations: further files with boxes of the same images (open_images).
     """
 
     format: Format = "coco"
@@ -55,6 +74,12 @@ class Part(_Frozen):
     class_names: dict[str, str] = {}
     keypoints: tuple[int, int] | None = None
     depictions: bool = True
+    names: dict[str, str] = {}
+    more_annotations: tuple[str, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _drop_empty(serialise(self), "names", "more_annotations")
 
 
 class Manifest(_Frozen):
@@ -67,6 +92,7 @@ class Manifest(_Frozen):
         splits: parts of "train", "val" and possibly "test" (whose annotation file lists only images); at least one part each.
         classes: names of the classes to learn; empty for all.
         files: every image and annotation file: name relative to root (with "/") -> (size in bytes, SHA-256 in hex).
+        counts: files of a local dataset that are not used, or were matched by a name that is written differently.
     """
 
     source: str
@@ -75,6 +101,11 @@ class Manifest(_Frozen):
     splits: dict[str, tuple[Part, ...]]
     classes: tuple[str, ...] = ()
     files: dict[str, tuple[int, str]]
+    counts: tuple[FileCount, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _drop_empty(serialise(self), "counts")
 
     def path(self, name: str) -> Path:
         """Return the path of a file on this machine."""
@@ -94,7 +125,7 @@ class Manifest(_Frozen):
 
     def _names(self, part: Part) -> Iterable[str]:
         if part.pairs or part.only:
-            return part.pairs or [name_below(part.images, name, self.files) for name in part.only]
+            return part.pairs or [image_of(part, name, self.files) for name in part.only]
         prefix = f"{part.images}/" if part.images else ""
         return [name for name in self.files if name.startswith(prefix) and not name.lower().endswith(TEXT_SUFFIXES)]
 
@@ -138,6 +169,16 @@ def name_below(folder: str, name: str, known: Container[str]) -> str:
     return plain if plain in known else PurePosixPath(plain.replace("\\", "/")).as_posix()
 
 
+def image_of(part: Part, name: str, known: Container[str]) -> str:
+    """Return the name of an image relative to the root, from its name in the annotations of a part."""
+    return part.names.get(name) or name_below(part.images, name, known)
+
+
 def raw_folder() -> Path:
     """Return data/raw of the main repository; the copies that DVC makes for experiments have no images."""
     return in_project("data/raw")
+
+
+def _drop_empty(tree: dict[str, Any], *keys: str) -> dict[str, Any]:
+    """Return the tree without those keys whose values are empty, so that most manifests stay as they are."""
+    return {key: value for key, value in tree.items() if value or key not in keys}

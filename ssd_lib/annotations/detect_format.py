@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ssd_lib.annotations import coco, open_images, voc, yolo
+from ssd_lib.annotations.account import account
 from ssd_lib.annotations.files import DatasetListing, describe_files, join_listings, move_listing
 from ssd_lib.errors import InputError
 from ssd_lib.params import Auto, DataParams, Format
@@ -50,7 +51,7 @@ def find_dataset(root: Path, names: frozenset[str], known: Auto | Format, data: 
     for folder, inside in folders.items():
         listing = move_listing(FINDERS[form].find(root / folder, inside, data), folder)
         listings.append(voc.add_class_names(root, names, folder, listing) if form == "voc" else listing)
-    return join_listings(listings)
+    return account(root, names, join_listings(listings))
 
 
 def _matching_folders(names: frozenset[str], forms: list[Format]) -> dict[Format, dict[str, frozenset[str]]]:

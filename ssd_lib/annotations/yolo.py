@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import yaml
 
+from ssd_lib.annotations.account import count_matched, is_list
 from ssd_lib.annotations.faults import Fault
 from ssd_lib.annotations.files import (
     DatasetListing,
@@ -28,7 +29,8 @@ from ssd_lib.annotations.files import (
     read_lines,
     stem,
 )
-from ssd_lib.annotations.splits import SPLIT_WORDS, matching, require_images, split_names, split_of
+from ssd_lib.annotations.names import fold, folded_stem, match_names
+from ssd_lib.annotations.splits import SPLIT_WORDS, is_val, matching, require_images, split_names, split_of
 from ssd_lib.annotations.table import LABEL_ROW, Category, Images, ParsedPart, annotations_from_rows, rows_in_pixels
 from ssd_lib.errors import InputError
 from ssd_lib.images import read_sizes
@@ -81,8 +83,11 @@ NO_CONFIG = Config("", (), "", {"train": (), "val": ()})
 
 def matches(names: frozenset[str]) -> bool:
     """Whether the names of the files look like a dataset in this format."""
-    return any(name in names for name in YAML_NAMES) or any(
-        _is_near_root(name) and label_of(name, names) for name in names if is_image(name))
+    near = [name for name in names if is_image(name) and _is_near_root(name)]
+    if any(name in names for name in YAML_NAMES) or any(label_of(name, names) for name in near):
+        return True
+    labels = {_label_key(name) for name in names if _is_label(name)} if near else set()
+    return any(_label_key(name) in labels for name in near) if labels else False
 
 
 def find(root: Path, names: frozenset[str], data: DataParams) -> DatasetListing:
@@ -100,18 +105,21 @@ def find(root: Path, names: frozenset[str], data: DataParams) -> DatasetListing:
         InputError: no class names, an error in the YAML file, folders that do not exist, no images or no label files.
     """
     config = read_config(root, names)
+    labels, matched = _labels_of_images(root, names)
     class_file, class_names = (config.file, config.class_names) if config else _class_list(root, names)
     train, val = _images_of_splits(root, names, config or NO_CONFIG)
     if val is None:
-        train, val = split_names(train, data.val_fraction)
+        train, val = _draw_val(train, labels, data.val_fraction)
     numbered = {str(number): name for number, name in enumerate(class_names)}
     splits: dict[str, tuple[Part, ...]] = {}
     for split, images in (("train", train), ("val", val)):
         require_images(str(root), split, images)
-        pairs = {image: label_of(image, names) for image in sorted(images)}
+        pairs = {image: labels[image] for image in sorted(images)}
         _require_labels(root, split, pairs)
         splits[split] = (Part(format="yolo", pairs=pairs, class_names=numbered, keypoints=config.keypoints if config else None),)
-    return DatasetListing(splits, frozenset([class_file]))
+    used = {image for part in (train, val) for image in part}
+    counts = count_matched({image: label for image, label in matched.items() if image in used})
+    return DatasetListing(splits, frozenset([class_file]), counts)
 
 
 def label_of(image: str, names: frozenset[str]) -> str:
@@ -194,10 +202,47 @@ def parse_yolo(data: bytes, where: str, keypoints: tuple[int, int] | None = None
 # Finding the files
 
 
+def _labels_of_images(root: Path, names: frozenset[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the label file of every image, "" for none; and those of them whose names are written differently."""
+    labels = {image: label_of(image, names) for image in sorted(names) if is_image(image)}
+    image_of: dict[str, str] = {}
+    for image, label in labels.items():
+        if label and image_of.setdefault(label, image) != image:
+            raise InputError(f"{root}: {image_of[label]!r} and {image!r} have the same label file {label!r}, so the labels are "
+                             "ambiguous. Remove or rename one.")
+    exact = {image: label for image, label in labels.items() if label}
+    if len(exact) == len(labels):
+        return labels, {}
+    candidates = [name for name in names if _is_label(name)]
+    matched = match_names(labels, candidates, _label_key, folded_stem, exact=exact)
+    return labels | matched, matched
+
+
+def _draw_val(images: list[str], labels: dict[str, str], fraction: float) -> tuple[list[str], list[str]]:
+    """Return the images of train and of val; both get labelled images if two have labels."""
+    labelled = [image for image in images if labels[image]]
+    train, val = split_names(labelled or images, fraction)
+    rest = [image for image in images if labelled and not labels[image]]
+    held_out = {image for image in rest if is_val(image, fraction)}
+    return sorted([*train, *(image for image in rest if image not in held_out)]), sorted([*val, *held_out])
+
+
+def _is_label(name: str) -> bool:
+    """Whether a file may be a label file: a text that is no list of classes or of a split."""
+    return name.lower().endswith(".txt") and not is_list(name)
+
+
+def _label_key(name: str) -> str:
+    """Return what an image and its label file have in common: "a" for images/a.jpg and Labels/a.TXT."""
+    parts = stem(fold(name)).split("/")
+    at = next((at for at in range(len(parts) - 2, -1, -1) if parts[at] in ("images", "labels")), None)
+    return "/".join(part for number, part in enumerate(parts) if number != at)
+
+
 def _is_near_root(image: str) -> bool:
     """Whether an image is so near to the root that the root is the folder of its dataset."""
     top, slash, rest = image.partition("/")
-    return not slash or top == "images" or "/" not in rest or bool(split_of(top))
+    return not slash or top.lower() == "images" or "/" not in rest or bool(split_of(top))
 
 
 def _class_list(root: Path, names: frozenset[str]) -> tuple[str, tuple[str, ...]]:
@@ -222,7 +267,7 @@ def _images_of_splits(root: Path, names: frozenset[str], config: Config) -> tupl
         sources = {split: _source_of_split(root, names | folders, split) for split in ("train", "val")}
         found = {split: _images_of_source(root, names, folders, source) for split, source in sources.items() if source}
     if not found:
-        return _images_in(names, "images" if "images" in folders else ""), None
+        return _images_in(names, next((name for name in sorted(folders) if name.lower() == "images"), "")), None
     if "train" not in found:
         raise InputError(f"{root}: images for val but none for train; train is needed; {describe_files(names)}. "
                          "Say where they are.")

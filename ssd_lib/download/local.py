@@ -56,8 +56,9 @@ def local(data: DataParams, runtime: RuntimeParams) -> Manifest:
         founds.append(move_listing(found, below))
         rows = _hashed(one.folder, files_of(found, one.names), one.rows)
         files |= {join(below, name): row for name, row in rows.items()}
-    return Manifest(source="local", root=_root_name(root), splits=join_listings(founds).splits, classes=tuple(data.classes),
-                    files=dict(sorted(files.items())))
+    joined = join_listings(founds)
+    return Manifest(source="local", root=_root_name(root), splits=joined.splits, classes=tuple(data.classes),
+                    files=dict(sorted(files.items())), counts=joined.counts)
 
 
 def _located(path: str) -> Path:

@@ -45,9 +45,11 @@ def validate(manifest: Manifest, data: DataParams, runtime: RuntimeParams, path:
         merge_categories(splits["train"], splits["val"])  # what would stop fix_annotations stops here, before hours of decoding
     workers = available_cores() if runtime.workers == "auto" else runtime.workers
     faults = [*check_images(_image_files(manifest, splits), workers), *_other_faults(manifest, parts, splits)]
-    report = {**_report(splits, faults), "max_bad_fraction": data.max_bad_fraction}
+    report = {**_report(splits, faults), "max_bad_fraction": data.max_bad_fraction,
+              "files": [count.model_dump() for count in manifest.counts]}
     write_json(path, report, indent=1)
     write_report(path.parent, manifest, splits, faults, report, data)
+    _refuse_unused_labels(manifest, data.max_bad_fraction, path)
     if reason := stop_reason(report, data.max_bad_fraction):
         raise InputError(f"{path}: {reason} See {path.with_suffix('.html')}; after a change of the files, {REPAIR_HINT}. The first "
                          f"fault of each kind:{first_faults(report) or ' none'}")
@@ -136,3 +138,12 @@ def _counts(annotations: Annotations) -> dict[str, int]:
     empty = np.setdiff1d(images.ids, boxes.image_ids)
     return {"images": len(images), "boxes": len(boxes), "crowds": int(boxes.is_crowd.sum()),
             "images_without_boxes": len(empty) if len(boxes) else 0}
+
+
+def _refuse_unused_labels(manifest: Manifest, allowed: float, path: Path) -> None:
+    """Refuse a dataset in which too many label files are used by no image: their images would train as background."""
+    for count in manifest.counts:
+        if count.kind == "unused_labels" and count.count > allowed * count.of:
+            raise InputError(f"{path}: {count.count} of {count.of} label files are used by no image, the first is "
+                             f"{count.first[0]}; each needs an image of the same name. Rename it or its image, remove it, or "
+                             "raise data.max_bad_fraction to train without them.")

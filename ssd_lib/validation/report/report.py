@@ -22,6 +22,7 @@ from ssd_lib.validation.report.sections import (
     counts_section,
     duplicates_section,
     fault_section,
+    files_section,
     images_section,
     ratios_section,
     sample_section,
@@ -76,12 +77,13 @@ def _sections(manifest: Manifest, splits: Mapping[str, Annotations], faults: Seq
     unreadable = set(report["unreadable"])
     shown = {split: trainable(annotations, unreadable) for split, annotations in splits.items() if split != "test"}
     if not shown:
-        return [summary_section(report, data), fault_section(manifest, splits, faults)]
+        return [summary_section(report, data), fault_section(manifest, splits, faults), files_section(manifest)]
     first = next(iter(shown))
     classes = count_classes(shown)
     balance: dict[str, np.ndarray] = {
         mode: epoch_boxes(shown[first], classes.names, mode, data.balance_threshold) for mode in BALANCE_MODES}
-    return [summary_section(report, data), fault_section(manifest, splits, faults), duplicates_section(manifest, splits),
+    return [summary_section(report, data), fault_section(manifest, splits, faults), files_section(manifest),
+            duplicates_section(manifest, splits),
             classes_section(classes, balance), counts_section(shown), sides_section(shown), ratios_section(shown),
             images_section(shown),
             sample_section(manifest, first, shown[first], {fault.image for fault in faults} | unreadable)]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ssd_lib.annotations.account import FILE_KINDS
 from ssd_lib.annotations.faults import KINDS, Fault
 from ssd_lib.annotations.table import Annotations
 from ssd_lib.manifest import Manifest
@@ -59,6 +60,7 @@ RATIO_EDGES = (1 / 5, 1 / 3, 1 / 2, 1 / 1.2, 1.2, 2, 3, 5)
 RATIO_LABELS = ("below 1:5", "1:5 to 1:3", "1:3 to 1:2", "1:2 to 1:1.2", "about 1:1", "1.2:1 to 2:1", "2:1 to 3:1",
                 "3:1 to 5:1", "above 5:1")
 LISTED_SIZES = 10
+TOLD_FIRST = ("unused_labels", "unlabelled", "unlabelled_unused", "unreadable_images", "unused_images")
 
 
 def summary_section(report: Mapping[str, Any], data: DataParams) -> Section:
@@ -70,8 +72,19 @@ def summary_section(report: Mapping[str, Any], data: DataParams) -> Section:
     """
     rows = [(row["split"], *(f"{row[key]:,}" for key in ("images", "boxes", "crowds", "images_without_boxes")))
             for row in report["splits"]]
-    return Section("Summary", (_summary_sentence(report, data.max_bad_fraction),
+    notices = [Text(_file_sentence(count)) for count in report.get("files", ()) if count["kind"] in TOLD_FIRST]
+    return Section("Summary", (*notices, _summary_sentence(report, data.max_bad_fraction),
                                Table(("split", "images", "boxes", "crowds", "images without objects"), rows)))
+
+
+def files_section(manifest: Manifest) -> Section:
+    """Return the files that are not used, and those that were matched by a name that is written differently."""
+    if not manifest.counts:
+        return Section("Files", (Text("Every file is used."),))
+    elements: list[Element] = [Table(("files", "what they are"),
+                                     [(f"{count.count:,}", FILE_KINDS[count.kind]) for count in manifest.counts])]
+    elements += [Listing(f"{count.count:,} {FILE_KINDS[count.kind]}", list(count.first)) for count in manifest.counts]
+    return Section("Files", elements)
 
 
 def fault_section(manifest: Manifest, splits: Mapping[str, Annotations], faults: Sequence[Fault]) -> Section:
@@ -297,3 +310,8 @@ def _caption(marks: Sequence[Mark]) -> str:
     counts = Counter(mark.name for mark in marks).most_common(4)
     text = ", ".join(f"{number} {visible(name)}" for name, number in counts)
     return text + (f"; the {MAX_MARKS} largest of {len(marks)} are drawn" if len(marks) > MAX_MARKS else "")
+
+
+def _file_sentence(count: Mapping[str, Any]) -> str:
+    of = f" of {count['of']:,}" if count["of"] else ""
+    return f"{count['count']:,}{of} {FILE_KINDS[count['kind']]}. The first: {', '.join(count['first'][:3])}."
