@@ -126,6 +126,8 @@ class Manifest(_Frozen):
     def _names(self, part: Part) -> Iterable[str]:
         if part.pairs or part.only:
             return part.pairs or [image_of(part, name, self.files) for name in part.only]
+        if part.names and not part.images:
+            return part.names.values()
         prefix = f"{part.images}/" if part.images else ""
         return [name for name in self.files if name.startswith(prefix) and not name.lower().endswith(TEXT_SUFFIXES)]
 

@@ -1,5 +1,6 @@
 """Account for every file below a folder: what no split uses is counted and named, for the report of validate."""
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
@@ -21,6 +22,7 @@ FILE_KINDS = {
     "other_files": "other files; they are not used",
 }
 FIRST_BYTES = 400
+TEST_WORD = re.compile(r"(?<![a-z])test\d*(?![a-z])")
 LIST_NAMES = {"classes", "labels", "labelmap", "label_map", "readme", "license", "requirements", "notes", "default",
               "trainval", *(word for words in SPLIT_WORDS.values() for word in words)}
 
@@ -51,8 +53,9 @@ def account(root: Path, names: frozenset[str], listing: DatasetListing) -> Datas
     bare = sorted(name for part in parts if part.format == "yolo" for name, label in part.pairs.items() if not label)
     used = images | labels | listing.others | {
         name for part in parts for name in (part.annotations, *part.names.values(), *part.more_annotations)}
-    prefixes = tuple({f"{part.images}/" if part.images else "" for part in parts if not part.pairs})  # validate lists their orphans
-    rest = sorted(name for name in names - used if not (prefixes and name.startswith(prefixes) and is_image(name)))
+    prefixes = tuple({f"{part.images}/" if part.images else "" for part in parts
+                      if not part.pairs and (part.images or not part.names)})  # validate lists their orphans
+    rest = sorted(name for name in names - used if "imagesets/" not in name.lower() and not (prefixes and name.startswith(prefixes) and is_image(name)))
     found = _sorted_out(root, rest, {part.format for part in parts}, {label.rpartition("/")[0] for label in labels})
     others = sorted({*bare, *found.get("unused_images", ())})
     counts = list(listing.counts)
@@ -82,8 +85,8 @@ def _kind(root: Path, name: str, forms: set[str], label_folders: set[str]) -> st
     is_label = not is_list(name) and (
         (suffix == ".txt" and "yolo" in forms and (folder in label_folders or _looks_like_labels(root / name)))
         or (suffix == ".xml" and "voc" in forms))
-    word = "test" if split_of(folder) == "test" or split_of(PurePosixPath(base).stem.partition("-")[0]) == "test" else ""
-    if word and (is_label or is_image(name) or suffix in (".txt", ".json", ".csv")):
+    is_test = split_of(folder) == "test" or (not is_image(name) and not is_label and TEST_WORD.search(base.lower()))
+    if is_test and (is_label or is_image(name) or suffix in (".txt", ".json", ".csv")):
         return "test_split"
     if suffix in UNREADABLE_SUFFIXES:
         return "unreadable_images"
@@ -91,7 +94,7 @@ def _kind(root: Path, name: str, forms: set[str], label_folders: set[str]) -> st
         return "unlabelled_unused" if forms == {"voc"} else "unused_images"
     if is_label:
         return "unused_labels"
-    return "unused_lists" if suffix in (".json", ".csv", ".xml") or (suffix == ".txt" and split_of(base[:-4])) else "other_files"
+    return "unused_lists" if suffix in (".json", ".csv", ".xml") or (suffix == ".txt" and split_of(base[:-4]) and "/" in name) else "other_files"
 
 
 def _looks_like_labels(path: Path) -> bool:

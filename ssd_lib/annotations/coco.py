@@ -7,6 +7,7 @@ import json
 import math
 import re
 import reprlib
+from collections import Counter
 from collections.abc import Callable, Collection, Container, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
@@ -17,14 +18,27 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 import numpy as np
 
+from ssd_lib.annotations.account import count_matched
 from ssd_lib.annotations.faults import Fault
-from ssd_lib.annotations.files import HALF_CHARACTER, DatasetListing, describe_files, folders_of, parse_number, read_bytes
-from ssd_lib.annotations.splits import SPLIT_WORDS, matching, require_images, spelled, split_names
+from ssd_lib.annotations.files import (
+    HALF_CHARACTER,
+    DatasetListing,
+    add_counts,
+    below,
+    describe_files,
+    folders_of,
+    is_image,
+    join_listings,
+    parse_number,
+    read_bytes,
+)
+from ssd_lib.annotations.names import fold, folded_base, folded_stem, match_names
+from ssd_lib.annotations.splits import SPLIT_WORDS, matching, require_images, spelled, split_names, split_of
 from ssd_lib.annotations.table import Annotations, Boxes, Category, Images, ParsedPart
 from ssd_lib.errors import InputError
 from ssd_lib.files import atomic_write
 from ssd_lib.images import read_sizes
-from ssd_lib.manifest import REPAIR_HINT, Manifest, Part, PartKey, name_below
+from ssd_lib.manifest import REPAIR_HINT, FileCount, Manifest, Part, PartKey, image_of, name_below
 from ssd_lib.params import DataParams
 
 EXPECTED_FILES = "annotations/instances_train*.json, train.json, train/_annotations.coco.json and the same for val"
@@ -97,6 +111,16 @@ class _ListedImages(msgspec.Struct):
     images: list[_ListedImage]
 
 
+class _CocoLike(msgspec.Struct):
+    images: list[_ListedImage]
+    annotations: list[Any]
+
+
+def matches_content(root: Path, names: Collection[str]) -> bool:
+    """Whether a JSON file has the content of a COCO file, whatever its name."""
+    return bool(_by_content(root, names))
+
+
 def matches(names: Collection[str]) -> bool:
     """Whether the names of the files look like a dataset in this format."""
     documents = _documents(names)
@@ -118,15 +142,27 @@ def find(root: Path, names: frozenset[str], data: DataParams) -> DatasetListing:
         InputError: no annotation file or no image folder for train or val, or more than one, or not in COCO format.
     """
     documents = _documents(names)
+    if not matches(names):
+        documents = _by_content(root, names)
+        sides = {split: [name for name in documents if _split_of_document(name) == split] for split in ("train", "val")}
+        if not sides["train"] or not sides["val"]:
+            free = [name for name in documents if _split_of_document(name) != "test"]
+            return join_listings(_divide(root, names, name, data.val_fraction) for name in free)
+        listings = [(split, _part(root, names, split, name)) for split, found in sides.items() for name in found]
+        return DatasetListing({split: tuple(part for side, (part, _) in listings if side == split) for split in sides},
+                              names & {image_of(part, file, names) for _, (part, files) in listings for file in files},
+                              add_counts(count for _, (part, _) in listings for count in count_matched(part.names)))
     if alone := _only_document(documents):
         return _divide(root, names, alone, data.val_fraction)
     splits: dict[str, tuple[Part, ...]] = {}
     listed: set[str] = set()
+    counts: list[FileCount] = []
     for split in ("train", "val"):
         part, files = _part(root, names, split, _find_annotations(root, names, documents, split))
         splits[split] = (part,)
-        listed |= {name_below(part.images, file, names) for file in files}
-    return DatasetListing(splits, names & listed)
+        listed |= {image_of(part, file, names) for file in files}
+        counts += count_matched(part.names)
+    return DatasetListing(splits, names & listed, add_counts(counts))
 
 
 def read_coco(manifest: Manifest) -> dict[PartKey, ParsedPart]:
@@ -221,14 +257,49 @@ def _divide(root: Path, names: frozenset[str], annotations: str, val_fraction: f
         require_images(str(root / annotations), split, side)
     splits: dict[str, tuple[Part, ...]] = {
         split: (part.model_copy(update={"only": tuple(side)}),) for split, side in sides.items()}
-    return DatasetListing(splits, names & {name_below(part.images, file, names) for file in files})
+    return DatasetListing(splits, names & {image_of(part, file, names) for file in files}, count_matched(part.names))
 
 
 def _part(root: Path, names: frozenset[str], split: str, annotations: str) -> tuple[Part, list[str]]:
     """Return the part of an annotation file, and the images that it lists."""
     files = _listed_images(root / annotations)
-    images = _find_images(root, names, folders_of(names), split, annotations, files)
-    return Part(format="coco", images=images, annotations=annotations), files
+    try:
+        images = _find_images(root, names, folders_of(names), split, annotations, files)
+    except InputError:
+        if not (loose := _match_images(names, split, files)):
+            raise
+        return Part(format="coco", annotations=annotations, names=loose), files
+    absent = [file for file in files if name_below(images, file, names) not in names]
+    loose = _match_images(below(images, names), split, absent) if absent else {}
+    return Part(format="coco", images=images, annotations=annotations, names=loose), files
+
+
+def _match_images(names: Collection[str], split: str, files: list[str]) -> dict[str, str]:
+    """Return file_name -> image, where they agree after folding, or in their base name or stem, one to one."""
+    images = [name for name in names if is_image(name) and split_of(name.rpartition("/")[0]) in ("", split)]
+    repeated = {file for file, count in Counter(files).items() if count > 1}
+    return match_names(set(files) - repeated, images, fold, folded_base, folded_stem)
+
+
+def _by_content(root: Path, names: Iterable[str]) -> list[str]:
+    """Return the JSON files that are COCO by their content."""
+    return sorted(name for name in _documents(names) if name.count("/") <= 2 and _is_coco(root / name))
+
+
+def _is_coco(path: Path) -> bool:
+    try:
+        msgspec.json.decode(read_bytes(path).removeprefix(BYTE_ORDER_MARK), type=_CocoLike)
+    except (msgspec.MsgspecError, RecursionError, ValueError, InputError):
+        return False
+    return True
+
+
+def _split_of_document(name: str) -> str:
+    """Return the split that a word in the name or in a folder of a file says; "" for none."""
+    for split, words in SPLIT_WORDS.items():
+        if re.search(rf"(?<![a-z])({'|'.join(words)})\d*(?![a-z])", name.lower().replace("_", "-")):
+            return split
+    return ""
 
 
 def _find_annotations(root: Path, names: frozenset[str], documents: list[str], split: str) -> str:
@@ -497,7 +568,7 @@ def _hint(tree: Any) -> str:
 
 def _images_of_part(annotations: Annotations, part: Part, files: Container[str]) -> Annotations:
     own = _only_images(annotations, frozenset(part.only)) if part.only else annotations
-    names = tuple(name_below(part.images, name, files) for name in own.images.file_names)
+    names = tuple(image_of(part, name, files) for name in own.images.file_names)
     return replace(own, images=replace(own.images, file_names=names))
 
 

@@ -42,6 +42,8 @@ def find_dataset(root: Path, names: frozenset[str], known: Auto | Format, data: 
         InputError: no format matches, or more than one; or the dataset is incomplete.
     """
     candidates = _matching_folders(names, [known] if known != "auto" else list(FINDERS))
+    if not candidates and known in ("auto", "coco") and coco.matches_content(root, names):
+        candidates = {"coco": {"": names}}
     if not candidates:
         raise InputError(_nothing_found(root, names, known))
     if len(candidates) > 1:

@@ -47,8 +47,8 @@ def matches(names: frozenset[str]) -> bool:
 def find(root: Path, names: frozenset[str], data: DataParams) -> DatasetListing:
     """Find the CSV file of boxes and the image folder of train and of val, and the class names.
 
-    Guarantees: sub-*.csv, which qfgaohao/pytorch-ssd and its forks write for the classes that they train, precedes the whole
-    file. The test images are val if there is no validation. Without a file of class names, the column ClassName names the
+    Guarantees: sub-*.csv, which qfgaohao/pytorch-ssd and its forks write for the classes that they train, is read
+    together with the whole file; an object of both counts once. The test images are val if there is no validation. Without a file of class names, the column ClassName names the
     classes.
 
     Args:
@@ -70,7 +70,7 @@ def find(root: Path, names: frozenset[str], data: DataParams) -> DatasetListing:
     class_names = _read_class_names(root / class_file) if class_file else _class_names_of_boxes(root, box_files)
     splits: dict[str, tuple[Part, ...]] = {
         split: (Part(format="open_images", images=_find_images(root, names, box_files[split]), annotations=box_files[split],
-                     class_names=class_names, depictions=data.depictions),) for split in ("train", "val")}
+                     more_annotations=_more_box_files(names, box_files[split]), class_names=class_names, depictions=data.depictions),) for split in ("train", "val")}
     return DatasetListing(splits, frozenset([class_file] if class_file else []))
 
 
@@ -134,6 +134,11 @@ def _find_box_file(root: Path, names: frozenset[str], split: str) -> str:
         raise InputError(f"{root}: {len(found)} CSV files of boxes for {split}, {', '.join(found)}; one is needed. Move the "
                          "others away.")
     return found[0] if found else ""
+
+
+def _more_box_files(names: frozenset[str], box_file: str) -> tuple[str, ...]:
+    """Return the whole file beside a sub-*.csv: it may have the classes of earlier downloads."""
+    return tuple(name for name in sorted(names) if name.lower() == box_file.lower().removeprefix("sub-") != box_file.lower())
 
 
 def _find_images(root: Path, names: frozenset[str], box_file: str) -> str:
@@ -230,7 +235,15 @@ def _read_rows(manifest: Manifest, part: Part, index_by_id: dict[str, int], know
 
     def kept() -> Iterator[tuple]:
         nonlocal absent
-        for row in _rows_of_file(manifest.path(part.annotations), index_by_id):
+        files = [manifest.path(name) for name in (part.annotations, *part.more_annotations)]
+        earlier: set[tuple] = set()  # objects of a sub-*.csv, which the whole file has too
+        for number, row in ((number, row) for number, file in enumerate(files) for row in _rows_of_file(file, index_by_id)):
+            if row is not None and len(files) > 1:
+                identity = (row.image_id, row.label, row.xmin, row.xmax, row.ymin, row.ymax)
+                if number and identity in earlier:
+                    continue
+                if not number:
+                    earlier.add(identity)
             if row is None:
                 absent += 1
             elif part.depictions or not row.is_depiction:

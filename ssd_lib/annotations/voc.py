@@ -12,6 +12,7 @@ import numpy as np
 from defusedxml.common import DefusedXmlException  # type: ignore[import-untyped]
 from defusedxml.ElementTree import XMLParser  # type: ignore[import-untyped]
 
+from ssd_lib.annotations.account import count_matched
 from ssd_lib.annotations.faults import Fault
 from ssd_lib.annotations.files import (
     SHOWN,
@@ -24,6 +25,7 @@ from ssd_lib.annotations.files import (
     read_lines,
     stem,
 )
+from ssd_lib.annotations.names import fold, match_names
 from ssd_lib.annotations.splits import require_images, split_names, split_of
 from ssd_lib.annotations.table import LABEL_ROW, Category, Images, ParsedPart, annotations_from_rows, clean_name
 from ssd_lib.errors import InputError
@@ -34,7 +36,7 @@ from ssd_lib.params import DataParams
 EXPECTED_FILES = "XML files in Annotations/, or beside images of the same name"
 XML_FOLDER, IMAGE_FOLDERS = "annotations", ("jpegimages", "images")
 LIST_FOLDERS = ("imagesets/main", "imagesets")
-TRAIN_LISTS, VAL_LISTS = ("train", "trainval", "default"), ("val", "test")
+TRAIN_LISTS, VAL_LISTS = ("train", "trainval", "default"), ("val", "valid", "validation", "test")
 CLASS_FLAGS = {"-1", "0", "1"}  # the second column of a list for a single class
 CLASS_FILES = ("labels.txt", "labelmap.txt")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -91,7 +93,10 @@ def find(root: Path, names: frozenset[str], data: DataParams) -> DatasetListing:
     """
     ordered = sorted(names)
     images = _by_key(name for name in ordered if is_image(name))
-    pairs = _pairs(root, images, _by_key(name for name in ordered if _is_xml(name)))
+    xmls = _by_key(name for name in ordered if _is_xml(name))
+    matched = match_names(images, xmls, fold, lambda key: fold(key).rpartition("/")[2], exact={key: key for key in images if key in xmls})
+    images = {matched.get(key, key): files for key, files in images.items()}  # the key of the XML file
+    pairs = _pairs(root, images, xmls)
     lists = _list_files(names)
     if lists:
         pairs |= _images_without_xml(root, images, pairs)
@@ -102,7 +107,7 @@ def find(root: Path, names: frozenset[str], data: DataParams) -> DatasetListing:
     for split, keys in (("train", train), ("val", val)):
         require_images(str(root), split, keys)
         splits[split] = (Part(format="voc", pairs=dict(sorted(pairs[key] for key in keys))),)
-    return DatasetListing(splits)
+    return DatasetListing(splits, frozenset(), count_matched({images[key][0]: xmls[key][0] for key in matched.values()}))
 
 
 def add_class_names(root: Path, names: frozenset[str], folder: str, listing: DatasetListing) -> DatasetListing:
@@ -124,7 +129,7 @@ def add_class_names(root: Path, names: frozenset[str], folder: str, listing: Dat
     rows = check_class_names(str(root / file), list(_class_rows(root / file)))
     class_names = {"class_names": {name: name for name in rows}}
     splits = {split: tuple(part.model_copy(update=class_names) for part in parts) for split, parts in listing.splits.items()}
-    return DatasetListing(splits, listing.others | {file})
+    return DatasetListing(splits, listing.others | {file}, listing.counts)
 
 
 def read_voc(manifest: Manifest) -> dict[PartKey, ParsedPart]:
@@ -252,7 +257,7 @@ def _splits_of_lists(root: Path, lists: Mapping[str, str], images: Set[str],
 
 
 def _read_list(path: Path, known: Set[str]) -> list[str]:
-    """Return the keys of the images in a list, each once."""
+    """Return the keys of the images in a list, each once; a row may be written differently if that is one to one."""
     rows = [row for row in read_lines(path) if row]
     columns = [row.rsplit(maxsplit=1) for row in rows]
     has_flags = all(len(column) > 1 and column[1] in CLASS_FLAGS for column in columns)
@@ -260,6 +265,14 @@ def _read_list(path: Path, known: Set[str]) -> list[str]:
         rows = [name for name, _ in columns]
     found = {row: next(iter(_keys_of_row(row, known)), "") for row in rows}
     missing = [row for row, key in found.items() if not key]
+    if missing:
+        by_fold: dict[str, list[str]] = {}
+        for key in known:
+            by_fold.setdefault(fold(key), []).append(key)
+        for row in missing:
+            keys = by_fold.get(fold(row)) or by_fold.get(stem(fold(row))) or []
+            found[row] = keys[0] if len(keys) == 1 else ""
+        missing = [row for row in missing if not found[row]]
     if missing:
         raise InputError(f"{path}: {len(missing)} names without an image and an XML file, the first is {missing[0]!r:.200}; "
                          "all that are listed must exist. Remove these lines, or add the files.")

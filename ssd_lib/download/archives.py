@@ -21,6 +21,7 @@ from ssd_lib.files import CHUNK_BYTES
 
 # Not a plain file name on every system: "..", "C:", "a\\b", "nul.txt", "a.", "".
 UNSAFE_PART = re.compile(r'.*[. ]|.*[\x00-\x1f<>:"|?*\\].*|(con|prn|aux|nul|com\d|lpt\d)(\..*)?|', re.I | re.S)
+UNSAFE_PART_HERE = re.compile(r"[. ]*|.*[\x00-\x1f\\].*", re.S) if os.name == "posix" else UNSAFE_PART
 DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, UnicodeDecodeError)
 GB = 1e9
 BOMB_BYTES, BOMB_GROWTH = 1e9, 100  # an archive beyond both limits is a zip bomb
@@ -28,7 +29,8 @@ BOMB_BYTES, BOMB_GROWTH = 1e9, 100  # an archive beyond both limits is a zip bom
 Rows = dict[str, tuple[int, str]]
 
 
-def unpack(archive: Path, folder: Path, wanted: Sequence[str] | None, progress: tqdm, stop: threading.Event) -> Rows:
+def unpack(archive: Path, folder: Path, wanted: Sequence[str] | None, progress: tqdm, stop: threading.Event, *,
+           is_own: bool = False) -> Rows:
     """Write the wanted members of a zip archive below `folder`; return their names, sizes in bytes and SHA-256.
 
     Guarantees: names and sizes of all members are checked before the first byte is written. A file appears complete or not
@@ -39,6 +41,7 @@ def unpack(archive: Path, folder: Path, wanted: Sequence[str] | None, progress: 
         archive: a zip file.
         folder: where members go; made if missing.
         wanted: names of members or of folders of members; each must exist. None: all but hidden files and what macOS adds.
+        is_own: an archive of the user; names that are valid on this system, such as with ":", are accepted.
         progress: a bar of unpacked bytes.
         stop: once set, work ends after the current file.
 
@@ -47,7 +50,7 @@ def unpack(archive: Path, folder: Path, wanted: Sequence[str] | None, progress: 
         StateError: not enough disk space, a file that cannot be written, or `stop` was set.
     """
     with _opened(archive) as bundle:
-        members = [member for member in _checked(archive, bundle.infolist()) if _is_wanted(member.filename, wanted)]
+        members = [member for member in _checked(archive, bundle.infolist(), is_own) if _is_wanted(member.filename, wanted)]
         _check_complete(archive, wanted or (), members)
         _check_growth(archive, members)
         _check_space(folder, members)
@@ -89,11 +92,11 @@ def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
         yield bundle
 
 
-def _checked(archive: Path, members: list[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
+def _checked(archive: Path, members: list[zipfile.ZipInfo], is_own: bool) -> list[zipfile.ZipInfo]:
     """Return the members that are files; refuse the archive if any member is unsafe."""
     seen: set[str] = set()
     for member in members:
-        fault = _fault(member) or ("the name occurs twice" if member.filename.casefold() in seen else "")
+        fault = _fault(member, UNSAFE_PART_HERE if is_own else UNSAFE_PART) or ("the name occurs twice" if member.filename.casefold() in seen else "")
         if fault:
             raise InputError(f"{archive}: member {member.orig_filename!r}: {fault}; nothing was unpacked. "
                              "Do not use this archive; get it from another source.")
@@ -101,9 +104,9 @@ def _checked(archive: Path, members: list[zipfile.ZipInfo]) -> list[zipfile.ZipI
     return [member for member in members if not member.is_dir()]
 
 
-def _fault(member: zipfile.ZipInfo) -> str:
+def _fault(member: zipfile.ZipInfo, unsafe: re.Pattern[str]) -> str:
     parts = member.orig_filename.removesuffix("/").split("/")
-    if any(UNSAFE_PART.fullmatch(part) for part in parts):
+    if any(unsafe.fullmatch(part) for part in parts):
         return "the name leaves the folder, or is not a valid file name on every system"
     kind = stat.S_IFMT(member.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):

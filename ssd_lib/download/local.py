@@ -85,7 +85,7 @@ def _opened(place: Path) -> Opened:
         return Opened(place, list_files(place), {})
     folder = raw_folder() / ZIPS / f"{place.stem}-{sha256(place)[:12]}"
     with tqdm(desc=f"{place.name}, unpacking", unit="B", unit_scale=True, leave=False, dynamic_ncols=True, disable=None) as bar:
-        rows = unpack(place, folder, None, bar, threading.Event())
+        rows = unpack(place, folder, None, bar, threading.Event(), is_own=True)
     return Opened(folder.resolve(), frozenset(rows), rows)
 
 

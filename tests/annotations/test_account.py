@@ -1,0 +1,66 @@
+"""Every file below data.paths is used, or counted and named; names that are written differently match one to one."""
+
+from pathlib import Path
+from time import perf_counter
+
+import pytest
+from support.folders import pairs, plant, run
+
+from ssd_lib.annotations.names import fold, folded_stem, match_names
+from ssd_lib.errors import InputError
+
+ROW = "0 0.5 0.5 0.2 0.2\n"
+
+
+def yolo(root: Path, *labels: str, images: tuple[str, ...]) -> Path:
+    return plant(root, *images, texts={"classes.txt": "a\n"} | dict.fromkeys(labels, ROW))
+
+
+@pytest.mark.parametrize(("image", "label"), [
+    ("images/ü x.jpg", "labels/%C3%BC%20x.txt"), ("images/B.JPG", "labels/b.txt"), ("Images/b.jpg", "Labels/b.TXT"),
+    ("images/u\u0308.jpg", "labels/\u00fc.txt"), ("images/deep/b.jpg", "labels/b.txt")])
+def test_a_label_file_with_a_differently_written_name_is_found(tmp_path: Path, image: str, label: str) -> None:
+    folder = image.partition("/")[0]
+    other = label.partition("/")[0]
+    manifest = run(yolo(tmp_path, label, f"{other}/z.txt", images=(image, f"{folder}/z.jpg")))
+    found = pairs(manifest)
+    assert (found["train"] | found["val"])[image] == label
+
+
+def test_two_images_for_one_label_file_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="same label file"):
+        run(yolo(tmp_path, "labels/a.txt", "labels/b.txt", images=("images/a.jpg", "images/a.png", "images/b.jpg")))
+
+
+def test_label_files_without_an_image_and_images_without_one_are_counted(tmp_path: Path) -> None:
+    manifest = run(yolo(tmp_path, "labels/a.txt", "labels/b.txt", "labels/photo_1.txt",
+                        images=("images/a.jpg", "images/b.jpg", "images/photo-2.jpg", "images/c.heic", "images/test/t.jpg")))
+    counts = {count.kind: count for count in manifest.counts}
+    assert (counts["unused_labels"].count, counts["unused_labels"].of) == (1, 3)
+    assert "photo-2.jpg" in counts["unused_labels"].first[0]
+    assert counts["unlabelled"].count == 2
+    assert counts["unreadable_images"].first == ("images/c.heic",)
+
+
+def test_a_name_with_two_candidates_is_not_matched() -> None:
+    assert match_names(["A.jpg"], ["x/a.txt", "y/a.txt"], fold, folded_stem) == {}
+
+
+def test_coco_of_any_name_is_found_by_its_content(tmp_path: Path) -> None:
+    text = ('{"images": [{"id": 1, "file_name": "a.jpg", "width": 9, "height": 9}, {"id": 2, "file_name": "b.jpg", "width": 9, '
+            '"height": 9}], "annotations": [], "categories": []}')
+    manifest = run(plant(tmp_path, "data/A.JPG", "data/b.jpg", texts={"export.json": text}))
+    assert manifest.splits["train"][0].names == {"a.jpg": "data/A.JPG", "b.jpg": "data/b.jpg"}
+
+
+@pytest.mark.parametrize("word", ["valid", "Validation", "val"])
+def test_a_voc_list_of_any_split_word_is_val(tmp_path: Path, word: str) -> None:
+    manifest = run(plant(tmp_path, "Annotations/a.xml", "Annotations/b.xml", "JPEGImages/a.jpg", "JPEGImages/b.jpg",
+                         texts={"ImageSets/Main/Train.txt": "a\n", f"ImageSets/Main/{word}.txt": "b\n"}))
+    assert list(pairs(manifest)["val"]) == ["JPEGImages/b.jpg"]
+
+
+def test_matching_118000_names_takes_seconds() -> None:
+    start = perf_counter()
+    match_names([f"images/{n:012}.jpg" for n in range(118_000)], [f"labels/{n:012}.txt" for n in range(1, 118_000)], folded_stem)
+    assert perf_counter() - start < 20  # a busy machine takes ten times as long
