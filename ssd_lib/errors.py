@@ -22,6 +22,14 @@ class Stopped(Exception):  # noqa: N818 - being stopped is no error
         self.message, self.signal_number = message, signal_number
 
 
+class ReportedElsewhere(Exception):  # noqa: N818 - the process that reported the error raised it
+    """Another process of the group has reported why the run ends; this one ends with `exit_code` and without a message."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an exception's message, or the name of its class where the message is empty."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -12,6 +12,8 @@ from pathlib import Path
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # <malloc.h>
+# Signals that ask training to save and stop. SIGUSR1: Slurm sends it before the time limit, with `sbatch --signal=USR1@120`.
+STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
 
 
 def die_with_parent(signal_number: int) -> bool:

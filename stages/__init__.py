@@ -1,9 +1,10 @@
-"""The stages of the pipeline, one script each, run by DVC as `python -m stages.NAME` from the root of the project.
+"""The stages of the pipeline, one script each; DVC runs them as `python -m stages.NAME` in the root of the project.
 
-This file runs before a script of theirs spends seconds on importing torch: from its first moment on a stage ends when DVC
-does, and Ctrl-C ends it without a traceback.
+This file runs before a stage spends seconds on importing torch: from its first moment a stage ends when DVC (or torchrun) does, and
+Ctrl-C ends it without a traceback.
 """
 
+import os
 import signal
 import sys
 from types import TracebackType
@@ -11,13 +12,15 @@ from types import TracebackType
 from ssd_lib.processes import die_with_dvc
 
 
-def _quietly(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+def _print_interrupt(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
     if issubclass(kind, KeyboardInterrupt):
         print("\nstopped before anything was done", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, traceback)
 
 
-if sys.argv[0] == "-m":  # what Python puts there while it looks for the module that it is to run
-    sys.excepthook = _quietly
+if sys.argv[0] == "-m":  # Python sets this while it looks for the module to run
+    sys.excepthook = _print_interrupt
     die_with_dvc(signal.SIGTERM)
+    if "RANK" in os.environ:  # torch reads it when it is imported; each process would print warnings that do not matter here
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")

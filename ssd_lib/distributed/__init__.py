@@ -1,1 +1,1 @@
-"""Several training processes, on one machine or on several, started and watched by torchrun's elastic agent."""
+"""Training in several processes, on one machine or on several: started by our own agent, by torchrun or by srun."""

@@ -1,4 +1,4 @@
-"""What training processes say to each other; every function serves one alone, too. What starts them is in `group`."""
+"""Collective operations of the training processes. With a single process, each returns what that process passes in."""
 
 import time
 from itertools import count
@@ -9,46 +9,49 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 POLL_S = 0.05
-ABORTED = "called off"
-_MEETINGS = count()
+STOPPED, FAILED = "stopped", "failed"  # keys of the store: a process has left for a stop signal, or with an error
+_BARRIERS = count()
 
 
-class GroupStopped(Exception):  # noqa: N818 - being stopped is no error
-    """Another process of the group was asked to stop, by the signal `number`."""
+class GroupStopped(Exception):  # noqa: N818 - being stopped is not an error
+    """A process of the group received the stop signal `number`; all processes end."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
 
 
+class GroupError(RuntimeError):
+    """Another process of the group has ended with an error."""
+
+
 def rank_and_size() -> tuple[int, int]:
-    """Which of how many processes this is."""
+    """Return the rank of this process and the number of processes."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
 def sum_over_processes(tensor: Tensor) -> Tensor:
-    """The sum of everybody's `tensor`."""
+    """Return the sum of `tensor` over all ranks."""
     if dist.is_initialized():
         tensor = tensor.clone()
         dist.all_reduce(tensor)
     return tensor
 
 
-class Vote:
-    """Whether any process wishes for something, asked again and again by all of them. The answer is to the question before, so
-    that nobody waits for a device that is still at work."""
+class NonBlockingAny:
+    """Non-blocking any() over ranks: returns the result of the previous call, so that no rank waits for its device."""
 
     def __init__(self, device: torch.device) -> None:
-        self._device, self._last = device, torch.zeros(())
+        self._device, self._previous = device, torch.zeros(())
 
-    def any(self, wish: bool) -> bool:
-        """Ask; whether anybody wished for it the last time."""
-        before, self._last = self._last, sum_over_processes(torch.full((), float(wish), device=self._device))
-        return before.item() > 0
+    def __call__(self, flag: bool) -> bool:
+        """Start the any() of `flag`, and return that of the previous call; False at first."""
+        previous, self._previous = self._previous, sum_over_processes(torch.full((), float(flag), device=self._device))
+        return previous.item() > 0
 
 
 def all_gather_object(value: Any) -> list[Any]:
-    """The plain values of all processes, by rank."""
+    """Return the values of all ranks, by rank."""
     values = [value] * rank_and_size()[1]
     if dist.is_initialized():
         dist.all_gather_object(values, value)
@@ -56,7 +59,7 @@ def all_gather_object(value: Any) -> list[Any]:
 
 
 def broadcast_object(value: Any) -> Any:
-    """The plain value of the first process."""
+    """Return the value of rank 0."""
     values = [value]
     if dist.is_initialized():
         dist.broadcast_object_list(values, src=0)
@@ -64,37 +67,53 @@ def broadcast_object(value: Any) -> Any:
 
 
 def broadcast_buffers(net: nn.Module) -> None:
-    """Give every process the buffers of the first one (batch norm's statistics, which each gathers for itself)."""
+    """Give every rank the buffers of rank 0: batch norm gathers its statistics in each process."""
     if dist.is_initialized():
         for buffer in net.buffers():
             dist.broadcast(buffer, 0)
 
 
-def meet() -> None:
-    """Wait until every process is here: in Python, which hears a signal, as a collective operation does not.
+def barrier() -> None:
+    """Wait until all ranks are here. The wait is a loop in Python, so that signals are handled, unlike in dist.barrier().
 
     Raises:
-        GroupStopped: one of them leaves instead; then it is raised in all that wait here.
+        GroupStopped: a rank has called `abort_all` instead; raised on all ranks that wait here.
+        GroupError: a rank has ended with an error.
     """
     if not dist.is_initialized():
         return
-    place, store = f"meeting {next(_MEETINGS)}", _store()
-    store.add(place, 1)
-    while not (is_full := store.add(place, 0) == dist.get_world_size()) and not store.check([ABORTED]):
+    name, store = f"barrier {next(_BARRIERS)}", _store()
+    store.add(name, 1)
+    while (state := _barrier_state(store, name)) is None:
         time.sleep(POLL_S)
-    if store.compare_set(f"{place} was", "", "full" if is_full else ABORTED) != b"full":  # the first one to see it says
-        raise GroupStopped(int(store.get(ABORTED)))
+    state = store.compare_set(f"{name} state", "", state).decode()  # ranks may see different states: the first one counts
+    if state == STOPPED:
+        raise GroupStopped(int(store.get(STOPPED)))
+    if state == FAILED:
+        raise GroupError("another process has ended with an error")
+
+
+def _barrier_state(store: dist.Store, name: str) -> str | None:
+    if store.add(name, 0) == dist.get_world_size():
+        return "complete"
+    return next((key for key in (STOPPED, FAILED) if store.check([key])), None)
 
 
 def abort_all(number: int, device: torch.device) -> None:
-    """Leave for a stop signal together with all others; those that wait in `meet` are called.
+    """End the group for a stop signal: return when all ranks have called this; ranks that wait in `barrier` are woken up.
 
     Raises:
-        RuntimeError: one of them has died. Then this is no stop: the agent ends the rest with a signal, to start all again.
+        RuntimeError: a rank has died. Then the agent starts all processes again, and this is not a stop.
     """
     if dist.is_initialized():
-        _store().set(ABORTED, str(number))
+        _store().set(STOPPED, str(number))
         sum_over_processes(torch.zeros(1, device=device))
+
+
+def wake_up_others() -> None:
+    """Let `barrier` raise GroupError on all other ranks: this one ends with an error."""
+    if dist.is_initialized():
+        _store().set(FAILED, "")
 
 
 def _store() -> dist.Store:

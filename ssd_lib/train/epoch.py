@@ -12,7 +12,7 @@ from ssd_lib.boxes.loss import LossSums, multibox_loss
 from ssd_lib.boxes.matching import match_priors
 from ssd_lib.data.dataset import Batch
 from ssd_lib.data.loader import on_device
-from ssd_lib.distributed.collectives import meet, rank_and_size, sum_over_processes
+from ssd_lib.distributed.collectives import barrier, rank_and_size, sum_over_processes
 from ssd_lib.nets.ssd import SSD
 from ssd_lib.params import TrainParams
 from ssd_lib.train.optimizer import learning_rate, set_learning_rate, set_training_mode
@@ -64,7 +64,7 @@ def validation_losses(net: SSD, batches: Iterable[Batch], device: torch.device, 
     for batch in on_device(batches, device):
         sums += torch.stack(_loss_sums(net, net, batch, precision)).double()
     net.train(was_training)
-    meet()
+    barrier()
     classification, box, positives = sum_over_processes(sums).tolist()
     return classification / max(positives, 1), box / max(positives, 1)
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -28,16 +29,17 @@ from ssd_lib.data.pixel_cache import open_cache
 from ssd_lib.device import choose_algorithms, pick_device, pick_precision
 from ssd_lib.distributed.collectives import (
     GroupStopped,
-    Vote,
+    NonBlockingAny,
     abort_all,
     all_gather_object,
+    barrier,
     broadcast_buffers,
-    meet,
     rank_and_size,
 )
 from ssd_lib.distributed.group import Group, make_group
 from ssd_lib.distributed.launch import launch
-from ssd_lib.errors import StateError, Stopped, first_line, print_messages
+from ssd_lib.distributed.worker import has_launcher, run_under_launcher
+from ssd_lib.errors import InputError, StateError, Stopped, first_line, print_messages
 from ssd_lib.manifest import FIXED_FOLDER, REPAIR_HINT, Manifest
 from ssd_lib.nets.model_file import MODEL_PATH
 from ssd_lib.params import Params
@@ -81,11 +83,21 @@ def fit(params: Params, manifest: Manifest, measure: Measure, draw: Draw, joins:
     """
     if not die_with_parent(signal.SIGTERM):
         log.warning("on %s training outlives a killed dvc: stop it yourself", sys.platform)
-    group = make_group(params.runtime, params.train.batch_size, joins)
-    run_spec = _make_run_spec(params, manifest, measure, draw)
+    make_run_spec = partial(_make_run_spec, params, manifest, measure, draw)
+    if not has_launcher():
+        return _fit(make_run_spec, make_group(params.runtime, params.train.batch_size, joins))
     if joins:
+        raise InputError("--join is only for `dvc repro` on another machine; torchrun and srun start all processes alike.")
+    return run_under_launcher(partial(_fit, make_run_spec), params.runtime, params.train.batch_size)
+
+
+def _fit(make_run_spec: Callable[[], RunSpec], group: Group) -> str:
+    """Train as one of the group, or start its other processes; the process that does not join writes everything."""
+    run_spec = make_run_spec()
+    epochs = run_spec.params.train.epochs
+    if group.joins:
         launch(_train_process, group, run_spec)
-        return f"train: {params.train.epochs} epochs are done; the model is on the first machine, {group.address}"
+        return "" if group.has_launcher else f"train: {epochs} epochs are done; the model is on the first machine, {group.address}"
     with only_writer(CHECKPOINTS.parent), only_writer(run_spec.resume_dir):
         with only_writer(CHECKPOINTS.parent, WRITER_LOCK):
             pass  # the process that holds the other locks may have been killed while its first training process still saves
@@ -93,8 +105,8 @@ def fit(params: Params, manifest: Manifest, measure: Measure, draw: Draw, joins:
         for folder in (CHECKPOINTS.parent, CHECKPOINTS, run_spec.resume_dir):
             prepare_folder(folder)
         run_spec = _with_start(run_spec)
-        is_complete = run_spec.resume_from is not None and run_spec.resume_from.position == (params.train.epochs, 0)
-        return launch(_train_process, Group() if is_complete else group, run_spec)
+        is_complete = run_spec.resume_from is not None and run_spec.resume_from.position == (epochs, 0)
+        return launch(_train_process, group if group.has_launcher or not is_complete else Group(), run_spec)
 
 
 def _make_run_spec(params: Params, manifest: Manifest, measure: Measure, draw: Draw) -> RunSpec:
@@ -125,28 +137,29 @@ def _with_start(run_spec: RunSpec) -> RunSpec:
     return replace(run_spec, resume_from=start, weights=weights)
 
 
-def _train_process(run_spec: RunSpec, restart: int) -> str:
+def _train_process(run_spec: RunSpec, group: Group) -> str:
     """Train in one of the processes; raise Stopped when everything is saved after a stop signal."""
     keep_freed_memory()
     params, (rank, size) = run_spec.params, rank_and_size()
-    if size > 1:  # at the first start the process that started this one has printed the same
-        print_messages(is_printing=rank == 0 and restart > 0)
+    if size > 1 and not group.has_launcher:  # at the first start the process that started this one has printed the same
+        print_messages(is_printing=rank == 0 and group.restart > 0)
     device = pick_device(_own_device() if size > 1 else params.runtime.device)
     precision = pick_precision(params.train.precision, device)
     choose_algorithms(params.train.deterministic)
+    barrier()  # until all have read their data; one that cannot ends the others here
     run_spec.check_machines_agree()
     state = new_state(run_spec.net_spec, params.train, device, precision, run_spec.weights)
-    restore_run(state, run_spec, restart)
+    restore_run(state, run_spec, group)
     steps = run_spec.steps_per_epoch
     board = runs_folder() / "tb" / f"{run_spec.net_spec.net}-{run_spec.fingerprint[:8]}"
     logger = TrainLogger(run_spec.train_set.fixed.file_name, params.train.batch_size, state.epoch * steps + state.step,
                          params.train.epochs * steps, board, show=rank == 0)
     writer = CheckpointWriter(run_spec, state, logger)
-    stop = StopSignal(alone=size == 1)
+    stop = StopSignal(alone=size == 1 and not group.has_launcher, prints=size == 1 or (group.has_launcher and rank == 0))
     lock = only_writer(CHECKPOINTS.parent, WRITER_LOCK) if rank == 0 else nullcontext()
     with lock, stop.listen(), closing(logger), writer.save_on_error():
         try:
-            _train_epochs(run_spec, state, logger, writer, stop, device, precision)
+            _train_epochs(run_spec, group, state, logger, writer, stop, device, precision)
             writer.wait()
             stop.check()
         except BackendCompilerFailed as error:
@@ -156,28 +169,28 @@ def _train_process(run_spec: RunSpec, restart: int) -> str:
             writer.save()
             writer.wait()
             number = stopped.number if isinstance(stopped, GroupStopped) else stop.signal_number
-            raise _leave_group(run_spec, state, number or signal.SIGTERM, device) from None
+            raise _leave_group(run_spec, group, state, number or signal.SIGTERM, device) from None
     return finish(run_spec, state) if rank == 0 else ""
 
 
-def _leave_group(run_spec: RunSpec, state: TrainState, number: int, device: torch.device) -> Stopped:
+def _leave_group(run_spec: RunSpec, group: Group, state: TrainState, number: int, device: torch.device) -> Stopped:
     """Wait until the other processes leave, too, and return the exception that ends this one."""
     abort_all(number, device)
-    epochs, where = run_spec.params.train.epochs, " of the first machine" if run_spec.params.runtime.nodes > 1 else ""
+    epochs, where = run_spec.params.train.epochs, " of the first machine" if group.nodes > 1 else ""
     return Stopped(f"stopped by {signal.Signals(number).name} at epoch {min(state.epoch + 1, epochs)}/{epochs}, step "
                    f"{state.step}/{run_spec.steps_per_epoch}; saved in {CHECKPOINTS}{where}. The same command continues from there.",
                    number)
 
 
-def _train_epochs(run_spec: RunSpec, state: TrainState, logger: TrainLogger, writer: CheckpointWriter, stop: StopSignal,
-                  device: torch.device, precision: torch.dtype) -> None:
+def _train_epochs(run_spec: RunSpec, group: Group, state: TrainState, logger: TrainLogger, writer: CheckpointWriter,
+                  stop: StopSignal, device: torch.device, precision: torch.dtype) -> None:
     """Train from the position of the state to the end of the last epoch."""
-    train, (rank, size), vote = run_spec.params.train, rank_and_size(), Vote(device)
+    train, (rank, size), any_rank = run_spec.params.train, rank_and_size(), NonBlockingAny(device)
     # find_unused_parameters keeps DDP from rebuilding its gradient buckets after the first step: it would sum in another order
     # than a run that started earlier.
     compiled = cast(nn.Module, torch.compile(state.net)) if train.compile else state.net
     replica = compiled if size == 1 else DistributedDataParallel(compiled, find_unused_parameters=True)
-    workers = worker_count(run_spec.params.runtime.workers, max(1, size // run_spec.params.runtime.nodes))
+    workers = worker_count(run_spec.params.runtime.workers, group.processes)
     keys = batches_from(run_spec.repeat_factors, train.batch_size, train.seed, state.epoch, state.step, train.epochs, rank, size)
     with closing(load_batches(run_spec.train_set, keys, workers, device.type == "cuda")) as loaded:
         batches = _timed(on_device(loaded, device), logger.add_waiting_time)
@@ -185,12 +198,12 @@ def _train_epochs(run_spec: RunSpec, state: TrainState, logger: TrainLogger, wri
             for result in train_epoch(state, replica, batches, run_spec.steps_per_epoch, train, precision):
                 logger.step(result)
                 writer.save_if_due()
-                _raise_if_stopped(stop, vote)
+                _raise_if_stopped(stop, any_rank)
             logger.read()
             writer.wait()  # validation forks loader processes, which must not happen while a thread writes
             with stop.raise_now():
                 row, image = _validate(run_spec, state, logger, workers, device, precision)
-                meet()
+                barrier()
             writer.save(_close_epoch(state, row, by_ap=train.ap_every_epochs > 0))
             logger.epoch_done(row, train.epochs, image)
 
@@ -251,11 +264,11 @@ def _check_images(fixed: FixedSet, manifest: Manifest) -> None:
                          f"of {len(names)}. {REPAIR_HINT}.")
 
 
-def _raise_if_stopped(stop: StopSignal, vote: Vote) -> None:
+def _raise_if_stopped(stop: StopSignal, any_rank: NonBlockingAny) -> None:
     """Raise StopRequested in a single process; GroupStopped in all of several after the same step, if one got a stop signal."""
     if rank_and_size()[1] == 1:
         stop.check()
-    elif vote.any(stop.signal_number is not None):
+    elif any_rank(stop.signal_number is not None):
         raise GroupStopped(max(number or 0 for number in all_gather_object(stop.signal_number)))
 
 

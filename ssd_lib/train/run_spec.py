@@ -20,6 +20,7 @@ from ssd_lib.data.balance import repeat_factors
 from ssd_lib.data.dataset import DetectionDataset
 from ssd_lib.data.loader import steps_per_epoch
 from ssd_lib.distributed.collectives import all_gather_object, broadcast_object, rank_and_size
+from ssd_lib.distributed.group import Group
 from ssd_lib.errors import InputError
 from ssd_lib.files import in_project, write_json
 from ssd_lib.nets.model_file import NetSpec
@@ -117,19 +118,19 @@ class RunSpec:
                                  "first machine to the others.")
 
 
-def restore_run(state: TrainState, run_spec: RunSpec, restart: int) -> None:
+def restore_run(state: TrainState, run_spec: RunSpec, group: Group) -> None:
     """Restore the state of the run: the first process reads it and sends it to the others.
 
     Args:
         state: new; is changed in place.
-        run_spec: with several processes, its first one chooses the checkpoint again, since a restart may find a later one.
-        restart: how often the processes of the run have been restarted.
+        run_spec: where our agent starts the processes, the first one chooses the checkpoint again: a restart may find a later one.
+        group: the processes of the run.
     """
     rank, size = rank_and_size()
     if rank == 0:
-        if restart > 0:
-            log.info("\na training process died; restart %d of at most %d", restart, run_spec.params.runtime.max_restarts)
-        start = run_spec.resume_from if size == 1 else run_spec.choose_start()
+        if group.restart > 0:
+            log.info("\na training process died; restart %d of at most %d", group.restart, group.max_restarts)
+        start = run_spec.resume_from if size == 1 or group.has_launcher else run_spec.choose_start()
         if start is not None:
             restore(state, start)
             if (start.params["train"]["ap_every_epochs"] > 0) != (run_spec.params.train.ap_every_epochs > 0):

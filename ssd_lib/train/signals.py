@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
+from ssd_lib.processes import STOP_SIGNALS
+
 SIGHUP = getattr(signal, "SIGHUP", None)  # Windows does not have it
-# SIGUSR1: Slurm sends it before the time limit of a job, with `sbatch --signal=USR1@120`.
-STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
 
 
 class StopRequested(Exception):  # noqa: N818 - a stop is not an error
@@ -19,16 +19,16 @@ class StopSignal:
     """Note the first stop signal since `listen`; a second Ctrl-C raises KeyboardInterrupt at once.
 
     Args:
-        alone: whether this is the only training process. With several, the process that started them prints the message and passes
-            signals on, so that one Ctrl-C may arrive here twice.
+        alone: whether no other process forwards signals to this one; else one Ctrl-C may arrive here twice.
+        prints: whether to print that a signal has arrived.
 
     Attributes:
         signal_number: the signal, or None.
     """
 
-    def __init__(self, alone: bool = True) -> None:
+    def __init__(self, alone: bool = True, prints: bool = True) -> None:
         self.signal_number: int | None = None
-        self._alone = alone
+        self._alone, self._prints = alone, prints
         self._raises_now = False
 
     @contextmanager
@@ -62,7 +62,7 @@ class StopSignal:
             raise KeyboardInterrupt
         if self.signal_number is None:
             self.signal_number = number
-            if self._alone:
+            if self._prints:
                 with suppress(OSError):  # the terminal may be closed; print() is not safe in a signal handler
                     os.write(2, f"\n{signal.Signals(number).name}: saving a checkpoint after this step...\n".encode())
         if self._raises_now:

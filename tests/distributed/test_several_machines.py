@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.tiny_run import assert_same_weights, ended, in_stage, make_workspace, run_stage, set_params, set_runtime
+from support.tiny_run import assert_same_weights, ended, in_stage, make_workspace, set_params, set_runtime
 
 from ssd_lib.checkpoint.file import LAST, read_checkpoint
-from ssd_lib.distributed import run_store as desk
+from ssd_lib.distributed import group as group_module
 from stages import train
 
 NEW_NETWORK = 0x40000000  # CLONE_NEWNET in <linux/sched.h>
@@ -64,9 +64,9 @@ def _machines(folder: Path, address: str, **train_keys: Any) -> tuple[Path, Path
 
 
 def _start(folder: Path, options: Sequence[str] = (), namespace: str = "", kill_at: str | None = None,
-           join_s: float = desk.JOIN_TIMEOUT_S) -> BaseProcess:
+           join_s: float = group_module.JOIN_TIMEOUT_S) -> BaseProcess:
     def run() -> None:
-        desk.JOIN_TIMEOUT_S = join_s
+        group_module.JOIN_TIMEOUT_S = join_s
         if namespace:
             file = os.open(f"/run/netns/{namespace}", os.O_RDONLY)
             assert ctypes.CDLL(None, use_errno=True).setns(file, NEW_NETWORK) == 0
@@ -81,17 +81,8 @@ def _files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - of_the_test
 
 
-@pytest.fixture(scope="module")
-def one_machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two processes of one machine give."""
-    folder = make_workspace(tmp_path_factory.mktemp("one_machine"))
-    set_runtime(folder, "processes: 1", "processes: 2")
-    assert run_stage(folder).returncode == 0
-    return folder
-
-
 def test_two_machines_stopped_by_one_continue_to_what_one_gives(tmp_path: Path, namespaces: list[str],
-                                                                 one_machine: Path) -> None:
+                                                                 two_processes: Path) -> None:
     first, other = _machines(tmp_path, "10.77.0.1:29400")
     before = _files(other)
     helper = _start(other, ["--join"], namespaces[1], kill_at="after-step-2:SIGINT:all-of-rank-1")
@@ -106,18 +97,18 @@ def test_two_machines_stopped_by_one_continue_to_what_one_gives(tmp_path: Path, 
     assert helped.returncode == 0, helped.stderr
     assert "train: 2 epochs are done; the model is on the first machine, 10.77.0.1:29400" in helped.stdout
     assert _files(other) == before
-    assert_same_weights(first, one_machine)
+    assert_same_weights(first, two_processes)
 
 
 @pytest.mark.parametrize("dying", ["first", "other"])
-def test_a_death_on_either_machine_restarts_both(tmp_path: Path, loopback: str, one_machine: Path, dying: str) -> None:
+def test_a_death_on_either_machine_restarts_both(tmp_path: Path, loopback: str, two_processes: Path, dying: str) -> None:
     first, other = _machines(tmp_path, loopback, checkpoint_minutes=1e-9)
     points = {"first": ("after-step-4:SIGKILL:rank-0", None), "other": (None, "after-step-4:SIGKILL:rank-1")}[dying]
     helper = _start(other, ["--join"], kill_at=points[1])
     done = ended(_start(first, kill_at=points[0]), first)
     assert done.returncode == ended(helper, other).returncode == 0, done.stderr
     assert done.stdout.count("a training process died; restart 1 of at most 3") == 1
-    assert_same_weights(first, one_machine)
+    assert_same_weights(first, two_processes)
 
 
 def test_a_machine_with_other_parameters_or_data_is_told_on_both(tmp_path: Path, loopback: str) -> None:
@@ -140,10 +131,10 @@ def test_a_machine_that_waits_in_vain_says_for_what(tmp_path: Path, loopback: st
     assert f"nothing answers at {loopback} for 1 s" in alone.stderr
     alone = ended(_start(first, join_s=1), first)
     assert alone.returncode == 1
-    assert f"runtime.nodes is 2, and not as many machines came to {loopback} in 1 s" in alone.stderr
+    assert f"runtime.nodes is 2, but fewer machines came to {loopback} in 1 s" in alone.stderr
     assert "Traceback" not in alone.stderr
 
 
-def test_there_is_nothing_to_join_where_there_is_one_machine(workspace: Path) -> None:
+def test_there_is_nothing_to_join_where_there_is_two_processes(workspace: Path) -> None:
     refused = ended(_start(workspace, ["--join"]), workspace)
     assert "runtime.nodes is 1; --join needs 2 or more" in refused.stderr

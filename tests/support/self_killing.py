@@ -2,7 +2,8 @@
 (half of the N-th checkpoint is written), in-validation-N (of epoch N). With `arm("POINT:SIGNAL:loader")` a loader process gets
 it; with `arm("POINT:SIGNAL:rank-R")` rank R of several processes does, once, however often they are started; with
 `arm("POINT:SIGNAL:rank-R-always")` each time; with
-`arm("POINT:SIGNAL:all-of-rank-R")` all processes of the stage do, when rank R is there."""
+`arm("POINT:SIGNAL:all-of-rank-R")` all processes of the stage do, when rank R is there; with
+`arm("POINT:SIGNAL:parent-of-rank-R")` the parent of rank R does."""
 
 import multiprocessing
 import os
@@ -25,8 +26,8 @@ def arm(where: str) -> None:
 
     def strike() -> None:
         if next(countdown, False) and ("rank" not in whom or _is_due(whom)):
-            pid = _first_loader() if whom == "loader" else -os.getpgid(0) if whom.startswith("all") else os.getpid()
-            os.kill(pid, signal.Signals[signal_name])
+            targets = {"loader": _first_loader, "all": lambda: -os.getpgid(0), "parent": os.getppid}
+            os.kill(targets.get(whom.split("-")[0], os.getpid)(), signal.Signals[signal_name])
 
     place, name, wrap = POINTS[kind]
     setattr(place, name, wrap(getattr(place, name), strike))
