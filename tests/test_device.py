@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ssd_lib.device import pick_device
+from ssd_lib.device import pick_device, pick_precision
 from ssd_lib.errors import InputError, StateError
 
 
@@ -24,3 +24,12 @@ def test_a_missing_device_is_named() -> None:
 def test_an_invalid_device_is_reported(name: str) -> None:
     with pytest.raises(InputError, match=rf"device is '{name}'; it must be auto, cpu, cuda or cuda:1"):
         pick_device(name)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)])
+def test_a_named_precision_is_used(name: str, expected: torch.dtype) -> None:
+    assert pick_precision(name, torch.device("cpu")) == expected
+
+
+def test_auto_precision_on_a_cpu_is_fp32_or_bf16() -> None:
+    assert pick_precision("auto", torch.device("cpu")) in (torch.float32, torch.bfloat16)

@@ -27,7 +27,7 @@ time.sleep(60)
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a child of its parent's end")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux signals the end of a parent")
 def test_a_child_does_not_outlive_a_killed_parent() -> None:
     with subprocess.Popen([sys.executable, "-c", PARENT, CHILD], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
@@ -53,10 +53,10 @@ time.sleep(60)
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a child of its parent's end")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux signals the end of a parent")
 @pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
 def test_a_stage_does_not_outlive_a_killed_dvc(shell: str, tmp_path: Path) -> None:
-    """The shell between them stays there (dash), or gives its place to the stage (bash)."""
+    """The shell between them stays (dash), or is replaced by the stage (bash)."""
     if not Path(shell).exists():
         pytest.skip(f"there is no {shell}")
     script = tmp_path / "stage.py"
@@ -74,7 +74,7 @@ import resource, sys
 import numpy as np
 from ssd_lib.processes import keep_freed_memory
 if sys.argv[1] == "keep" and not keep_freed_memory():
-    sys.exit("not to be had")
+    sys.exit("the C library cannot")
 for turn in range(12):
     if turn == 2:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -84,7 +84,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")
-def test_memory_that_is_kept_need_not_be_fetched_again() -> None:
-    """The kernel counts the pages that it hands out: 8192 for each of these blocks, or a few huge ones."""
+def test_kept_memory_causes_few_page_faults() -> None:
+    """Each of these blocks has 8192 pages, or a few huge ones, and each new page is a fault."""
     kept, given_back = (int(subprocess.check_output([sys.executable, "-c", FAULTS, how])) for how in ("keep", "return"))
     assert kept * 10 < given_back

@@ -1,4 +1,4 @@
-"""A stage from its first moment: it ends with DVC, and Ctrl-C is no traceback."""
+"""The first seconds of a stage: it ends with DVC, and Ctrl-C ends it without a traceback."""
 
 import os
 import signal
@@ -21,19 +21,19 @@ child.wait()
 
 @pytest.fixture
 def environment() -> dict[str, str]:
-    """The project importable from anywhere."""
+    """Return an environment in which the project can be imported from any folder."""
     return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def _importing(pid: int) -> None:
-    """Wait until a stage is some way into importing torch."""
+    """Wait until a stage has imported a part of torch."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and "libtorch_cpu" not in Path(f"/proc/{pid}/maps").read_text():
         time.sleep(0.01)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
-def test_ctrl_c_during_the_imports_is_one_line(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_ctrl_c_during_the_imports_prints_one_line(tmp_path: Path, environment: dict[str, str]) -> None:
     stage = subprocess.Popen([sys.executable, "-m", "stages.train"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE,
                              text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
     _importing(stage.pid)
@@ -44,7 +44,7 @@ def test_ctrl_c_during_the_imports_is_one_line(tmp_path: Path, environment: dict
     assert "Traceback" not in said
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a child of its parent's end")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux signals the end of a parent")
 def test_a_stage_ends_with_a_killed_dvc_while_it_still_imports(tmp_path: Path, environment: dict[str, str]) -> None:
     with subprocess.Popen([sys.executable, "-c", PARENT], cwd=tmp_path, env=environment, stdout=subprocess.PIPE,
                           text=True) as dvc:

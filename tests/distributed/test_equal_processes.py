@@ -1,13 +1,15 @@
-"""The real stage in two processes gives what it gives in one, with the same global batch."""
+"""The stage with two processes trains the same net as with one, with the same global batch."""
 
 from pathlib import Path
 
+import pytest
 from support.tiny_run import final_weights, make_workspace, run_stage, set_params, set_runtime
 
 
+@pytest.mark.slow
 def test_ten_steps_in_two_processes_are_those_of_one(tmp_path: Path) -> None:
-    """A net without batch norm, which gathers its statistics in each process; and SGD, since Adam makes full steps of gradients
-    that are nothing but rounding."""
+    """A net without batch norm, whose statistics differ between processes; SGD, since Adam turns the rounding error of a gradient
+    near zero into a full step."""
     for processes in (1, 2):
         folder = make_workspace(tmp_path / str(processes), images=40)
         set_params(folder, {"net": "sq-ssd-lite", "width_mult": 1.0}, epochs=1, optimizer="sgd", ema_decay=0.0,

@@ -1,5 +1,4 @@
-"""Three processes of which some die: three, since a sum of three numbers depends on its order, and so on how gradients lie in
-buckets."""
+"""Processes that die or are stopped. Three, since the sum of three gradients depends on its order, and so on DDP's buckets."""
 
 import os
 import signal
@@ -16,7 +15,7 @@ LAST_PATH = Path("models/checkpoints") / LAST
 
 
 def _prepare(folder: Path, **train: Any) -> Path:
-    """Two epochs of two steps, with a checkpoint after each."""
+    """Make a workspace of two epochs of two steps, with a checkpoint after each step."""
     make_workspace(folder)
     set_params(folder, batch_size=6, **{"checkpoint_minutes": 1e-9, **train})
     set_runtime(folder, "processes: 1", "processes: 3")
@@ -25,13 +24,13 @@ def _prepare(folder: Path, **train: Any) -> Path:
 
 @pytest.fixture(scope="module")
 def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of three processes that nothing disturbs."""
+    """The folder of a run of three processes that nothing disturbed."""
     folder = _prepare(tmp_path_factory.mktemp("calm"))
     assert run_stage(folder).returncode == 0
     return folder
 
 
-def _lives(group: int) -> bool:
+def _is_alive(group: int) -> bool:
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
@@ -39,7 +38,8 @@ def _lives(group: int) -> bool:
     return True
 
 
-@pytest.mark.parametrize("point", ["after-step-3:SIGKILL:rank-0", "in-validation-1:SIGKILL:rank-1"])
+@pytest.mark.parametrize("point", [pytest.param("after-step-3:SIGKILL:rank-0", marks=pytest.mark.slow),
+                                   "in-validation-1:SIGKILL:rank-1"])
 def test_the_death_of_one_restarts_all_and_changes_no_bit(tmp_path: Path, calm: Path, point: str) -> None:
     process = start_stage(_prepare(tmp_path), kill_at=point)
     done = ended(process, tmp_path)
@@ -50,22 +50,24 @@ def test_the_death_of_one_restarts_all_and_changes_no_bit(tmp_path: Path, calm: 
     assert_same_weights(tmp_path, calm)
     assert process.pid is not None
     deadline = time.monotonic() + 10
-    while _lives(process.pid):
-        assert time.monotonic() < deadline, "a loader process outlives it"
+    while _is_alive(process.pid):
+        assert time.monotonic() < deadline, "a loader process is still alive"
         time.sleep(0.05)
 
 
-def test_one_that_dies_each_time_ends_the_run(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_process_that_dies_after_every_restart_ends_the_run(tmp_path: Path) -> None:
     _prepare(tmp_path)
     set_runtime(tmp_path, "max_restarts: 3", "max_restarts: 1")
     died = run_stage(tmp_path, kill_at="in-validation-1:SIGKILL:rank-1-always")
     assert died.returncode == 1
     assert "restart 1 of at most 1" in died.stdout
     assert "restart 2" not in died.stdout
-    assert "died, after 1 restarts" in died.stderr  # it, or one that lost it: which is seen first is chance
+    assert "died, after 1 restarts" in died.stderr  # this one, or one that lost its connection: the first one seen
     assert died.stderr.count("ERROR") == 1
 
 
+@pytest.mark.slow
 def test_all_killed_at_once_continue_bit_for_bit(tmp_path: Path, calm: Path) -> None:
     assert run_stage(_prepare(tmp_path), kill_at="after-step-3:SIGKILL:all-of-rank-0").returncode == -signal.SIGKILL
     assert read_checkpoint(tmp_path / LAST_PATH).position < (2, 0)
@@ -73,9 +75,10 @@ def test_all_killed_at_once_continue_bit_for_bit(tmp_path: Path, calm: Path) -> 
     assert_same_weights(tmp_path, calm)
 
 
-@pytest.mark.parametrize("point", ["after-step-1:SIGTERM:rank-1", "in-validation-1:SIGTERM:rank-2",
-                                   "after-step-2:SIGINT:all-of-rank-0"])
-def test_a_stop_signal_stops_all_and_restarts_none(tmp_path: Path, point: str) -> None:
+@pytest.mark.parametrize("point", ["after-step-1:SIGUSR1:rank-1",
+                                   pytest.param("in-validation-1:SIGTERM:rank-2", marks=pytest.mark.slow),
+                                   pytest.param("after-step-2:SIGINT:all-of-rank-0", marks=pytest.mark.slow)])
+def test_a_stop_signal_stops_all_processes_and_restarts_none(tmp_path: Path, point: str) -> None:
     stopped = run_stage(_prepare(tmp_path, checkpoint_minutes=60), kill_at=point)
     assert stopped.returncode == 128 + signal.Signals[point.split(":")[1]], stopped.stderr
     assert "restart" not in stopped.stdout
@@ -84,7 +87,8 @@ def test_a_stop_signal_stops_all_and_restarts_none(tmp_path: Path, point: str) -
     assert read_checkpoint(tmp_path / LAST_PATH).position == (0, 2)
 
 
-def test_a_fault_of_the_user_is_told_once_and_not_tried_again(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_an_error_of_the_user_is_reported_once_and_not_retried(tmp_path: Path) -> None:
     diverged = run_stage(_prepare(tmp_path, lr=1e30, clip_grad_norm=0.0, warmup_epochs=0.0))
     assert diverged.returncode == 1
     assert "restart" not in diverged.stdout
@@ -93,7 +97,8 @@ def test_a_fault_of_the_user_is_told_once_and_not_tried_again(tmp_path: Path) ->
     assert "Traceback" not in diverged.stderr
 
 
-def test_a_fault_that_one_process_finds_ends_all(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_an_error_in_one_process_ends_all(tmp_path: Path) -> None:
     _prepare(tmp_path)
     broken = tmp_path / "data" / "raw" / "tiny" / "train" / "5.png"
     broken.write_bytes(bytes(broken.stat().st_size))

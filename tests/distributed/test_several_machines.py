@@ -1,4 +1,4 @@
-"""Two machines: two network namespaces that a cable joins, where such can be made, else two agents on the loopback."""
+"""Two machines: two network namespaces with a virtual cable, where they can be made, or two agents on the loopback."""
 
 import ctypes
 import os
@@ -25,7 +25,7 @@ LAST_PATH = Path("models/checkpoints") / LAST
 
 @pytest.fixture(scope="module")
 def namespaces() -> Iterator[list[str]]:
-    """Two namespaces, with 10.77.0.1 and 10.77.0.2."""
+    """Make two namespaces, with the addresses 10.77.0.1 and 10.77.0.2."""
     names = [f"ssd{os.getpid()}{letter}" for letter in "ab"]
     a, b = names
     lines = [f"netns add {a}", f"netns add {b}", f"link add veth0 netns {a} type veth peer name veth0 netns {b}"]
@@ -46,14 +46,14 @@ def namespaces() -> Iterator[list[str]]:
 
 @pytest.fixture
 def loopback() -> str:
-    """A free address of this machine."""
+    """Return a free address of this machine."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 def _machines(folder: Path, address: str, **train_keys: Any) -> tuple[Path, Path]:
-    """Two workspaces with the same content: two epochs of three steps."""
+    """Make two workspaces with the same content: two epochs of three steps."""
     folders = folder / "first", folder / "other"
     for one in folders:
         make_workspace(one)
@@ -81,8 +81,9 @@ def _files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - of_the_test
 
 
-def test_two_machines_stopped_by_one_continue_to_what_one_gives(tmp_path: Path, namespaces: list[str],
-                                                                 two_processes: Path) -> None:
+@pytest.mark.slow
+def test_two_machines_stopped_by_one_continue_to_the_weights_of_one_machine(tmp_path: Path, namespaces: list[str],
+                                                                             two_processes: Path) -> None:
     first, other = _machines(tmp_path, "10.77.0.1:29400")
     before = _files(other)
     helper = _start(other, ["--join"], namespaces[1], kill_at="after-step-2:SIGINT:all-of-rank-1")
@@ -100,6 +101,7 @@ def test_two_machines_stopped_by_one_continue_to_what_one_gives(tmp_path: Path, 
     assert_same_weights(first, two_processes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dying", ["first", "other"])
 def test_a_death_on_either_machine_restarts_both(tmp_path: Path, loopback: str, two_processes: Path, dying: str) -> None:
     first, other = _machines(tmp_path, loopback, checkpoint_minutes=1e-9)
@@ -111,7 +113,8 @@ def test_a_death_on_either_machine_restarts_both(tmp_path: Path, loopback: str, 
     assert_same_weights(first, two_processes)
 
 
-def test_a_machine_with_other_parameters_or_data_is_told_on_both(tmp_path: Path, loopback: str) -> None:
+@pytest.mark.slow
+def test_other_parameters_or_data_are_reported_on_both_machines(tmp_path: Path, loopback: str) -> None:
     first, other = _machines(tmp_path, loopback)
     set_runtime(other, "lr: 0.01", "lr: 0.02")
     with (other / "data" / "fixed" / "train.json").open("a") as file:
@@ -124,7 +127,8 @@ def test_a_machine_with_other_parameters_or_data_is_told_on_both(tmp_path: Path,
         assert "Traceback" not in refused.stderr
 
 
-def test_a_machine_that_waits_in_vain_says_for_what(tmp_path: Path, loopback: str) -> None:
+@pytest.mark.slow
+def test_a_machine_that_waits_too_long_names_the_missing_one(tmp_path: Path, loopback: str) -> None:
     first, other = _machines(tmp_path, loopback)
     alone = ended(_start(other, ["--join"], join_s=1), other)
     assert alone.returncode == 1
@@ -135,6 +139,6 @@ def test_a_machine_that_waits_in_vain_says_for_what(tmp_path: Path, loopback: st
     assert "Traceback" not in alone.stderr
 
 
-def test_there_is_nothing_to_join_where_there_is_two_processes(workspace: Path) -> None:
+def test_join_is_refused_with_a_single_machine(workspace: Path) -> None:
     refused = ended(_start(workspace, ["--join"]), workspace)
     assert "runtime.nodes is 1; --join needs 2 or more" in refused.stderr
