@@ -105,7 +105,8 @@ def _checked(archive: Path, members: list[zipfile.ZipInfo], is_own: bool) -> lis
 
 
 def _fault(member: zipfile.ZipInfo, unsafe: re.Pattern[str]) -> str:
-    parts = member.orig_filename.removesuffix("/").split("/")
+    # From Python 3.12 on, the Unicode Path extra field replaces `filename`, which is what is written, but not `orig_filename`.
+    parts = [part for name in (member.orig_filename, member.filename) for part in name.removesuffix("/").split("/")]
     if any(unsafe.fullmatch(part) for part in parts):
         return "the name leaves the folder, or is not a valid file name on every system"
     kind = stat.S_IFMT(member.external_attr >> 16)

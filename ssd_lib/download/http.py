@@ -219,7 +219,7 @@ def check_response(url: str, response: requests.Response) -> None:
 def content_length(response: requests.Response) -> int | None:
     """Return the size of the body as the server states it; None if it does not."""
     length = response.headers.get("Content-Length", "")
-    return int(length) if length.isdigit() else None
+    return int(length) if length.isascii() and length.isdigit() else None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tqdm import tqdm
 
-from ssd_lib.download.archives import Rows, require_space, unpack
+from ssd_lib.download.archives import Rows, _checked, require_space, unpack
 from ssd_lib.errors import InputError, StateError
 
 FILES = {f"train2017/{number:012d}.jpg": random.Random(number).randbytes(5000 + number) for number in (3, 9, 25)}
@@ -175,3 +175,11 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "out" / "train2017").write_text("a file where a folder must be")
     with pytest.raises(StateError, match=r"train2017.000000000003\.jpg: cannot be written: "):
         run(archive, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["../outside.jpg", "/tmp/outside.jpg", "train2017/../../outside.jpg", "train2017/nul.txt"])
+def test_the_name_that_is_written_is_checked_too(tmp_path: Path, name: str) -> None:
+    member = zipfile.ZipInfo("train2017/1.jpg")
+    member.filename = name  # what Python 3.12 does with the Unicode Path extra field
+    with pytest.raises(InputError, match="leaves the folder, or is not a valid"):
+        _checked(tmp_path / "a.zip", [member], is_own=False)
