@@ -266,7 +266,7 @@ def _part(root: Path, names: frozenset[str], split: str, annotations: str) -> tu
     try:
         images = _find_images(root, names, folders_of(names), split, annotations, files)
     except InputError:
-        if not (loose := _match_images(names, split, files)):
+        if len(loose := _match_images(names, split, files)) < len(set(files)):
             raise
         return Part(format="coco", annotations=annotations, names=loose), files
     absent = [file for file in files if name_below(images, file, names) not in names]

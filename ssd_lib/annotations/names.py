@@ -15,9 +15,9 @@ LOOKED_AT = 400  # names that are compared to find the nearest
 
 def fold(name: str) -> str:
     """Return a name after percent decoding, Unicode NFC and case folding, with "/" for "\\"."""
-    if not name.isascii() or "%" in name:
-        name = unicodedata.normalize("NFC", unquote(name))
-    return unicodedata.normalize("NFC", name.replace("\\", "/").casefold())
+    if name.isascii() and "%" not in name:
+        return name.replace("\\", "/").casefold()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", unquote(name)).replace("\\", "/").casefold())
 
 
 def folded_base(name: str) -> str:
@@ -43,19 +43,18 @@ def match_names(wanted: Iterable[str], candidates: Iterable[str], *keys: Callabl
         exact: pairs that are known already; they are not returned.
     """
     found = dict(exact or {})
-    all_wanted, all_candidates = sorted(set(wanted)), sorted(set(candidates))
-    used = set(found.values())
-    if used.issuperset(all_candidates):
-        return {}
+    all_wanted, all_candidates, used = set(wanted), set(candidates), set(found.values())
     for key in keys:
-        for by_split in (True, False):
-            right = _by_key(all_candidates, key, by_split)
-            for word, names in _by_key(all_wanted, key, by_split).items():
-                others = right.get(word, [])
-                if len(names) == len(others) == 1 and names[0] not in found and others[0] not in used and (
-                        by_split or "" in (_split(names[0]), _split(others[0]))):
-                    found[names[0]] = others[0]
-                    used.add(others[0])
+        if found.keys() >= all_wanted or used >= all_candidates:
+            break
+        rivals, others = _by_key(all_wanted, key), _by_key(all_candidates, key)
+        for name in sorted(all_wanted - found.keys()):
+            word = key(name)
+            matching = [other for other in others.get(word, ()) if _same_split(name, other)]
+            if len(matching) == 1 and matching[0] not in used and [
+                    rival for rival in rivals[word] if _same_split(rival, matching[0])] == [name]:
+                found[name] = matching[0]
+                used.add(matching[0])
     return {name: other for name, other in found.items() if name not in (exact or {})}
 
 
@@ -69,11 +68,16 @@ def nearest(name: str, candidates: Sequence[str]) -> str:
     return by_stem[found[0]] if found else ""
 
 
-def _by_key(names: Iterable[str], key: Callable[[str], str], by_split: bool) -> dict[tuple[str, str], list[str]]:
-    found: dict[tuple[str, str], list[str]] = {}
+def _by_key(names: Iterable[str], key: Callable[[str], str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
     for name in names:
-        found.setdefault((_split(name) if by_split else "", key(name)), []).append(name)
+        found.setdefault(key(name), []).append(name)
     return found
+
+
+def _same_split(name: str, other: str) -> bool:
+    """Return whether two names may belong to one split: a name in no folder of a split fits all."""
+    return _split(name) == _split(other) or "" in (_split(name), _split(other))
 
 
 def _split(name: str) -> str:

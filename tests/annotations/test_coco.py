@@ -444,7 +444,8 @@ def test_two_image_folders_for_a_split_are_both_named(tmp_path: Path) -> None:
 
 def test_images_that_are_nowhere_are_named(tmp_path: Path) -> None:
     put_coco(tmp_path)
-    (tmp_path / "val2017").rename(tmp_path / "pictures")
+    for number, image in enumerate(sorted((tmp_path / "val2017").iterdir())):
+        image.rename(image.with_name(f"other-{number}.jpg"))
     with pytest.raises(InputError, match=r"no folders with the images of .*/instances_val2017\.json \(such as 'a"):
         run(tmp_path)
 

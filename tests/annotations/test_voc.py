@@ -448,7 +448,7 @@ def test_lists_of_single_classes_alone_are_not_enough(tmp_path: Path) -> None:
 
 
 def test_xml_files_without_any_image_are_told(tmp_path: Path) -> None:
-    plant(tmp_path, "Annotations/a.xml", "photos/a.jpg")
+    plant(tmp_path, "Annotations/a.xml", "images/b.jpg")
     with pytest.raises(InputError, match=r"none of 1 XML files has an image \(such as 'Annotations/a\.xml'\)"):
         run(tmp_path)
 
