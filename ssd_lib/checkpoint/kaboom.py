@@ -48,6 +48,8 @@ def read_kaboom(path: Path) -> KaboomCheckpoint:
         known: list[Any] = [(_inert_mapping if name == "collections.defaultdict" else _Inert, name) for name in names]
         with torch.serialization.safe_globals(known):
             content = torch.load(path, map_location="cpu", weights_only=True)
+        if "format" in content:
+            raise ValueError("it names another format")
         weights = {str(key).removeprefix("module."): value for key, value in content["weights"].items()}
         if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
             raise ValueError("its weights are not tensors")
