@@ -1,1 +1,1 @@
-"""Data, servers and trained projects that the tests share. Test files import from here, never from each other."""
+"""Data, servers and trained projects for the tests. Test files import from here, not from each other."""

@@ -1,4 +1,4 @@
-"""What the project's files import, and so which stages of dvc.yaml run again when a file changes."""
+"""Imports of the project's files, and the stages of dvc.yaml that run again when a file changes."""
 
 import ast
 from collections.abc import Iterator
@@ -17,12 +17,12 @@ PARAMS = ROOT / "ssd_lib" / "params.py"  # no dependency: dvc.yaml tracks the va
 
 @cache
 def imported_modules(path: Path) -> frozenset[str]:
-    """The modules that a file imports, at its head or in its functions."""
+    """Return the modules that a file imports, at the top or in functions."""
     return frozenset(_imports(ast.parse(path.read_text())))
 
 
 def imported_files(path: Path) -> set[Path]:
-    """All files of the project that importing `path` reads, itself included; empty __init__.py files are left out."""
+    """Return `path` and all files of the project that it imports, directly or indirectly, without empty __init__.py files."""
     seen, waiting = set(), [path]
     while waiting:
         here = waiting.pop()
@@ -34,25 +34,26 @@ def imported_files(path: Path) -> set[Path]:
 
 
 def code_dependencies(stage: str) -> list[str]:
-    """What `deps` of a stage must name of the project's code: a package if all of its files are needed, else files.
+    """Return the code that `deps` of a stage must list: a package if all its files are needed, otherwise files.
 
-    A template or a style sheet is needed where a module beside it is.
+    A template or style sheet is needed if a module in the same folder is.
     """
     needed = imported_files(STAGES[stage]) - {PARAMS}
     needed |= {file for folder in {module.parent for module in needed} for file in data_files(folder)}
     whole = {file.parent for file in needed
-             if file.parent not in (ROOT / "stages", ROOT / "ssd_lib") and {*_modules(file.parent), *data_files(file.parent)} <= needed}
+             if file.parent not in (ROOT / "stages", ROOT / "ssd_lib")
+             and {*_modules(file.parent), *data_files(file.parent)} <= needed}
     names = {next((folder for folder in reversed(file.parents) if folder in whole), file) for file in needed}
     return sorted(path.relative_to(ROOT).as_posix() for path in names)
 
 
 def data_files(folder: Path) -> list[Path]:
-    """The files of a package that are read and not imported, such as templates."""
+    """Return the files of a package that are not modules, such as templates."""
     return [file for file in folder.iterdir() if file.is_file() and file.suffix not in (".py", ".pyc")]
 
 
 def stages_run_again(path: Path) -> list[str]:
-    """The stages whose `deps` name a file or a folder that it lies in."""
+    """Return the stages whose `deps` list the file or one of its folders."""
     return [name for name, stage in PIPELINE.items()
             if any(path == ROOT / dep or ROOT / dep in path.parents for dep in stage["deps"])]
 
@@ -95,7 +96,10 @@ def file_tree() -> str:
 
 
 def rerun_table() -> str:
-    """Return which stages run again when a file changes, as docs/architecture.md lists it: packages, or groups of their files."""
+    """Return which stages run again when a file changes, as docs/architecture.md lists it.
+
+    A row is a package, or a group of its files.
+    """
     library = ROOT / "ssd_lib"
     packages: dict[str, dict[tuple[str, ...], list[str]]] = {}
     for path in sorted(library.rglob("*")):

@@ -18,7 +18,7 @@ SPLITS = {
 
 
 def manifest_of(root: Path, splits: dict[str, Part]) -> Manifest:
-    """The manifest of the files as they are now."""
+    """Return the manifest of the current files."""
     names = sorted(file.relative_to(root).as_posix() for file in root.rglob("*") if file.is_file())
     return Manifest(source="local", root=str(root), splits={name: (part,) for name, part in splits.items()},
                     files={name: (os.path.getsize(root / name), sha256(root / name)) for name in names})
@@ -26,7 +26,7 @@ def manifest_of(root: Path, splits: dict[str, Part]) -> Manifest:
 
 @pytest.fixture(scope="session")
 def unpacked(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small mirror of COCO, unpacked; not to be changed."""
+    """Return the folder of the extracted small mirror of COCO; tests must not change it."""
     folder = tmp_path_factory.mktemp("coco")
     for archive in sorted((shared_data / "coco-mirror").glob("*/*.zip")):
         with zipfile.ZipFile(archive) as content:
@@ -36,7 +36,7 @@ def unpacked(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture(scope="session")
 def mirror(unpacked: Path) -> Manifest:
-    """The manifest of the mirror; its files are not to be changed."""
+    """Return the manifest of the mirror; tests must not change its files."""
     return manifest_of(unpacked, SPLITS)
 
 

@@ -103,8 +103,10 @@ def box(**changes: float) -> Corruption:
 def as_fractions(split: str) -> Corruption:
     """Write the boxes of a split as fractions of the image."""
     def corrupt(dataset: DatasetCopy) -> None:
-        write(dataset, split, [{**row, "boxes": [(name, x / row["width"], y / row["height"], w / row["width"], h / row["height"], crowd)
-                                                 for name, x, y, w, h, crowd in row["boxes"]]} for row in dataset.images[split]])
+        write(dataset, split,
+              [{**row, "boxes": [(name, x / row["width"], y / row["height"], w / row["width"], h / row["height"], crowd)
+                                                 for name, x, y, w, h, crowd in row["boxes"]]}
+                                                 for row in dataset.images[split]])
     return corrupt
 
 

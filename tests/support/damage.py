@@ -1,4 +1,4 @@
-"""Files that are nearly sound, for the tests of parsers: a few bytes lost, changed, doubled or put in."""
+"""Damaged files for tests of parsers: a few bytes removed, changed, repeated or inserted."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ BITS = [b"", b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"\xc3", b"\r", b"\n", b" ", b
 
 
 def damaged(sound: bytes) -> st.SearchStrategy[bytes]:
-    """The bytes of a sound file, cut short, or with a few places overwritten by what parsers trip over, or by other places."""
+    """Draw the bytes of a valid file, truncated, or with parts replaced by bytes that are difficult for parsers."""
     place = st.integers(0, len(sound))
     put_in = st.sampled_from(BITS) | st.binary(max_size=4) | st.builds(lambda at, length: sound[at:at + length], place, place)
     edit = st.tuples(place, st.integers(0, 30), put_in)
@@ -28,9 +28,10 @@ def damaged(sound: bytes) -> st.SearchStrategy[bytes]:
 
 
 def fault_of(parse: Callable[[bytes, str], Any], data: bytes, where: str = "sets/a file") -> str:
-    """What a parser does wrong with some bytes; "" where it gives something, or a short error of ours that names the file.
+    """Return what a parser does wrong with some bytes; "" if it returns a value or raises a short InputError with the file's
+    name.
 
-    Any other exception is a bug, and passes.
+    Any other exception is a bug and is not caught.
     """
     try:
         return "" if parse(data, where) is not None else "it gives nothing"

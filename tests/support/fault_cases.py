@@ -191,7 +191,8 @@ FOUND = {
         FaultCase("0 as text", COCO, record("annotations", 0, iscrowd="0"), "the first is annotations[0].iscrowd: '0'"),
     ],
     "renumbered_boxes": [FaultCase("of two images", COCO, coco_document(
-        lambda content: content["annotations"][-1].update(id=1)), "{labels}: 1 of 6 annotations have the id of one of another")],
+        lambda content: content["annotations"][-1].update(id=1)),
+        "{labels}: 1 of 6 annotations have the id of one of another")],
     "sizes_of_images": [FaultCase("no size", COCO, coco_document(
         lambda content: [content["images"][1].pop(key) for key in ("width", "height")]),
         "{labels}: 1 images have no width and height")],
@@ -209,7 +210,8 @@ FOUND = {
 }
 
 REFUSED = [  # faults of a whole file; the message starts with the file's name
-    FaultCase("JSON cut short", COCO, data("{labels}", half), "{labels}: not an annotation file in COCO format (JSONDecodeError"),
+    FaultCase("JSON cut short", COCO, data("{labels}", half),
+              "{labels}: not an annotation file in COCO format (JSONDecodeError"),
     FaultCase("empty", COCO, data("{labels}", b""), "{labels}: not an annotation file in COCO format (JSONDecodeError"),
     FaultCase("deep JSON", COCO, replaced("{labels}", "{", f'{{"x": {"[" * 100_000}{"]" * 100_000}, '), "{labels}: "),
     FaultCase("captions", COCO,

@@ -1,4 +1,4 @@
-"""Folders of users, planted for tests; and what `local` makes of them."""
+"""Local folders for tests, and the manifests that `local` makes of them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ RUNTIME = runtime_params()
 
 
 def plant(root: Path, *names: str, texts: Mapping[str, str | bytes] | None = None) -> Path:
-    """Files below `root`, each with its name as content, and others with a content of their own."""
+    """Write files below `root`: `names` with their name as content, and `texts` with the given content."""
     for name, content in {name: name for name in names}.items() | (texts or {}).items():
         assert (root / name).resolve().is_relative_to(root.resolve()), f"{name} would lie outside of {root}"
         path = root / name
@@ -22,18 +22,18 @@ def plant(root: Path, *names: str, texts: Mapping[str, str | bytes] | None = Non
 
 
 def run(*paths: Path | str, **changes: Any) -> Manifest:
-    """The manifest of these data.paths."""
+    """Return the manifest of these data.paths."""
     return local(data_params(source="local", paths=[str(path) for path in paths], **changes), RUNTIME)
 
 
 def pairs(manifest: Manifest) -> dict[str, dict[str, str]]:
-    """Images and their own annotation files, by split."""
+    """Return the annotation file of each image, by split."""
     return {split: {image: text for part in parts for image, text in part.pairs.items()}
             for split, parts in manifest.splits.items()}
 
 
 def class_names(manifest: Manifest) -> dict[str, str]:
-    """Those of the one part of train, which val must have too."""
+    """Return the class names of the only part of train; val must have the same."""
     (train,), (val,) = manifest.splits["train"], manifest.splits["val"]
     assert train.class_names == val.class_names
     return train.class_names

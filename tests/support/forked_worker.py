@@ -1,11 +1,11 @@
-"""Imported once by the server whose forks are the training processes of a test: what takes them long, and where they die."""
+"""Preload for the fork server of a test's training processes: slow imports, and the position where a process is killed."""
 
 import ctypes
 import os
 
 import torch
 
-import stages.train  # noqa: F401 - all that they need
+import stages.train  # noqa: F401 - imports everything that they need
 from ssd_lib.distributed import worker
 from ssd_lib.processes import PR_SET_PDEATHSIG
 from support.self_killing import arm
@@ -14,7 +14,7 @@ torch.set_num_threads(1)
 
 
 def _die_with_the_server(signal_number: int) -> None:
-    """Their parent is the server, which ends with the stage."""
+    """Send the signal when the fork server ends, which ends with the stage."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal_number)
 
 

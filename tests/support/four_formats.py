@@ -29,19 +29,19 @@ def image_rows_of_val(mirror: Manifest) -> list[Row]:
     return rows
 
 
-def write_files(root: Path, form: str, photos: dict[str, list[Row]]) -> None:
+def write_files(root: Path, form: str, images: dict[str, list[Row]]) -> None:
     """The images of both splits in a format, each under the same name in all of them."""
-    classes = class_names(photos)
-    for split, rows in photos.items():
+    classes = class_names(images)
+    for split, rows in images.items():
         (root / split).mkdir(parents=True)
         for row in rows:
             (root / split / row["name"]).write_bytes(row["file"].read_bytes())
         WRITERS[form](root, split, rows, classes)
 
 
-def class_names(photos: dict[str, list[Row]]) -> list[str]:
-    """The names of all classes that have a box, sorted."""
-    return sorted({box[0] for rows in photos.values() for row in rows for box in row["boxes"]})
+def class_names(images: dict[str, list[Row]]) -> list[str]:
+    """Return the names of all classes that have a box, sorted."""
+    return sorted({box[0] for rows in images.values() for row in rows for box in row["boxes"]})
 
 
 def write_coco(root: Path, split: str, rows: list[Row], classes: list[str]) -> None:

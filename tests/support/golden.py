@@ -1,4 +1,4 @@
-"""The golden figures of upstream's nets: their weights, made from names, as their README says."""
+"""Reference outputs of upstream's nets, and their weights, which are computed from the names of the tensors."""
 
 import json
 import math
@@ -16,12 +16,12 @@ UPSTREAM_NETS = [name for name, row in NETS.items() if row.is_upstreams]
 
 
 def read_golden(shared_data: Path, name: str) -> dict[str, Any]:
-    """The figures of a net."""
+    """Return the reference values of a net."""
     return json.loads((shared_data / "upstream" / f"{name}.json").read_text())
 
 
 def golden_weights(golden: dict[str, Any]) -> dict[str, Tensor]:
-    """Upstream's state dict that the figures were computed with."""
+    """Return upstream's state dict for the reference values."""
     return {name: _weight(name, shape) for name, shape, *_ in golden["entries"]}
 
 

@@ -13,7 +13,7 @@ SCHEDULERS = [lambda optimizer: CosineAnnealingLR(optimizer, 120), lambda optimi
 
 def write_kaboom(path: Path, net: nn.Module, epoch: int, scheduler: Any = SCHEDULERS[0], prefix: str = "",
                  names: Mapping[str, Tensor] | None = None) -> Path:
-    """A file as its training script writes it: the scheduler is an object, and with it goes the optimizer."""
+    """Write a file like its training script, where the scheduler is a pickled object with a reference to the optimizer."""
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
     rates: LRScheduler = scheduler(optimizer)
     sum(p.sum() for p in net.parameters()).backward()

@@ -9,7 +9,7 @@ from ssd_lib.manifest import Manifest, Part
 
 
 def add_image(root: Path, name: str, size: tuple[int, int]) -> None:
-    """Make an image file of one colour."""
+    """Write an image file of one colour."""
     (root / name).parent.mkdir(parents=True, exist_ok=True)
     Pillow.new("RGB", size).save(root / name)
 

@@ -1,4 +1,4 @@
-"""The little Open Images of the shared photographs, under the paths of the official servers."""
+"""A small Open Images dataset, under the paths of the official servers."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ CLASSES = "/v5/class-descriptions-boxable.csv"
 
 
 def mirror_files(shared_data: Path) -> dict[str, bytes]:
-    """Path below the base URL -> content."""
+    """Return the content of each file by its path below the base URL."""
     folder = shared_data / "open-images-mini"
     files = {f"/{path.relative_to(folder).as_posix()}": path.read_bytes() for path in folder.rglob("*.jpg")}
     return files | {
@@ -24,5 +24,5 @@ def mirror_files(shared_data: Path) -> dict[str, bytes]:
 
 
 def params(base_url: str, **changes: Any) -> DataParams:
-    """The group `data` for a mirror."""
+    """Return the group `data` for a mirror."""
     return data_params(**{"source": "open_images", "base_url": base_url, "classes": ["Person", "Dog"]} | changes)

@@ -1,4 +1,4 @@
-"""Waiting for processes that are not children of this one."""
+"""Wait for processes that are not children of this one."""
 
 import time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Where the project lies, and what its params.yaml says; for tests that read its files or run its commands."""
+"""The root of the project and the values of its params.yaml."""
 
 import json
 from pathlib import Path
@@ -14,12 +14,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def data_params(**changes: Any) -> DataParams:
-    """The group `data` of the shipped params.yaml, with these keys changed."""
+    """Return the group `data` of the shipped params.yaml, with these keys changed."""
     return DataParams.model_validate(_shipped("data") | changes)
 
 
 def runtime_params(**changes: Any) -> RuntimeParams:
-    """The group `runtime` for one processor and no other process, with these keys changed."""
+    """Return the group `runtime` for a single process on the CPU, with these keys changed."""
     alone = {"device": "cpu", "workers": 0, "processes": 1, "downloads": 1}
     return RuntimeParams.model_validate(_shipped("runtime") | alone | changes)
 
@@ -29,5 +29,5 @@ def _shipped(group: str) -> dict[str, Any]:
 
 
 def write_fixed(folder: Path, split: str, tree: dict[str, Any]) -> None:
-    """What fix_annotations leaves of a split, from the content of a COCO file."""
+    """Write the fixed annotations of a split, given the content of a COCO file."""
     write_split(folder, split, parse_annotations(json.dumps(tree).encode(), split))

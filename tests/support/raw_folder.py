@@ -1,4 +1,4 @@
-"""Where the tests of this folder download to."""
+"""Download folder for tests."""
 
 from pathlib import Path
 
@@ -7,6 +7,6 @@ import pytest
 
 @pytest.fixture
 def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """data/raw of a repository of its own."""
+    """Return data/raw of an empty repository."""
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     return tmp_path / "data" / "raw"

@@ -1,4 +1,4 @@
-"""The project in a repository of its own, with tiny settings, and the commands that a user types there."""
+"""Clones of the project with tiny parameters, and the commands of a user in them."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ TINY: dict[str, dict[str, Any]] = {
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """This Python as `python`; DVC's machine-wide places are the repository's."""
+    """Return the environment for commands: `python` is this Python, and DVC's site cache lies beside the repository."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "PYTHONPATH"))}
     return kept | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1",
                    "DVC_SITE_CACHE_DIR": str(folder.parent / "dvc"), "OMP_NUM_THREADS": "2"}
@@ -38,14 +38,14 @@ def dvc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """Run git, which must succeed; what it prints."""
+    """Run git, which must succeed, and return its output."""
     done = run(folder, "git", "-c", "user.name=tester", "-c", "user.email=tester@example.org", *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def make_clone(folder: Path, images: int = 12, **train: Any) -> Path:
-    """The project as it is now, with tiny parameters, so many images to train on and these keys of `train` committed."""
+    """Commit a copy of the project with tiny parameters, this number of training images and these keys of `train`."""
     names = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True,
                            text=True, check=True).stdout.splitlines()
     for name in names:

@@ -1,4 +1,4 @@
-"""Annotations as rows, which tests change and compare more easily than flat arrays."""
+"""Annotations as rows, which are easier to change and compare in tests than arrays."""
 
 from typing import NamedTuple
 
@@ -15,12 +15,12 @@ class Rows(NamedTuple):
 
 
 def flat(rows: Rows) -> Annotations:
-    """The same as arrays."""
+    """Return the annotations as arrays."""
     return from_rows(*rows)
 
 
 def rows_of(annotations: Annotations) -> Rows:
-    """And back."""
+    """Return annotations as rows; the inverse of `flat`."""
     return Rows(tuple(image_rows(annotations.images)), tuple(box_rows(annotations.boxes)), annotations.categories,
                 annotations.info)
 

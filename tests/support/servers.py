@@ -1,4 +1,4 @@
-"""A web server on the loopback interface with the manners and the faults of real ones, for tests of transfers."""
+"""A web server on the loopback interface with options and faults of real servers, for tests of downloads."""
 
 import hashlib
 import threading
@@ -10,8 +10,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Fault:
-    """What goes wrong with one GET: a status instead of the file, an end (or silence) after so many bytes of it, another body,
-    headers that are not true."""
+    """A fault of one GET.
+
+    Another status, the end of the transfer or no more data after some bytes, another body, wrong headers.
+    """
 
     status: int = 0
     cut_after: int | None = None
@@ -23,28 +25,28 @@ class Fault:
 
 @dataclass
 class Server:
-    """What it serves and how; and what it was asked for."""
+    """The files and options of a server, and the requests that it received."""
 
     url: str
     files: dict[str, bytes]
-    faults: list[Fault] = field(default_factory=list)  # one for each GET, in order; then all goes well
-    path_faults: dict[str, list[Fault]] = field(default_factory=dict)  # the same for each path
+    faults: list[Fault] = field(default_factory=list)  # one for each GET, in order; later requests succeed
+    path_faults: dict[str, list[Fault]] = field(default_factory=dict)  # the same, by path
     knows_ranges: bool = True
     knows_if_range: bool = True
     states_length: bool = True
     keeps_alive: bool = False
     slow_bytes_per_s: int = 0
-    gets: list[tuple[str, int]] = field(default_factory=list)  # path, first byte asked for
+    gets: list[tuple[str, int]] = field(default_factory=list)  # path, first byte requested
     heads: list[str] = field(default_factory=list)
     connections: int = 0
     closing: threading.Event = field(default_factory=threading.Event)
 
 
 @contextmanager
-def serve(files: dict[str, bytes], **manners: object) -> Iterator[Server]:
+def serve(files: dict[str, bytes], **options: object) -> Iterator[Server]:
     """Serve `files` (path -> content) on a free port while the context lasts."""
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server = Server(f"http://127.0.0.1:{httpd.server_port}", files, **manners)  # type: ignore[arg-type]
+    server = Server(f"http://127.0.0.1:{httpd.server_port}", files, **options)  # type: ignore[arg-type]
     httpd.settings = server  # type: ignore[attr-defined]
     thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
@@ -114,10 +116,10 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             super().handle()
         except ConnectionError:
-            self.close_connection = True  # the client went away: many tests want just that
+            self.close_connection = True  # the client closed the connection, as many tests do
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Do not log requests."""
 
 
 def _etag(content: bytes) -> str:

@@ -33,7 +33,7 @@ TREE = {
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
-    """Threads only slow down tensors of this size."""
+    """Use one thread: more threads slow down tensors of this size."""
     torch.set_num_threads(1)
 
 
@@ -44,7 +44,7 @@ def params() -> EvalParams:
 
 @pytest.fixture(scope="session")
 def weights() -> dict[str, torch.Tensor]:
-    """Weights of a net that has seen images, so that its outputs differ between priors."""
+    """Return weights with batch norm statistics of some images, so that outputs differ between priors."""
     net = SPEC.build(seed=3).train()
     pixels = torch.rand(8, 3, SPEC.image_size, SPEC.image_size, generator=torch.Generator().manual_seed(0)) * 255
     with torch.no_grad():
@@ -55,7 +55,7 @@ def weights() -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="session")
 def finished_training(tmp_path_factory: pytest.TempPathFactory, weights: dict[str, torch.Tensor]) -> Path:
-    """The folder of a project after its train stage."""
+    """Return the folder of a project after its train stage."""
     root = tmp_path_factory.mktemp("project")
     for i, (height, width) in enumerate(SIZES):
         noise = np.random.default_rng(i).integers(0, 255, (height, width, 3)).astype(np.uint8)
@@ -69,7 +69,7 @@ def finished_training(tmp_path_factory: pytest.TempPathFactory, weights: dict[st
 
 @pytest.fixture
 def project(finished_training: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder: a project of its own for each test, after its train stage."""
+    """Return the current folder, a separate copy of the project after its train stage."""
     shutil.copytree(finished_training, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)

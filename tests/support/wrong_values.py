@@ -13,8 +13,10 @@ from ssd_lib.errors import InputError
 
 MISSING = object()
 WRONG: tuple[Any, ...] = (
-    MISSING, None, True, "1", "text", "x" * 1_000_000, "\x1b[31m", "../../..", 1.5, -1, 0, 10**9, 2**70, math.nan, math.inf, [], {}, [1], ["1"],
-    [None], {"a": 1}, {1: 2}, [math.nan] * 7, [[1]], torch.zeros(3), torch.zeros(1).expand(10**12), ["a"] * 1_000_000, b"x", (1, 2, 3))
+    MISSING, None, True, "1", "text", "x" * 1_000_000, "\x1b[31m", "../../..", 1.5, -1, 0, 10**9, 2**70, math.nan, math.inf, [],
+    {}, [1], ["1"],
+    [None], {"a": 1}, {1: 2}, [math.nan] * 7, [[1]], torch.zeros(3), torch.zeros(1).expand(10**12), ["a"] * 1_000_000, b"x",
+    (1, 2, 3))
 LARGEST_MB = 600
 
 
@@ -35,7 +37,8 @@ def wrong_trees(tree: dict[str, Any], field: str, is_allowed: Callable[[Any], bo
     """Yield a label and a tree for each wrong value that the field must not have."""
     for value in WRONG:
         if not is_allowed(value):
-            label = "missing" if value is MISSING else f"{type(value).__name__} {ascii(value)[:40] if not torch.is_tensor(value) else ''}"
+            shown = ascii(value)[:40] if not torch.is_tensor(value) else ""
+            label = "missing" if value is MISSING else f"{type(value).__name__} {shown}"
             yield f"{field}: {label}", with_value(tree, field, value)
 
 

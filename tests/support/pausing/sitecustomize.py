@@ -1,8 +1,7 @@
-"""On PYTHONPATH, this pauses the trainer when its third checkpoint is written: a test that stops it there needs no luck,
-however fast or busy the machine is.
+"""On PYTHONPATH, pause the trainer when its third checkpoint is written, so that a test can stop it on any machine.
 
-A slow disk makes a run of N epochs skip the saves between their ends, but for the first step's; and the trainer may go on,
-while the third is written, to the end of the third epoch. So a run of four epochs is never over then.
+On a slow disk a run saves only after its first step and at the ends of epochs, and the trainer may reach the end of the third
+epoch while the third checkpoint is written. So a run of four epochs is not complete at that time.
 """
 
 import os
