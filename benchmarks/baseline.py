@@ -1,8 +1,8 @@
 """The baseline of the benchmarks: training and detection as the predecessors do them, written from a description of it.
 
 Training: a Compose is built for every sample, colour and crops work on the whole image, samples are float32 in NCHW order, each
-is matched in the loader, the loss sorts twice, and the host reads it after every step. Detection: one image at a time, one class
-at a time. Nothing of the project's own matching, loss or postprocessing is used.
+is matched in the loader, the loss sorts twice, and the host reads it after every step. Detection: one image at a time, one
+class at a time. Nothing of the project's own matching, loss or postprocessing is used.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -66,7 +66,10 @@ class BaselineDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):
 
 
 def match(boxes: Tensor, labels: Tensor, priors: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (P, 4) offsets and (P,) labels of one image with (M, 4) boxes; of two boxes with one best prior the later takes it."""
+    """Return (P, 4) offsets and (P,) labels of one image with (M, 4) boxes.
+
+    Of two boxes with one best prior the later takes it.
+    """
     if len(boxes) == 0:
         return torch.zeros(len(priors), 4), torch.zeros(len(priors), dtype=torch.int64)
     corners = torch.cat([priors[..., :2] - priors[..., 2:] / 2, priors[..., :2] + priors[..., 2:] / 2], dim=-1)

@@ -56,7 +56,8 @@ def measure(spec: NetSpec, params: Params, steps: int, pairs: int) -> dict[str, 
     batch = Batch(torch.randint(0, 256, (BATCH, 3, spec.image_size, spec.image_size), dtype=torch.uint8),
                   torch.tensor([[[0.1, 0.1, 0.6, 0.7]]] * BATCH), torch.ones(BATCH, 1, dtype=torch.int64),
                   torch.zeros(BATCH, 0, 4), torch.arange(BATCH))
-    run_spec = SimpleNamespace(net_spec=spec, params=params, params_dict={"train": {"epochs": 2}}, fingerprint="f" * 16, data_digest="d" * 64,
+    run_spec = SimpleNamespace(net_spec=spec, params=params, params_dict={"train": {"epochs": 2}}, fingerprint="f" * 16,
+                               data_digest="d" * 64,
                                resume_dir=Path("resume"))
     writer = CheckpointWriter(cast(Any, run_spec), state, cast(Any, SimpleNamespace(read=lambda: None)))
     run = train_epoch(state, state.net, iter(lambda: batch, None), MANY_STEPS, params.train, torch.float32)

@@ -113,7 +113,10 @@ def raise_background(class_heads: Sequence[nn.Module] | nn.ModuleList, bias: flo
 
 
 def settle(model: nn.Module, image: Tensor) -> Any:
-    """Let batch norms see an image, so that activations are as large as those of a trained net; return it in evaluation mode."""
+    """Let batch norms see an image, so that activations are as large as those of a trained net.
+
+    Return it in evaluation mode.
+    """
     model.eval()
     for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d)):
         norm.train()

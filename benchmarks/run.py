@@ -52,7 +52,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="", metavar="WORD", help="of the parts' names")
     parser.add_argument("--dataset", type=Path, metavar="PATH",
-                        help="a folder or zip file with images and annotations, as data.paths takes it; default: the demo's images")
+                        help="a folder or zip file with images and annotations, as data.paths takes it; default: the demo's "
+                             "images")
     options = parser.parse_args()
     print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, OpenCV {cv2.__version__}, "
           f"{torch.get_num_threads()} threads, precision {pick_precision('auto', cases.CPU)}; median (minimum to maximum)\n\n"
@@ -120,7 +121,8 @@ PARTS = (
            for preset in ("ssd", "ssdlite")},
         BASELINE: cases.baseline_samples}),
     Part("matching alone", 1, {"ours": cases.matching, BASELINE: cases.baseline_matching}),
-    Part("loss, batch 32", 2, {"ours": partial(cases.loss, of_baseline=False), BASELINE: partial(cases.loss, of_baseline=True)}),
+    Part("loss, batch 32", 2,
+         {"ours": partial(cases.loss, of_baseline=False), BASELINE: partial(cases.loss, of_baseline=True)}),
     *(Part(f"step, batch {batch}", 2, {
         "ours": partial(cases.steps, batch=batch), BASELINE: partial(cases.baseline_steps, batch=batch)}) for batch in (8, 32)),
     Part("two loader processes", 1, {
@@ -134,7 +136,8 @@ PARTS = (
       for name, outputs in (("trained", trained_outputs), ("new", new_outputs))),
     Part("one image", 2, {name: partial(cases.detect, name=name) for name in ("PyTorch", "ONNX Runtime", BASELINE)}),
     Part("check of an image file", 1, {"ours": cases.check, BASELINE: cases.baseline_check}),
-    Part("memory of a loader process", 1, {"ours": cases.loader_megabytes, BASELINE: cases.baseline_loader_megabytes}, unit="MB"),
+    Part("memory of a loader process", 1, {"ours": cases.loader_megabytes, BASELINE: cases.baseline_loader_megabytes},
+         unit="MB"),
 )
 
 if __name__ == "__main__":

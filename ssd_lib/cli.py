@@ -115,7 +115,8 @@ def _add_cache_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_nms_iou(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--nms-iou", type=_fraction, metavar="IOU",
-                        help="NMS removes a box whose IoU with a better one of its class is higher (default: the model's nms_iou)")
+                        help="NMS removes a box whose IoU with a better one of its class is higher (default: the model's "
+                             "nms_iou)")
 
 
 def _add_device(parser: argparse.ArgumentParser) -> None:

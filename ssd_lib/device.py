@@ -46,7 +46,10 @@ def choose_algorithms(deterministic: bool) -> None:
 
 
 def pick_precision(name: str, device: torch.device) -> torch.dtype:
-    """Return the type that `train.precision` names: "auto" is bf16 if the hardware has it, else fp16 on a GPU and fp32 on a CPU."""
+    """Return the type that `train.precision` names.
+
+    "auto" is bf16 if the hardware has it, else fp16 on a GPU and fp32 on a CPU.
+    """
     if name != "auto":
         return PRECISIONS[name]
     if device.type == "cuda":

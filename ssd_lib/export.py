@@ -59,8 +59,8 @@ class JetsonNet(nn.Module):
 def export(params: ExportParams) -> str:
     """Write models/ssd.onnx and models/labels.txt from models/ssd.pt, and the graph with NMS if `export.nms` is true.
 
-    Guarantees: the files appear only after ONNX Runtime gave PyTorch's numbers from them, on noise and, if they are on this machine,
-    on validation images.
+    Guarantees: the files appear only after ONNX Runtime gave PyTorch's numbers from them, on noise and, if they are on this
+    machine, on validation images.
 
     Returns:
         One line of summary, and a warning for each TensorRT engine that the Jetson would use instead of the file.
@@ -82,7 +82,8 @@ def export(params: ExportParams) -> str:
     _write(ONNX_PATH, graph)
     stale = [f"\nWARNING {engine}: built from an earlier model; the Jetson uses it instead of {ONNX_PATH.name}. Delete it."
              for engine in sorted(ONNX_PATH.parent.glob("*.engine"))]
-    compared = f"{len(inputs) - 1} validation images" if len(inputs) > 1 else "noise (the validation images are not on this machine)"
+    compared = (f"{len(inputs) - 1} validation images" if len(inputs) > 1
+                else "noise (the validation images are not on this machine)")
     return (f"export: {ONNX_PATH}{f' and {NMS_FOLDER / ONNX_PATH.name}' * params.nms}, {len(graph) / 1e6:.1f} MB, opset "
             f"{params.opset}, {len(model.net.priors)} priors, differs from PyTorch by {error:.1e} at most on {compared}"
             f"{''.join(stale)}")
@@ -108,7 +109,8 @@ def to_onnx(model: Model, opset: int) -> bytes:
 def with_nms(graph: onnx.ModelProto, postprocess: Postprocess) -> onnx.ModelProto:
     """Return a graph whose outputs are the detections of one image, the highest score first.
 
-    Outputs: `boxes` (N, 4) float32 xyxy in [0, 1], `labels` (N,) int64 in 1..K, `scores` (N,) float32 above the score threshold.
+    Outputs: `boxes` (N, 4) float32 xyxy in [0, 1], `labels` (N,) int64 in 1..K, `scores` (N,) float32 above the score
+    threshold.
     Guarantees: they are those of `select_detections` with the same values, but for the order of equal scores.
 
     Args:
@@ -123,7 +125,8 @@ def with_nms(graph: onnx.ModelProto, postprocess: Postprocess) -> onnx.ModelProt
         node.output[:] = [INNER.get(name, name) for name in node.output]
         node.input[:] = [INNER.get(name, name) for name in node.input]
     inner.node.extend(_nodes())
-    constants = {"top_k": [min(postprocess.top_k_per_class, priors)], "objects": [postprocess.max_detections], "one": [1], "first_label": [1],
+    constants = {"top_k": [min(postprocess.top_k_per_class, priors)], "objects": [postprocess.max_detections], "one": [1],
+                 "first_label": [1],
                  "first": [1], "last": [2**31], "axis": [2], "zero": [0], "two": [2], "four": [4], "class_column": 0,
                  "class_and_rank": [0, 2]}
     inner.initializer.extend(numpy_helper.from_array(np.array(value, dtype=np.int64), f"nms_{name}")
@@ -160,8 +163,8 @@ def check_onnx(graph: bytes, model: Model, opset: int, inputs: Sequence[np.ndarr
     shapes = {value.name: value.shape for value in [*session.get_inputs(), *session.get_outputs()]}
     wanted = {"input_0": [1, 3, size, size], "scores": [1, priors, model.net.classes + 1], "boxes": [1, priors, 4]}
     if list(shapes.items()) != list(wanted.items()):
-        raise StateError(f"export: the graph has {shapes}; it must have {wanted}. This version of torch exports it differently; "
-                         "install that of requirements.txt.")
+        raise StateError(f"export: the graph has {shapes}; it must have {wanted}. This version of torch exports it "
+                         f"differently; install that of requirements.txt.")
     differences = []
     for pixels in inputs:
         with torch.inference_mode():

@@ -16,7 +16,8 @@ from ssd_lib.errors import InputError
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # OpenCV's warnings do not name the file; our errors do
 cv2.setNumThreads(0)  # images are loaded by several processes; threads would compete for the same cores
 SUFFIXES_OF_FORMAT = {  # by Pillow's name of the format
-    "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif"}, "MPO": {".jpg", ".jpeg", ".mpo"}, "PNG": {".png"}, "BMP": {".bmp", ".dib"},
+    "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif"}, "MPO": {".jpg", ".jpeg", ".mpo"}, "PNG": {".png"},
+    "BMP": {".bmp", ".dib"},
     "GIF": {".gif"}, "WEBP": {".webp"}, "TIFF": {".tif", ".tiff"}, "PPM": {".ppm", ".pgm", ".pbm", ".pnm"},
 }
 IMAGE_SUFFIXES = frozenset().union(*SUFFIXES_OF_FORMAT.values())  # the only list of image suffixes

@@ -60,7 +60,8 @@ class Part(_Frozen):
         pairs: image -> its label file (voc, yolo); "" if it has none, and so no objects.
         class_names: class in the label files -> its name, in the order of the classes (yolo: the number; open_images: the id
             such as /m/01g317; voc: the name itself). Empty for voc means all names that occur; always empty for coco.
-        keypoints: numbers of points and of values for each, which follow the box in every line of pose labels (yolo); else None.
+        keypoints: numbers of points and of values for each, which follow the box in every line of pose labels (yolo); else
+            None.
         depictions: whether a drawing of an object counts as one (open_images).
         names: file_name -> name of the image relative to the root, where the two are written differently (coco).
         more_annotations: further files with boxes of the same images (open_images).

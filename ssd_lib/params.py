@@ -32,7 +32,8 @@ def _known_formats(value: Any) -> Any:
     names = value if isinstance(value, list) else [value]
     known = (*get_args(Auto), *get_args(Format))
     if unknown := [name for name in names if name not in known]:
-        raise ValueError(f"{unknown[0]!r} is not a format; it must be one of {', '.join(known)}, or a list with one for each path")
+        raise ValueError(f"{unknown[0]!r} is not a format; it must be one of {', '.join(known)}, or a list with one for each "
+                         f"path")
     return value
 
 
@@ -66,7 +67,8 @@ class DataParams(_Group):
         if self.source == "local" and not self.paths:
             raise ValueError("paths is empty; source: local needs folders or zip files, e.g. [/my/data]")
         if isinstance(self.format, list) and len(self.format) != len(self.paths):
-            raise ValueError(f"format has {len(self.format)} entries and paths {len(self.paths)}; give one format for all paths, or one for each")
+            raise ValueError(f"format has {len(self.format)} entries and paths {len(self.paths)}; give one format for all "
+                             f"paths, or one for each")
         return self
 
 
@@ -95,7 +97,10 @@ class ModelParams(_Group):
 
 
 class TrainParams(_Group):
-    """Training. A changed value starts a new run, except for those in `checkpoint.resume.NOT_IN_FINGERPRINT`, such as `epochs`."""
+    """Training.
+
+    A changed value starts a new run, except for those in `checkpoint.resume.NOT_IN_FINGERPRINT`, such as `epochs`.
+    """
 
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)]

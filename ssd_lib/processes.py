@@ -35,8 +35,8 @@ def die_with_parent(signal_number: int) -> bool:
 def die_with_dvc(signal_number: int) -> None:
     """Send a stage a signal when DVC ends, as `die_with_parent` does.
 
-    Some shells, such as dash, stay between DVC and the stage, and the kernel signals only the end of the shell. So a thread waits
-    for the end of DVC.
+    Some shells, such as dash, stay between DVC and the stage, and the kernel signals only the end of the shell. So a thread
+    waits for the end of DVC.
     """
     if not die_with_parent(signal_number) or "DVC_STAGE" not in os.environ:
         return

@@ -1,7 +1,7 @@
 """The stages of the pipeline, one script each; DVC runs them as `python -m stages.NAME` in the root of the project.
 
-This file runs before a stage spends seconds on importing torch: from its first moment a stage ends when DVC (or torchrun) does, and
-Ctrl-C ends it without a traceback.
+This file runs before a stage spends seconds on importing torch: from its first moment a stage ends when DVC (or torchrun) does,
+and Ctrl-C ends it without a traceback.
 """
 
 import os

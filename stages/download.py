@@ -1,5 +1,5 @@
-"""Fetch the dataset to data/raw, complete and verified, and list its files in data/manifest.json. With --stats-only, print how many
-images and boxes Open Images has of each class and how many the limits would take, and download no image."""
+"""Fetch the dataset to data/raw, complete and verified, and list its files in data/manifest.json. With --stats-only, print how
+many images and boxes Open Images has of each class and how many the limits would take, and download no image."""
 
 import argparse
 import time

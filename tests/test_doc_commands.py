@@ -203,7 +203,8 @@ def test_commands_are_found() -> None:
 @pytest.mark.parametrize("line", [
     "dvc reproduce", "dvc repro --singel-item download", "dvc repro no_stage", "dvc exp run -S train.lrr=1",
     "dvc exp run -S train.lr=fast", "ssd look photo.jpg", "ssd detect photo.jpg --treshold 0.5", "python -m stages.nothing",
-    "python -m benchmarks.run --dry", "python -m stages.train --alone", "python lost.py photo.jpg", "python detect.py --shows 0",
+    "python -m benchmarks.run --dry", "python -m stages.train --alone", "python lost.py photo.jpg",
+    "python detect.py --shows 0",
     "cp recipes/none.yaml params.yaml", "pip install -r requirements-none.txt", "ssd checkpoint look last.pt"])
 @pytest.mark.usefixtures("parse_only")
 def test_a_dead_command_is_found(tmp_path: Path, line: str) -> None:

@@ -120,7 +120,8 @@ def _detectnet(session: onnxruntime.InferenceSession, image: np.ndarray) -> Obje
         label = int(row.argmax())
         if label == 0 or row[label] < 0.5:
             continue
-        at = next((i for i, (other, its, _) in enumerate(found) if its == label and _shared_part_of_larger(box, other) > 0.75), None)
+        at = next((i for i, (other, its, _) in enumerate(found) if its == label and _shared_part_of_larger(box, other) > 0.75),
+                  None)
         if at is None:
             found.append((box, label, float(row[label])))
         elif row[label] > found[at][2]:

@@ -82,7 +82,8 @@ def test_the_file_has_metadata(exported: tuple[str, Path]) -> None:
 
 
 def test_the_graph_with_nms_uses_the_postprocess_values_of_the_model(exported: tuple[str, Path]) -> None:
-    plain, graph_with_nms = (onnxruntime.InferenceSession(exported[1] / path) for path in (ONNX_PATH, NMS_FOLDER / ONNX_PATH.name))
+    plain, graph_with_nms = (onnxruntime.InferenceSession(exported[1] / path)
+                             for path in (ONNX_PATH, NMS_FOLDER / ONNX_PATH.name))
     assert [(value.name, value.type) for value in graph_with_nms.get_outputs()] == [
         ("boxes", "tensor(float)"), ("labels", "tensor(int64)"), ("scores", "tensor(float)")]
     boxes, labels, scores = graph_with_nms.run(None, {"input_0": NOISE})

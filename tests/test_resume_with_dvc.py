@@ -116,7 +116,10 @@ def _run_dvc(folder: Path, *arguments: str) -> str:
 
 
 def test_repro_continues_after_dvc_alone_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """DVC runs a stage in the user's shell; without SHELL (cron, containers) in sh, which may stay between the two processes."""
+    """DVC runs a stage in the user's shell.
+
+    Without SHELL (cron, containers) in sh, which may stay between the two processes.
+    """
     monkeypatch.delenv("SHELL", raising=False)
     folder = _make_clone(tmp_path / "clone")
     _kill_in_training(folder, "repro", "train", only_dvc=True)

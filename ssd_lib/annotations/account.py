@@ -55,7 +55,8 @@ def account(root: Path, names: frozenset[str], listing: DatasetListing) -> Datas
         name for part in parts for name in (part.annotations, *part.names.values(), *part.more_annotations)}
     prefixes = tuple({f"{part.images}/" if part.images else "" for part in parts
                       if not part.pairs and (part.images or not part.names)})  # validate lists their orphans
-    rest = sorted(name for name in names - used if "imagesets/" not in name.lower() and not (prefixes and name.startswith(prefixes) and is_image(name)))
+    rest = sorted(name for name in names - used if "imagesets/" not in name.lower()
+                  and not (prefixes and name.startswith(prefixes) and is_image(name)))
     found = _sorted_out(root, rest, {part.format for part in parts}, {label.rpartition("/")[0] for label in labels})
     others = sorted({*bare, *found.get("unused_images", ())})
     counts = list(listing.counts)
@@ -94,7 +95,8 @@ def _kind(root: Path, name: str, forms: set[str], label_folders: set[str]) -> st
         return "unlabelled_unused" if forms == {"voc"} else "unused_images"
     if is_label:
         return "unused_labels"
-    return "unused_lists" if suffix in (".json", ".csv", ".xml") or (suffix == ".txt" and split_of(base[:-4]) and "/" in name) else "other_files"
+    looks_like_list = suffix in (".json", ".csv", ".xml") or (suffix == ".txt" and split_of(base[:-4]) and "/" in name)
+    return "unused_lists" if looks_like_list else "other_files"
 
 
 def _looks_like_labels(path: Path) -> bool:

@@ -196,10 +196,10 @@ def parse_annotations(data: bytes, where: str, *, boxes: bool = True) -> Annotat
     """Parse the content of a COCO instances file.
 
     Guarantees: parsing the output of `format_annotations` gives the same annotations. NaN, infinity and whole numbers of any
-    length are accepted in boxes, and left for validation to report; so is an annotation without a bbox of four numbers, as a box
-    of NaN. Of a key that occurs twice in an object, the last counts. What has one meaning is read: numbers written as text, whole
-    numbers such as 3.0, ids that are texts (they are numbered), annotation ids that are unique only within an image (they are
-    numbered anew), area null. An image without width and height has size (0, 0).
+    length are accepted in boxes, and left for validation to report; so is an annotation without a bbox of four numbers, as a
+    box of NaN. Of a key that occurs twice in an object, the last counts. What has one meaning is read: numbers written as text,
+    whole numbers such as 3.0, ids that are texts (they are numbered), annotation ids that are unique only within an image (they
+    are numbered anew), area null. An image without width and height has size (0, 0).
 
     Args:
         data: JSON.
@@ -370,8 +370,8 @@ def _parse(data: bytes, where: str, boxes: bool) -> _Parsed:
     del data  # free hundreds of MB before the arrays are made
     annotations = _to_arrays(file)
     if len(annotations.boxes) and np.isnan(annotations.boxes.xywh).all():
-        raise InputError(f"{where}: {len(annotations.boxes)} annotations, none of them with a bbox of four numbers; objects need "
-                         "a box. Export it with boxes, not outlines alone.")
+        raise InputError(f"{where}: {len(annotations.boxes)} annotations, none of them with a bbox of four numbers; objects "
+                         f"need a box. Export it with boxes, not outlines alone.")
     return _renumbered(_Parsed(annotations, notes))
 
 
@@ -402,7 +402,8 @@ def _normalise(tree: Any) -> dict[str, str]:
         _normalise_boxes(boxes, changed)
     notes = {}
     if changed:
-        notes["inexact_numbers"] = f"{len(changed)} numbers are written as text or with a fraction of 0, the first is {changed[0]}"
+        notes["inexact_numbers"] = (f"{len(changed)} numbers are written as text or with a fraction of 0, the first is "
+                                    f"{changed[0]}")
     if boxes and any(row.get("id") is None for row in boxes) and all("image_id" in row for row in boxes):
         for number, row in enumerate(boxes, 1):
             row["id"] = number
@@ -582,7 +583,8 @@ def _only_images(annotations: Annotations, names: frozenset[str]) -> Annotations
 
 def _to_arrays(file: _File) -> Annotations:
     images, boxes = file.images, file.annotations
-    sizes = _column((side for image in images for side in ((image.width, image.height) if image.width and image.height else (0, 0))),
+    sizes = _column((side for image in images
+                     for side in ((image.width, image.height) if image.width and image.height else (0, 0))),
                     np.int64, 2 * len(images))
     return Annotations(
         Images(_column((image.id for image in images), np.int64, len(images)), tuple(image.file_name for image in images),

@@ -39,7 +39,8 @@ def move_listing(listing: DatasetListing, folder: str) -> DatasetListing:
     if not folder:
         return listing
     splits = {split: tuple(_move_part(part, folder) for part in parts) for split, parts in listing.splits.items()}
-    counts = tuple(count.model_copy(update={"first": tuple(join(folder, name.replace(" = ", f" = {folder}/")) for name in count.first)})
+    counts = tuple(count.model_copy(update={"first": tuple(join(folder, name.replace(" = ", f" = {folder}/"))
+                                                           for name in count.first)})
                    for count in listing.counts)
     return DatasetListing(splits, frozenset(join(folder, name) for name in listing.others), counts)
 

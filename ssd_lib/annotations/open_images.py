@@ -48,8 +48,8 @@ def find(root: Path, names: frozenset[str], data: DataParams) -> DatasetListing:
     """Find the CSV file of boxes and the image folder of train and of val, and the class names.
 
     Guarantees: sub-*.csv, which qfgaohao/pytorch-ssd and its forks write for the classes that they train, is read
-    together with the whole file; an object of both counts once. The test images are val if there is no validation. Without a file of class names, the column ClassName names the
-    classes.
+    together with the whole file; an object of both counts once. The test images are val if there is no validation. Without a
+    file of class names, the column ClassName names the classes.
 
     Args:
         root: the folder that the names are relative to.
@@ -70,7 +70,8 @@ def find(root: Path, names: frozenset[str], data: DataParams) -> DatasetListing:
     class_names = _read_class_names(root / class_file) if class_file else _class_names_of_boxes(root, box_files)
     splits: dict[str, tuple[Part, ...]] = {
         split: (Part(format="open_images", images=_find_images(root, names, box_files[split]), annotations=box_files[split],
-                     more_annotations=_more_box_files(names, box_files[split]), class_names=class_names, depictions=data.depictions),) for split in ("train", "val")}
+                     more_annotations=_more_box_files(names, box_files[split]), class_names=class_names,
+                     depictions=data.depictions),) for split in ("train", "val")}
     return DatasetListing(splits, frozenset([class_file] if class_file else []))
 
 

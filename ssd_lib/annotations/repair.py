@@ -11,9 +11,10 @@ from ssd_lib.errors import InputError
 def fix(annotations: Annotations, unreadable: Collection[str], min_box_px: float) -> Annotations:
     """Return the annotations without their faults; the table in `faults` says how each kind is repaired.
 
-    Guarantees: fix(fix(a)) == fix(a). Of equal boxes of a class on an image one is kept. Category ids are 1..K in the order of the original ids, which are kept as `source_id`.
-    Every box lies exactly in its image: x >= 0, y >= 0, x + width <= image width, y + height <= image height, in float
-    arithmetic; its sides are at least `min_box_px`. Of duplicates the first is kept. Images without boxes are kept.
+    Guarantees: fix(fix(a)) == fix(a). Of equal boxes of a class on an image one is kept. Category ids are 1..K in the order of
+    the original ids, which are kept as `source_id`. Every box lies exactly in its image: x >= 0, y >= 0, x + width <= image
+    width, y + height <= image height, in float arithmetic; its sides are at least `min_box_px`. Of duplicates the first is
+    kept. Images without boxes are kept.
 
     Args:
         annotations: image names are those of the manifest.
@@ -23,7 +24,8 @@ def fix(annotations: Annotations, unreadable: Collection[str], min_box_px: float
     return fix_and_count(annotations, unreadable, min_box_px)[0]
 
 
-def fix_and_count(annotations: Annotations, unreadable: Collection[str], min_box_px: float) -> tuple[Annotations, dict[str, int]]:
+def fix_and_count(annotations: Annotations, unreadable: Collection[str], min_box_px: float) -> tuple[Annotations,
+                                                                                                     dict[str, int]]:
     """Return `fix` of the annotations, and how many boxes it removed, by reason; each box has the first reason only."""
     categories, label_of = _label(annotations.categories)
     rows, index_of = _unique_images(annotations.images, unreadable)

@@ -94,7 +94,8 @@ def find(root: Path, names: frozenset[str], data: DataParams) -> DatasetListing:
     ordered = sorted(names)
     images = _by_key(name for name in ordered if is_image(name))
     xmls = _by_key(name for name in ordered if _is_xml(name))
-    matched = match_names(images, xmls, fold, lambda key: fold(key).rpartition("/")[2], exact={key: key for key in images if key in xmls})
+    matched = match_names(images, xmls, fold, lambda key: fold(key).rpartition("/")[2],
+                          exact={key: key for key in images if key in xmls})
     images = {matched.get(key, key): files for key, files in images.items()}  # the key of the XML file
     pairs = _pairs(root, images, xmls)
     lists = _list_files(names)
@@ -136,8 +137,8 @@ def read_voc(manifest: Manifest) -> dict[PartKey, ParsedPart]:
     """Read all parts of format voc; images are sorted by name, difficult objects become crowds.
 
     Guarantees: all parts count pixels from the same number. VOC counts from 1 and includes both ends, so a box covers
-    x = xmin - 1 .. xmax. Other tools count from 0: if any xmin or ymin is below 1, every box covers x = xmin .. xmax. Parts that do not
-    name their classes all have the same: the names that occur, sorted.
+    x = xmin - 1 .. xmax. Other tools count from 0: if any xmin or ymin is below 1, every box covers x = xmin .. xmax. Parts
+    that do not name their classes all have the same: the names that occur, sorted.
     """
     parts = manifest.parts("voc")
     parsed, broken = _parse_all(manifest, parts.values())

@@ -116,7 +116,8 @@ def find(root: Path, names: frozenset[str], data: DataParams) -> DatasetListing:
         require_images(str(root), split, images)
         pairs = {image: labels[image] for image in sorted(images)}
         _require_labels(root, split, pairs)
-        splits[split] = (Part(format="yolo", pairs=pairs, class_names=numbered, keypoints=config.keypoints if config else None),)
+        splits[split] = (Part(format="yolo", pairs=pairs, class_names=numbered,
+                              keypoints=config.keypoints if config else None),)
     used = {image for part in (train, val) for image in part}
     counts = count_matched({image: label for image, label in matched.items() if image in used})
     return DatasetListing(splits, frozenset([class_file]), counts)
@@ -361,9 +362,11 @@ def _kpt_shape(path: Path, shape: object) -> tuple[int, int] | None:
     if shape is None:
         return None
     numbers = [number for number in shape if type(number) is int] if isinstance(shape, list) else []
-    if not isinstance(shape, list) or len(numbers) != len(shape) or len(numbers) != 2 or numbers[0] < 1 or numbers[1] not in (2, 3):
+    if not isinstance(shape, list) or len(numbers) != len(shape) or len(numbers) != 2 or numbers[0] < 1 or numbers[1] not in (2,
+                                                                                                                              3):
         shown = numbers if isinstance(shape, list) and len(numbers) == len(shape) < 9 else _shown(shape)
-        raise InputError(f"{path}: kpt_shape is {shown}; it must be the number of points and 2 or 3, such as [17, 3]. Correct it.")
+        raise InputError(f"{path}: kpt_shape is {shown}; it must be the number of points and 2 or 3, such as [17, 3]. Correct "
+                         f"it.")
     return numbers[0], numbers[1]
 
 
@@ -445,7 +448,8 @@ def _refuse_pose(folder: Path, outlines: list[tuple[str, list[float]]]) -> None:
     """Refuse lines that would be read as outlines, but are boxes with points in them."""
     if shape := _pose_shape([values for _, values in outlines]):
         where, values = outlines[0]
-        raise InputError(f"{folder / where} has {len(values) + 1} values; all {len(outlines)} such lines look like pose labels, a "
+        raise InputError(f"{folder / where} has {len(values) + 1} values; all {len(outlines)} such lines look like pose "
+                         f"labels, a "
                          f"box and {shape[0]} points in it, not like outlines, and there is no kpt_shape. Write `kpt_shape: "
                          f"[{shape[0]}, {shape[1]}]` into the YAML file, and the box of each line is read.")
 
@@ -496,7 +500,8 @@ def _parse_line(values: list[str], line: int, where: str, keypoints: tuple[int, 
         values = _without_track_id(values, where)
         if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
             hint = " Pose labels need `kpt_shape` in the YAML file." if len(values) > 7 and (len(values) - 5) % 3 == 0 else ""
-            raise InputError(f"{where} has {len(values)} value{'s'[:len(values) > 1]}, {' '.join(values)!r:.60}; {LINE_FORMAT}. "
+            raise InputError(f"{where} has {len(values)} value{'s'[:len(values) > 1]}, {' '.join(values)!r:.60}; "
+                             f"{LINE_FORMAT}. "
                              f"Correct it.{hint}")
     elif len(values) != 5 + math.prod(keypoints):
         raise InputError(f"{where} has {len(values)} value{'s'[:len(values) > 1]}, {' '.join(values)!r:.60}; with kpt_shape "
@@ -525,8 +530,8 @@ def _without_track_id(values: list[str], where: str) -> list[str]:
         raise InputError(f"{where} has 6 values; {LINE_FORMAT}. With a confidence at the end these are "
                          "predictions, not labels.")
     if len(values) == 7 and values[6].isascii() and values[6].isdigit() and int(values[6][:9]) > 1:
-        raise InputError(f"{where} has 7 values, the last is {values[6]!r:.20}; {LINE_FORMAT}. With a confidence and a track id "
-                         "at the end these are predictions, not labels.")
+        raise InputError(f"{where} has 7 values, the last is {values[6]!r:.20}; {LINE_FORMAT}. With a confidence and a track "
+                         f"id at the end these are predictions, not labels.")
     return values
 
 

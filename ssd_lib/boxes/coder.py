@@ -22,7 +22,8 @@ def encode(boxes: Tensor, priors: Tensor) -> Tensor:
         priors: (P, 4) float32, cxcywh in [0, 1].
 
     Returns:
-        (..., P, 4) float32: centre distances divided by the prior's side and by 0.1; logarithms of the side ratios divided by 0.2.
+        (..., P, 4) float32: centre distances divided by the prior's side and by 0.1; logarithms of the side ratios divided by
+        0.2.
     """
     centers = (boxes[..., :2] + boxes[..., 2:]) / 2
     sides = (boxes[..., 2:] - boxes[..., :2]).clamp(min=SMALLEST_SIDE)

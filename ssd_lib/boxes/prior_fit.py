@@ -11,7 +11,8 @@ SMALLEST, LARGEST = 0.01, 1.2  # range of the sizes tried, as fractions of the i
 TRIES, ROUNDS = 15, 6  # sizes tried between two neighbouring sizes; most passes over all sizes
 
 
-def best_ious(boxes: np.ndarray, levels: Sequence[PriorLevel], map_sizes: Sequence[tuple[int, int]], image_size: int) -> np.ndarray:
+def best_ious(boxes: np.ndarray, levels: Sequence[PriorLevel], map_sizes: Sequence[tuple[int, int]],
+              image_size: int) -> np.ndarray:
     """Return the IoU of every box with its best prior.
 
     Of all priors of one shape, the one with the nearest centre has the highest IoU, so only that one is computed.
@@ -40,7 +41,8 @@ def fit_sizes(boxes: np.ndarray, levels: Sequence[PriorLevel], map_sizes: Sequen
     """
     current = sizes_of(levels)
     starts = (current, _spread_like(boxes, len(levels) + 1))
-    (share, _), sizes = max((_ascend(start, boxes, levels, map_sizes, image_size) for start in starts), key=lambda result: result[0])
+    (share, _), sizes = max((_ascend(start, boxes, levels, map_sizes, image_size) for start in starts),
+                            key=lambda result: result[0])
     is_better = share > (best_ious(boxes, levels, map_sizes, image_size) >= GOOD_IOU).mean()
     return sizes if is_better else current
 

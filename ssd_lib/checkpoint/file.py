@@ -1,4 +1,5 @@
-"""Combo checkpoints: everything that a run needs to continue as if it had never stopped, in one file of plain values and tensors.
+"""Combo checkpoints: everything that a run needs to continue as if it had never stopped, in one file of plain values and
+tensors.
 
 `ssd_lib.checkpoint.resume` chooses the one that a run continues from.
 """
@@ -151,7 +152,8 @@ def _check_content(content: dict[str, Any], path: Path) -> None:
     check(OptimizerSchema, checked.optimizer, f"{path}: optimizer")
     check(PostprocessSchema, checked.params.get("postprocess", {}), f"{path}: params.postprocess")
     faults = [
-        (checked.epoch > train.epochs, f"epoch: found {checked.epoch}; at most params.train.epochs, {train.epochs}, is allowed"),
+        (checked.epoch > train.epochs,
+         f"epoch: found {checked.epoch}; at most params.train.epochs, {train.epochs}, is allowed"),
         (checked.epoch == train.epochs and checked.step > 0, f"step: found {checked.step}; 0 is allowed after the last epoch"),
         (checked.totals.shape != (3,) or not checked.totals.is_floating_point() or not checked.totals.isfinite().all(),
          f"totals: found {shown(checked.totals)}; 3 finite numbers are allowed"),
@@ -164,8 +166,8 @@ def _check_content(content: dict[str, Any], path: Path) -> None:
 def save_checkpoint(checkpoint: ComboCheckpoint, folder: Path, resume_dir: Path, *, is_best: bool) -> None:
     """Write `folder`/last.pt and move the one before to previous.pt; hard-link the same files into `resume_dir`.
 
-    Guarantees: at every instant, whatever stops the process, last.pt or previous.pt is intact in both folders; and best.pt is of the
-    epoch whose metric last.pt holds as the best, or of a better one.
+    Guarantees: at every instant, whatever stops the process, last.pt or previous.pt is intact in both folders; and best.pt is
+    of the epoch whose metric last.pt holds as the best, or of a better one.
 
     Raises:
         StateError: the disk is full or the folder is not writable; the checkpoints that were there are unchanged.
@@ -189,8 +191,8 @@ def save_checkpoint(checkpoint: ComboCheckpoint, folder: Path, resume_dir: Path,
 def _seal(file: IO[bytes]) -> None:
     """Append the SHA-256 of a zip file to it, as its comment, which other readers skip.
 
-    The checksums in the archive cover its members only: if one bit of a header changes, torch reads uninitialised memory without
-    an error.
+    The checksums in the archive cover its members only: if one bit of a header changes, torch reads uninitialised memory
+    without an error.
     """
     file.seek(0)
     digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # a file opened to read and write
@@ -205,7 +207,8 @@ def _read_sealed(path: Path) -> io.BytesIO:
     content = path.read_bytes()
     body, seal, digest = memoryview(content)[:-66], content[-66:-64], content[-64:]
     if seal != SEAL:
-        raise ValueError("it has no checksum: it is truncated, or another kind of file (a finished model can be used as model.weights)")
+        raise ValueError("it has no checksum: it is truncated, or another kind of file (a finished model can be used as "
+                         "model.weights)")
     check = hashlib.sha256(body)
     check.update(NO_COMMENT)
     if check.hexdigest().encode() != digest:

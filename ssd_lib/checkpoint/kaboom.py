@@ -1,8 +1,9 @@
 """Read the weights and the epoch of combo checkpoints of kaboom-labs/pytorch-ssd, and execute nothing in them.
 
 Such a file is a dict of `epoch` (counted from 0, complete), `weights`, `optimizer` (state dicts) and `scheduler`, a pickled
-object, which `torch.load(weights_only=True)` refuses. Here it gets an inert placeholder for every unknown name, so that it reads
-the weights and creates no objects. These files serve as `model.weights` and for `ssd checkpoint convert`, not for `train.resume`.
+object, which `torch.load(weights_only=True)` refuses. Here it gets an inert placeholder for every unknown name, so that it
+reads the weights and creates no objects. These files serve as `model.weights` and for `ssd checkpoint convert`, not for
+`train.resume`.
 """
 
 from collections import OrderedDict
@@ -55,4 +56,5 @@ def read_kaboom(path: Path) -> KaboomCheckpoint:
             raise ValueError("its weights are not tensors")
         return KaboomCheckpoint(int(content["epoch"]) + 1, weights)
     except Exception as error:
-        raise InputError(f"{path}: not a combo checkpoint of kaboom-labs ({type(error).__name__}: {first_line(error)}).") from error
+        raise InputError(f"{path}: not a combo checkpoint of kaboom-labs ({type(error).__name__}: "
+                         f"{first_line(error)}).") from error

@@ -42,9 +42,9 @@ def data_digest(folder: Path) -> str:
 def make_fingerprint(params: Groups, digest: str) -> str:
     """Return the name of a run, a hash of all that shapes its result.
 
-    That is `model`, `train` without NOT_IN_FINGERPRINT and DEFAULTS_OF_NEW_KEYS, and the data. The groups `data` and `fix` count
-    through the bytes of data/fixed only (but `data.balance` and `data.cache` directly), so that the same images from another mirror
-    continue a run. Files that a run starts from count by their content.
+    That is `model`, `train` without NOT_IN_FINGERPRINT and DEFAULTS_OF_NEW_KEYS, and the data. The groups `data` and `fix`
+    count through the bytes of data/fixed only (but `data.balance` and `data.cache` directly), so that the same images from
+    another mirror continue a run. Files that a run starts from count by their content.
 
     Raises:
         InputError: such a file does not exist.
@@ -68,7 +68,8 @@ def differences(before: Groups, now: Groups) -> list[str]:
     def flat(groups: Groups) -> dict[str, Any]:
         return {f"{name}.{key}": value for name, group in groups.items() for key, value in group.items()
                 if name != "postprocess" and not (name == "train" and key in NOT_IN_FINGERPRINT)}
-    old, new = ({f"train.{key}": value for key, value in DEFAULTS_OF_NEW_KEYS.items()} | flat(groups) for groups in (before, now))
+    old, new = ({f"train.{key}": value for key, value in DEFAULTS_OF_NEW_KEYS.items()} | flat(groups)
+                for groups in (before, now))
     return [f"{key}: {old.get(key)} -> {new.get(key)}" for key in sorted(old | new) if old.get(key) != new.get(key)]
 
 
@@ -76,9 +77,9 @@ def choose_start(params: Groups, fingerprint: str, digest: str, spec: Mapping[st
                  resume_dir: Path, fault_of: FaultOf = lambda _: "") -> ComboCheckpoint | None:
     """Return the checkpoint to continue, or None, and log which.
 
-    It is the latest intact one of this run in `folder` and `resume_dir`; else the one that `train.resume` names. A checkpoint of
-    a run with more epochs is never taken for a shorter run, but is kept and found again by a run that is long enough. All other
-    checkpoints are moved to runs/resume.
+    It is the latest intact one of this run in `folder` and `resume_dir`; else the one that `train.resume` names. A checkpoint
+    of a run with more epochs is never taken for a shorter run, but is kept and found again by a run that is long enough. All
+    other checkpoints are moved to runs/resume.
 
     Args:
         params: the groups data, fix, model, train, postprocess as plain values.
@@ -136,7 +137,8 @@ def resume_path(resume: str) -> Path:
     return path
 
 
-def read_named_checkpoint(resume: str, params: Groups, digest: str, spec: Mapping[str, Any], fault_of: FaultOf) -> ComboCheckpoint:
+def read_named_checkpoint(resume: str, params: Groups, digest: str, spec: Mapping[str, Any],
+                          fault_of: FaultOf) -> ComboCheckpoint:
     """Read the checkpoint that `train.resume` names, to continue it with the parameters as they are now.
 
     Its best metric is dropped, and an epoch that other data or another batch size cut differently starts again.
@@ -158,13 +160,14 @@ def read_named_checkpoint(resume: str, params: Groups, digest: str, spec: Mappin
         if _is_kaboom(path):
             raise InputError(
                 f"params.yaml: train.resume is '{resume}', a combo checkpoint of kaboom-labs/pytorch-ssd, whose optimizer and "
-                f"scheduler cannot be continued. Start from its weights: set model.weights: {resume} and train.resume: auto; or "
-                f"convert it to a model file: ssd checkpoint convert {resume} ssd.pt --net NET --labels FILE") from None
+                f"scheduler cannot be continued. Start from its weights: set model.weights: {resume} and train.resume: auto; "
+                f"or convert it to a model file: ssd checkpoint convert {resume} ssd.pt --net NET --labels FILE") from None
         raise
     _check_structure(start, resume, params, spec)
     # Frozen parts start as they are in the model that the checkpoint would become; else the average would still change them.
     parts, final = FROZEN_PARTS[params["train"]["freeze"]], start.final_weights
-    weights: dict[str, Tensor] = {key: final[key] if key.split(".")[0] in parts else value for key, value in start.weights.items()}
+    weights: dict[str, Tensor] = {key: final[key] if key.split(".")[0] in parts else value
+                                  for key, value in start.weights.items()}
     start = replace(start, best=None, weights=weights)
     if start.data_digest != digest or start.params["train"].get("batch_size") != params["train"]["batch_size"]:
         start = replace(start, step=0, totals=start.totals * 0)
@@ -231,7 +234,8 @@ def _read_kept(resume_dir: Path, found: Mapping[Path, ComboCheckpoint | None], f
     """
     newer = {_epochs(checkpoint) for checkpoint in found.values() if checkpoint is not None}
     kept = _read_all(sorted(resume_dir.glob("kept-*.pt")), fault_of)
-    return {path: checkpoint for path, checkpoint in kept.items() if checkpoint is not None and _epochs(checkpoint) not in newer}
+    return {path: checkpoint for path, checkpoint in kept.items()
+            if checkpoint is not None and _epochs(checkpoint) not in newer}
 
 
 def _epochs(checkpoint: ComboCheckpoint) -> int:
@@ -273,8 +277,8 @@ def _set_aside(path: Path, checkpoint: ComboCheckpoint | None, fingerprint: str,
     """Move a checkpoint that this run does not continue to runs/resume.
 
     A run of another fingerprint stays under its own, where its parameters find it again, unless a later state of it, or one of
-    another length, is already there. A checkpoint with this run's fingerprint gets a name of its own, and so does a damaged one.
-    Its time is set to now, so that it is kept for `runtime.keep_days` from now on.
+    another length, is already there. A checkpoint with this run's fingerprint gets a name of its own, and so does a damaged
+    one. Its time is set to now, so that it is kept for `runtime.keep_days` from now on.
     """
     if checkpoint is None:
         target = resume_root / "damaged" / f"{path.stem}-{sha256(path)[:8]}.pt"

@@ -175,7 +175,8 @@ def _recognise(content: Any, path: Path) -> WeightsFile:
         return WeightsFile("this project", model.weights, NetSpec.from_plain(model.spec, f"{path}: spec"), about=model.about,
                            postprocess=read_postprocess(model.postprocess, path))
     if isinstance(values.get("format"), str):
-        raise InputError(f"{path}: its format is '{shown_name(values['format'])}', which this version of the project does not know. Use "
+        raise InputError(f"{path}: its format is '{shown_name(values['format'])}', which this version of the project does not "
+                         f"know. Use "
                          "the version that made it.")
     if {"epoch", "weights"} <= values.keys():
         return WeightsFile(KABOOM, read_kaboom(path).weights, saw_unit_pixels=True)
@@ -189,7 +190,8 @@ def _recognise(content: Any, path: Path) -> WeightsFile:
 def _from_combo(checkpoint: ComboCheckpoint, path: Path) -> WeightsFile:
     about = {"fingerprint": checkpoint.fingerprint, "params": checkpoint.params,
              "metrics": dict(checkpoint.history[-1]) if checkpoint.history else {}}
-    return WeightsFile("this project", checkpoint.final_weights, NetSpec.from_plain(checkpoint.spec, f"{path}: spec"), about=about,
+    return WeightsFile("this project", checkpoint.final_weights, NetSpec.from_plain(checkpoint.spec, f"{path}: spec"),
+                       about=about,
                        postprocess=read_postprocess(checkpoint.params.get("postprocess", {}), path))
 
 

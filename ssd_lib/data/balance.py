@@ -11,10 +11,11 @@ def repeat_factors(image_indices: np.ndarray, labels: np.ndarray, images: int, m
                    threshold: float | Literal["auto"]) -> np.ndarray:
     """Return how often an epoch uses each image, on average.
 
-    Guarantees: all factors are 1 for "none", at least 1 for "repeat" and at most 1 for "downsample"; the rarest class of an image
-    decides; an image without objects has the factor 1.
+    Guarantees: all factors are 1 for "none", at least 1 for "repeat" and at most 1 for "downsample"; the rarest class of an
+    image decides; an image without objects has the factor 1.
     Source: repeat factor sampling, Gupta et al. 2019, arXiv 1908.03195 (LVIS), sec. 4.2: a class on a share f of the images has
-    the factor max(1, sqrt(t / f)). "downsample" is the counterpart for frequent classes: min(1, t / f), without the square root.
+    the factor max(1, sqrt(t / f)). "downsample" is the counterpart for frequent classes: min(1, t / f), without the square
+    root.
 
     Args:
         image_indices: (T,) the index of the image of each object; crowds are left out.

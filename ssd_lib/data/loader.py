@@ -21,7 +21,8 @@ from ssd_lib.processes import available_cores, die_with_parent
 
 MAX_AUTO_WORKERS = 8
 KILLED_WORKER_TEXTS = ("exited unexpectedly", "killed by signal")  # in torch's messages
-GRACE_S = 20  # a worker ends this long after SIGTERM, which is often sent to the whole group: the trainer first finishes its step
+# a worker ends this long after SIGTERM, which is often sent to the whole group: the trainer first finishes its step
+GRACE_S = 20
 
 
 def images_per_epoch(factors: np.ndarray) -> int:
@@ -42,9 +43,10 @@ def steps_per_epoch(factors: np.ndarray, batch_size: int) -> int:
 def epoch_batches(factors: np.ndarray, batch_size: int, seed: int, epoch: int) -> np.ndarray:
     """Return the image indices of an epoch, (steps, batch_size) int64.
 
-    Guarantees: image i occurs floor(f) or ceil(f) times, where f is factors[i], scaled so that the sum of all factors is a whole
-    number; on average over many epochs it occurs f times. If all factors are 1, every image occurs once. Images that fill the last
-    batch are additional. All batches are full: batch norm cannot train on a single image where a feature map has a single cell.
+    Guarantees: image i occurs floor(f) or ceil(f) times, where f is factors[i], scaled so that the sum of all factors is a
+    whole number; on average over many epochs it occurs f times. If all factors are 1, every image occurs once. Images that fill
+    the last batch are additional. All batches are full: batch norm cannot train on a single image where a feature map has a
+    single cell.
     """
     total = images_per_epoch(factors)
     order = np.random.default_rng([seed, epoch]).permutation(total)
@@ -104,7 +106,8 @@ def load_batches(dataset: DetectionDataset, keys: Any, workers: int, pin_memory:
                         worker_init_fn=_start_worker, generator=torch.Generator(),
                         multiprocessing_context="fork" if workers and sys.platform.startswith("linux") else None)
     iterator = iter(loader)
-    if workers and hasattr(signal, "SIGCHLD"):  # torch's handler raises even in the middle of a step; `next` detects dead workers, too
+    # torch's handler raises even in the middle of a step; `next` detects dead workers, too
+    if workers and hasattr(signal, "SIGCHLD"):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         yield from iterator

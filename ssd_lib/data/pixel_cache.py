@@ -45,8 +45,8 @@ class CacheFormat(NamedTuple):
     Attributes:
         pack: (pixels, bytes of the image file if it has exactly these pixels, else None) -> the bytes of an entry.
         read: the file of an entry -> (H, W, 3) uint8 RGB, read-only.
-        bytes_per_pixel: of a scaled image. Exact for raw; JPEG entries of COCO have a mean of 0.40 at a short side of 400 px and
-            of 0.48 at 214 px, and a 95th percentile of 0.62 and 0.68.
+        bytes_per_pixel: of a scaled image. Exact for raw; JPEG entries of COCO have a mean of 0.40 at a short side of 400 px
+            and of 0.48 at 214 px, and a 95th percentile of 0.62 and 0.68.
         keeps_small_files: whether an image that needs no scaling is stored as its file.
     """
 
@@ -59,8 +59,8 @@ class CacheFormat(NamedTuple):
 def open_cache(kind: CacheKind, image_size: int, fixed: FixedSet, manifest: Manifest) -> Callable[[int], np.ndarray] | None:
     """Fill the cache; return the function from an image index to its pixels, or None for "none".
 
-    Guarantees: an entry is complete and on disk, or absent, even if this process is killed; existing entries are not made again.
-    The name of an entry is the SHA-256 of the image file that it was made from.
+    Guarantees: an entry is complete and on disk, or absent, even if this process is killed; existing entries are not made
+    again. The name of an entry is the SHA-256 of the image file that it was made from.
 
     Args:
         kind: `data.cache`.
@@ -221,8 +221,8 @@ def _make(folder: Path, cache_format: CacheFormat, side: int, digest: str, path:
                 os.fsync(file.fileno())
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise StateError(f"{temporary}: cannot be written: {error.strerror}; existing entries are kept. Free some disk space or "
-                         "correct the permissions, then run the same command again; or set data.cache: none.") from error
+        raise StateError(f"{temporary}: cannot be written: {error.strerror}; existing entries are kept. Free some disk space "
+                         f"or correct the permissions, then run the same command again; or set data.cache: none.") from error
     return temporary
 
 

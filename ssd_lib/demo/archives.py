@@ -54,8 +54,8 @@ def make_archives(folder: Path, train_images: int, val_images: int) -> None:
     """Write the demo as three archives, at COCO's official paths below `folder`.
 
     Guarantees: the same numbers give the same bytes, with the same libraries on the same machine; image k of a split does
-    not depend on how many there are. Boxes and areas are of the visible pixels, as COCO's are; an object of which less than 30 %
-    is visible is in the image but has no annotation.
+    not depend on how many there are. Boxes and areas are of the visible pixels, as COCO's are; an object of which less than
+    30 % is visible is in the image but has no annotation.
 
     Args:
         folder: where zips/train2017.zip, zips/val2017.zip and annotations/annotations_trainval2017.zip are written.

@@ -1,7 +1,8 @@
 """Draw the things that demo images show, one at a time: six classes and two shapes of no class.
 
-The classes differ in form, shading and pattern; colours are given from outside and are only a hint. Unit coordinates have x to the
-right, y down and z to the viewer; the unit circle fills the canvas but for a margin. Where a thing lies is decided in scenes.py.
+The classes differ in form, shading and pattern; colours are given from outside and are only a hint. Unit coordinates have x to
+the right, y down and z to the viewer; the unit circle fills the canvas but for a margin. Where a thing lies is decided in
+scenes.py.
 """
 
 import math

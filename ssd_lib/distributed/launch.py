@@ -42,10 +42,11 @@ def launch(function: Callable[..., str], group: Group, *arguments: Any) -> str:
     if group.has_launcher or group.processes * group.nodes == 1:
         return function(*arguments, group)
     if group.joins:
-        print(f"waiting for the first machine at {group.address}, {group_module.JOIN_TIMEOUT_S // 60} minutes at most", flush=True)
+        print(f"waiting for the first machine at {group.address}, {group_module.JOIN_TIMEOUT_S // 60} minutes at most",
+              flush=True)
     store = open_run_store(group.address, serves=not group.joins, setting="runtime.rendezvous",
-                           hint="Start `dvc repro` on the first machine, check that its port is open, then run the same command "
-                                "again.")
+                           hint="Start `dvc repro` on the first machine, check that its port is open, then run the same "
+                                "command again.")
     with _forward_stop_signals(store):
         results = _run_agent(function, group, store, arguments)
     first = results[min(results)]
@@ -92,12 +93,15 @@ def _lost_machine(error: Exception, group: Group) -> StateError:
         return StateError(f"the first machine, at {group.address}, has gone ({type(error).__name__}). It has the checkpoints: "
                           "start training there again, then run the same command here.")
     return StateError(f"runtime.nodes is {group.nodes}, but fewer machines came to {group.address} in "
-                      f"{group_module.JOIN_TIMEOUT_S:.0f} s ({type(error).__name__}). Run `python -m stages.train --join` on the "
-                      "others, or set runtime.nodes to 1; the same command continues.")
+                      f"{group_module.JOIN_TIMEOUT_S:.0f} s ({type(error).__name__}). Run `python -m stages.train --join` on "
+                      f"the others, or set runtime.nodes to 1; the same command continues.")
 
 
 def _agent_options(config: type) -> dict[str, Any]:
-    """Return the options that only some versions of torch have. The agent must handle a signal: here Ctrl-\\, which saves nothing."""
+    """Return the options that only some versions of torch have.
+
+    The agent must handle a signal: here Ctrl-\\, which saves nothing.
+    """
     wanted = {"signals_to_handle": "SIGQUIT" if hasattr(signal, "SIGQUIT") else "SIGBREAK", "shutdown_timeout": GRACE_S}
     known = {field.name for field in fields(config)}
     return {key: value for key, value in wanted.items() if key in known}

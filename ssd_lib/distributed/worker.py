@@ -192,8 +192,8 @@ def _own_gpu() -> int:
     gpus, local_rank = torch.cuda.device_count(), int(os.environ["LOCAL_RANK"])
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun sets it, srun does not
     if local_size > gpus or local_rank >= gpus > 1:
-        raise InputError(f"{max(local_size, local_rank + 1)} processes on a machine with {gpus} GPU(s); each needs its own. Start "
-                         "fewer processes, or set runtime.device: cpu.")
+        raise InputError(f"{max(local_size, local_rank + 1)} processes on a machine with {gpus} GPU(s); each needs its own. "
+                         f"Start fewer processes, or set runtime.device: cpu.")
     return min(local_rank, gpus - 1)
 
 

@@ -53,8 +53,8 @@ def fetch_archives(root: Path, remotes: Sequence[Remote], base_url: str, threads
             retry_policy: RetryPolicy = RETRY_POLICY) -> dict[str, Record]:
     """Provide the members of all archives below `root`; return a record for each archive, by its path.
 
-    Guarantees: a record is written after all its files are on the disk. An archive whose record and files exist costs no request;
-    any other is fetched again, and its missing files are written.
+    Guarantees: a record is written after all its files are on the disk. An archive whose record and files exist costs no
+    request; any other is fetched again, and its missing files are written.
 
     Args:
         root: folder of the dataset; archives are kept in `root/archives` until unpacked, records in `root/.done`.

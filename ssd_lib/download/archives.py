@@ -34,8 +34,8 @@ def unpack(archive: Path, folder: Path, wanted: Sequence[str] | None, progress: 
     """Write the wanted members of a zip archive below `folder`; return their names, sizes in bytes and SHA-256.
 
     Guarantees: names and sizes of all members are checked before the first byte is written. A file appears complete or not
-    at all, and only if its CRC matches. Existing files of the right size and CRC are read, not written, so a second call continues
-    where a killed one ended. On return everything is on the disk.
+    at all, and only if its CRC matches. Existing files of the right size and CRC are read, not written, so a second call
+    continues where a killed one ended. On return everything is on the disk.
 
     Args:
         archive: a zip file.
@@ -96,7 +96,8 @@ def _checked(archive: Path, members: list[zipfile.ZipInfo], is_own: bool) -> lis
     """Return the members that are files; refuse the archive if any member is unsafe."""
     seen: set[str] = set()
     for member in members:
-        fault = _fault(member, UNSAFE_PART_HERE if is_own else UNSAFE_PART) or ("the name occurs twice" if member.filename.casefold() in seen else "")
+        fault = _fault(member, UNSAFE_PART_HERE if is_own else UNSAFE_PART)
+        fault = fault or ("the name occurs twice" if member.filename.casefold() in seen else "")
         if fault:
             raise InputError(f"{archive}: member {member.orig_filename!r}: {fault}; nothing was unpacked. "
                              "Do not use this archive; get it from another source.")

@@ -34,8 +34,8 @@ TEST = (
 def coco2017(data: DataParams, runtime: RuntimeParams) -> Manifest:
     """Provide COCO 2017, or a mirror of it, on the disk; return its manifest.
 
-    Guarantees: from the official server every archive has its published size and MD5. A mirror has its own sizes, recorded in the
-    manifest, and its own folder: it never touches official data.
+    Guarantees: from the official server every archive has its published size and MD5. A mirror has its own sizes, recorded in
+    the manifest, and its own folder: it never touches official data.
 
     Raises:
         InputError, StateError: see `fetch_archives`.

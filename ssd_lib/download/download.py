@@ -14,7 +14,8 @@ from ssd_lib.params import DataParams, RuntimeParams
 def download(data: DataParams, runtime: RuntimeParams) -> Manifest:
     """Provide the dataset on the disk, complete and verified; return its manifest.
 
-    Guarantees: nothing is fetched twice, and no server is contacted if nothing is missing. The same data give the same manifest.
+    Guarantees: nothing is fetched twice, and no server is contacted if nothing is missing. The same data give the same
+    manifest.
 
     Raises:
         InputError, StateError: an error in the data, the parameters, the server or the disk.

@@ -1,7 +1,7 @@
 """Download files over HTTP: retried, resumed and verified, whole or some lines only. What they contain is known elsewhere.
 
-urllib3's Retry is not used: it sleeps where no stop signal reaches it, and a transfer that keeps bringing bytes must not use up its
-attempts.
+urllib3's Retry is not used: it sleeps where no stop signal reaches it, and a transfer that keeps bringing bytes must not use up
+its attempts.
 """
 
 import hashlib
@@ -104,8 +104,8 @@ def fetch_lines(url: str, target: Path, line_filter: LineFilter, progress: tqdm,
                 retry_policy: RetryPolicy = RETRY_POLICY) -> None:
     """Download the lines of the text file at `url` that `line_filter` keeps to `target`.
 
-    Guarantees: the file itself is never complete in memory or on the disk. `target` appears after the last line was filtered, or
-    not at all. A broken transfer continues after the last filtered lines, at most NOTE_BYTES before the break. An existing
+    Guarantees: the file itself is never complete in memory or on the disk. `target` appears after the last line was filtered,
+    or not at all. A broken transfer continues after the last filtered lines, at most NOTE_BYTES before the break. An existing
     `target` costs no request.
 
     Args:
@@ -116,7 +116,8 @@ def fetch_lines(url: str, target: Path, line_filter: LineFilter, progress: tqdm,
         InputError, StateError: see `fetch`; also what `line_filter` raises.
     """
     if not target.exists():
-        _transfer(_Job(url, target, None, progress, stop or threading.Event(), retry_policy, partial(append_lines, line_filter)))
+        _transfer(_Job(url, target, None, progress, stop or threading.Event(), retry_policy,
+                       partial(append_lines, line_filter)))
         os.replace(part_path(target), target)
     forget_partial(target)
 
@@ -137,7 +138,8 @@ def transfer_bar(name: str, unit: str = "B", total: int | None = None) -> tqdm:
                 mininterval=every_s)
 
 
-def with_retries(attempt: Callable[[], T], url: str, say: Callable[[str], None], stop: threading.Event, retry_policy: RetryPolicy,
+def with_retries(attempt: Callable[[], T], url: str, say: Callable[[str], None], stop: threading.Event,
+                 retry_policy: RetryPolicy,
             reached: Callable[[], int] = lambda: 0) -> T:
     """Return the result of the first attempt that does not raise BrokenError.
 

@@ -37,12 +37,13 @@ GRACE_S = 0.5  # how long threads may take to end after Ctrl-C; one in a silent 
 Row = tuple[int, str]  # size in bytes, SHA-256
 
 
-def download_images(folder: Path, base_url: str, names: Sequence[str], threads: int, retry_policy: RetryPolicy) -> dict[str, Row]:
+def download_images(folder: Path, base_url: str, names: Sequence[str], threads: int,
+                    retry_policy: RetryPolicy) -> dict[str, Row]:
     """Provide the images below `folder`; return size and SHA-256 of each that the server has, by name.
 
-    Guarantees: an image is complete or absent, and fetched once. If all exist, the server is not contacted, and no image is read
-    whose recorded size matches. Those that the server does not have are listed in FOLDER-missing.txt and not requested again
-    until that file is deleted.
+    Guarantees: an image is complete or absent, and fetched once. If all exist, the server is not contacted, and no image is
+    read whose recorded size matches. Those that the server does not have are listed in FOLDER-missing.txt and not requested
+    again until that file is deleted.
 
     Args:
         folder: where they go.
@@ -133,8 +134,8 @@ def _fetch_image(session: requests.Session, url: str, path: Path, say: Callable[
     except OSError as error:
         with suppress(OSError):
             temporary.unlink()
-        raise StateError(f"{path}: cannot be written: {error.strerror or error}; what has arrived is kept. Free some disk space "
-                         "or correct the permissions, then run the same command again.") from error
+        raise StateError(f"{path}: cannot be written: {error.strerror or error}; what has arrived is kept. Free some disk "
+                         f"space or correct the permissions, then run the same command again.") from error
     return len(content), hashlib.sha256(content).hexdigest()
 
 
@@ -150,7 +151,8 @@ def _ask(session: requests.Session, url: str, retry_policy: RetryPolicy) -> byte
     return response.content if response.content.startswith(JPEG) else None
 
 
-def _fetch_all(folder: Path, base_url: str, names: Sequence[str], threads: int, retry_policy: RetryPolicy) -> dict[str, Row | None]:
+def _fetch_all(folder: Path, base_url: str, names: Sequence[str], threads: int,
+               retry_policy: RetryPolicy) -> dict[str, Row | None]:
     """Fetch the images under one progress bar; None stands for a missing one."""
     found: dict[str, Row | None] = {}
     with transfer_bar(folder.name, " images", len(names)) as bar, closing(

@@ -32,8 +32,8 @@ class Opened(NamedTuple):
 def local(data: DataParams, runtime: RuntimeParams) -> Manifest:
     """Return the manifest of the datasets in `data.paths` (folders and zips); its root is their common folder.
 
-    Guarantees: the files stay where they are. The same files give the same manifest. Nothing is guessed: if two files could be the
-    same thing, the error names both. Each split lists the first path, then the second, and so on.
+    Guarantees: the files stay where they are. The same files give the same manifest. Nothing is guessed: if two files could be
+    the same thing, the error names both. Each split lists the first path, then the second, and so on.
 
     Args:
         data: its paths may start with ~ or be relative to the project.

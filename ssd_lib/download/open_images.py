@@ -77,8 +77,9 @@ class Place:
 def open_images(data: DataParams, runtime: RuntimeParams, retry_policy: RetryPolicy = RETRY_POLICY) -> Manifest:
     """Provide the images of the chosen classes and the rows of their boxes; return the manifest.
 
-    Guarantees: which images are taken depends only on the classes, the limits and the server's files. Nothing is fetched twice: other
-    limits fetch the new images, other classes stream the annotations again. If nothing is missing, no server is contacted.
+    Guarantees: which images are taken depends only on the classes, the limits and the server's files. Nothing is fetched twice:
+    other limits fetch the new images, other classes stream the annotations again. If nothing is missing, no server is
+    contacted.
 
     Raises:
         InputError: no or unknown classes, or a server without these files.

@@ -107,8 +107,8 @@ def choose_classes(names: dict[str, str], wanted: Iterable[str]) -> dict[str, st
 def choose_images(rows: Iterable[Row], max_images: int, max_boxes_per_class: int) -> list[str]:
     """Return the images to train on.
 
-    Guarantees: images are visited in the order of the SHA-1 of their names. An image is taken while at least one of its classes has
-    fewer boxes than the limit, so a higher limit takes the same images and more.
+    Guarantees: images are visited in the order of the SHA-1 of their names. An image is taken while at least one of its classes
+    has fewer boxes than the limit, so a higher limit takes the same images and more.
 
     Args:
         rows: the objects of the wanted classes.

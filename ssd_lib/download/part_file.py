@@ -1,7 +1,7 @@
 """Keep an unfinished file: its bytes in `NAME.part`, and beside it a note of which version of the file they belong to.
 
-Bytes without a note are worthless: they could belong to an older version. Of a text file only some lines may be kept; the note then
-says how far the file was read, so that a broken transfer continues there.
+Bytes without a note are worthless: they could belong to an older version. Of a text file only some lines may be kept; the note
+then says how far the file was read, so that a broken transfer continues there.
 """
 
 import json

@@ -97,7 +97,10 @@ def mobilenet_v1() -> TwoMapBackbone:
 
 
 def squeezenet() -> TwoMapBackbone:
-    """Return SqueezeNet 1.1 without its last module, with one map of stride 16; `heads.after_squeezenet` has the last module."""
+    """Return SqueezeNet 1.1 without its last module, with one map of stride 16.
+
+    `heads.after_squeezenet` has the last module.
+    """
     layers = list(squeezenet1_1().features)[:12]
     for index in (2, 5, 8):
         layers[index].ceil_mode = False  # as upstream
@@ -133,7 +136,10 @@ class SqueezeExcite(nn.Module):
 
 
 class MobileNetV3Block(nn.Module):
-    """MobileNetV3's inverted residual as in upstream: squeeze-and-excitation comes last, and a shortcut may have a convolution."""
+    """MobileNetV3's inverted residual as in upstream.
+
+    Squeeze-and-excitation comes last, and a shortcut may have a convolution.
+    """
 
     def __init__(self, kernel: int, channels: int, expanded: int, out: int, activation: type[nn.Module], has_se: bool,
                  stride: int) -> None:

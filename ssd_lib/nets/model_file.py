@@ -134,7 +134,8 @@ def build_model(path: Path, spec: Mapping[str, Any], weights: Mapping[str, Tenso
     """
     known = NetSpec.from_plain(spec, f"{path}: spec")
     if fault := misfit(weights, known.shapes()):
-        raise InputError(f"{path}: its weights do not fit its net, {known.net}: {fault}. Use the version of this project that wrote it.")
+        raise InputError(f"{path}: its weights do not fit its net, {known.net}: {fault}. Use the version of this project that "
+                         f"wrote it.")
     refuse_strange(weights, str(path))
     net = known.build()
     net.load_state_dict(weights)
@@ -151,7 +152,8 @@ def read_torch_file(path: Path, expected: str) -> Any:
     Raises:
         InputError: it is missing or has other content than tensors and plain values; the message says what it is instead.
     """
-    if reason := "it is not a regular file" if path.exists() and not (path.is_file() or path.is_dir()) else why_unreadable(path):
+    if reason := "it is not a regular file" if path.exists() and not (path.is_file()
+                                                                      or path.is_dir()) else why_unreadable(path):
         raise InputError(f"{path}: {reason}; {expected} is needed. Check the path and the permissions.")
     refuse_bomb(path, str(path))
     try:
@@ -185,7 +187,8 @@ def _describe(path: Path, error: Exception) -> str:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
         if not any(name.endswith("/data.pkl") for name in names):
-            return f"it is a zip archive of other files ({', '.join(names[:3])}). Extract it, and give the path of the file inside"
+            return (f"it is a zip archive of other files ({', '.join(names[:3])}). Extract it, and give the path of the file "
+                    "inside")
     elif head.startswith(b"PK"):
         return "it is truncated or damaged. Download it again, and compare its size"
     if "Unsupported" in str(error) or "weights_only" in str(error):

@@ -23,7 +23,8 @@ SIGMA = 0.5  # width of Soft-NMS's Gaussian, as in the paper
 class Postprocess(NamedTuple):
     """Thresholds and limits for detections: section `postprocess` of params.yaml, stored in models/ssd.pt and ONNX files.
 
-    The defaults, which hold for files without these values, are those of the SSD authors' code and COCO's 100 detections per image.
+    The defaults, which hold for files without these values, are those of the SSD authors' code and COCO's 100 detections per
+    image.
 
     Attributes:
         score_threshold: candidates have at least this score, [0, 1].
@@ -118,7 +119,8 @@ def decode_candidates(logits: Tensor, offsets: Tensor, priors: Tensor,
     if not torch.stack([*logits.aminmax(), *offsets.aminmax()]).isfinite().all():
         raise StateError("net: its output is nan or infinite; its training has diverged. Lower train.lr or set "
                          "train.precision: fp32, then train again.")
-    over_background = logits[..., 1:].amax(dim=2).float() - logits[..., 0].float()  # an upper bound for the logarithm of the score
+    # an upper bound for the logarithm of the score
+    over_background = logits[..., 1:].amax(dim=2).float() - logits[..., 0].float()
     lowest = math.log(floor) - ROUNDING if floor > 0 else -math.inf
     images, rows = (over_background >= lowest).nonzero(as_tuple=True)
     scores = logits[images, rows].float().softmax(dim=1)[:, 1:]
@@ -131,16 +133,17 @@ def select_detections(scores: Iterable[Tensor], boxes: Iterable[Tensor], postpro
                       nms: Nms = "hard") -> list[Detections]:
     """Return the best boxes of every image.
 
-    The candidates of a class are its `top_k_per_class` best scores that reach the threshold, of boxes with a positive area. Of two
-    candidates with an IoU above `nms_iou` the one with the lower score is dropped. Of the rest, the best `max_detections` of all
-    classes are kept. Ties are broken by prior, then by class, so that the same input gives the same detections.
+    The candidates of a class are its `top_k_per_class` best scores that reach the threshold, of boxes with a positive area. Of
+    two candidates with an IoU above `nms_iou` the one with the lower score is dropped. Of the rest, the best `max_detections`
+    of all classes are kept. Ties are broken by prior, then by class, so that the same input gives the same detections.
     Source: Liu et al. 2016, arXiv 1512.02325, sec. 3 "Inference time".
 
     Args:
         scores: B times (P, K) float32, without the background; P may differ from image to image.
         boxes: B times (P, 4) float32, xyxy in [0, 1].
         postprocess: thresholds and limits.
-        nms: "hard", or "soft" for `soft_nms` instead of `nms_iou`; detections whose score falls below the threshold are dropped.
+        nms: "hard", or "soft" for `soft_nms` instead of `nms_iou`; detections whose score falls below the threshold are
+            dropped.
 
     Returns:
         B detections.

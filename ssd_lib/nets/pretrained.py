@@ -19,8 +19,8 @@ BACKBONE = "backbone."
 def with_backbone_weights(net: SSD, name: str, source: str) -> tuple[dict[str, Tensor], str]:
     """Return the state dict of a new net with a pretrained backbone, and a line for the log.
 
-    Tensors are assigned to the backbone in order, up to the first difference in shape; remaining ones, such as a classifier, are
-    ignored. The first convolution is rescaled to this net's input normalisation.
+    Tensors are assigned to the backbone in order, up to the first difference in shape; remaining ones, such as a classifier,
+    are ignored. The first convolution is rescaled to this net's input normalisation.
 
     Args:
         net: a net with new weights.

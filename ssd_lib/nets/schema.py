@@ -104,7 +104,8 @@ class SpecSchema(Strict):
     def fault(self) -> str:
         """Return what is wrong with the values together; "" if nothing is."""
         if len(self.source_ids) != len(self.class_names):
-            return f"source_ids: found {len(self.source_ids)} ids; one for each of the {len(self.class_names)} class_names is needed"
+            return (f"source_ids: found {len(self.source_ids)} ids; one for each of the {len(self.class_names)} class_names is "
+                    "needed")
         levels = len(NETS[self.net].priors)
         if self.prior_sizes and len(self.prior_sizes) != levels + 1:
             return f"prior_sizes: found {len(self.prior_sizes)} sizes; {self.net} needs none or {levels + 1}"
@@ -151,7 +152,8 @@ def check(schema: type[Schema], values: Any, where: str) -> Schema:
         message = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "missing":
             raise InputError(f"{where}: lacks {field}; it is damaged or from another version of this project. {hint}") from None
-        raise InputError(f"{where}: {field}: found {shown(fault['input'])}; {message[:1].lower()}{message[1:]:.300}. {hint}") from None
+        raise InputError(f"{where}: {field}: found {shown(fault['input'])}; {message[:1].lower()}{message[1:]:.300}. "
+                         f"{hint}") from None
 
 
 def check_spec(values: Any, where: str) -> SpecSchema:
@@ -163,11 +165,15 @@ def check_spec(values: Any, where: str) -> SpecSchema:
 
 
 def check_plain(values: Any, where: str) -> None:
-    """Raise InputError unless `values` are plain: text, numbers, True, False, None, and lists and dicts of these, within limits."""
+    """Raise InputError unless `values` are plain.
+
+    Text, numbers, True, False, None, and lists and dicts of these, within limits.
+    """
     try:
         plain(values)
     except ValueError as error:
-        raise InputError(f"{where}: found {shown(values)}; {error}. Use the version of this project that wrote it, or another file."
+        raise InputError(f"{where}: found {shown(values)}; {error}. Use the version of this project that wrote it, or another "
+                         f"file."
                          ) from None
 
 

@@ -31,8 +31,8 @@ SUMMARY_KEYS = ("epoch", "train_loss", "val_loss", "images_per_s")  # shown by `
 class CheckpointWriter:
     """Write the checkpoints of a run.
 
-    Training waits while the state is copied, but not while a thread writes the copy to disk. One checkpoint is written at a time;
-    an error in writing it is raised at the next call.
+    Training waits while the state is copied, but not while a thread writes the copy to disk. One checkpoint is written at a
+    time; an error in writing it is raised at the next call.
     """
 
     run_spec: RunSpec
@@ -134,5 +134,6 @@ def _best_weights(run_spec: RunSpec, state: TrainState) -> dict[str, Tensor]:
         reason = str(error).removeprefix(f"{path}: ").rstrip(".")
     if reason:
         raise StateError(f"{path}: the best epoch, which train.select: best asks for, is lost ({reason}); no model is written. "
-                         "Set train.select: last to take the last epoch, then run the same command again: it does not train again.")
+                         "Set train.select: last to take the last epoch, then run the same command again: it does not train "
+                         "again.")
     return best.final_weights

@@ -20,7 +20,10 @@ from ssd_lib.train.state import TrainState
 
 
 class StepResult(NamedTuple):
-    """Result of one training step: (2,) classification and box loss of the global batch, its image indices, its learning rate."""
+    """Result of one training step.
+
+    (2,) classification and box loss of the global batch, its image indices, its learning rate.
+    """
 
     losses: Tensor
     indices: Tensor

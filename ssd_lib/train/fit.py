@@ -97,7 +97,8 @@ def _fit(make_run_spec: Callable[[], RunSpec], group: Group) -> str:
     epochs = run_spec.params.train.epochs
     if group.joins:
         launch(_train_process, group, run_spec)
-        return "" if group.has_launcher else f"train: {epochs} epochs are done; the model is on the first machine, {group.address}"
+        return "" if group.has_launcher else (f"train: {epochs} epochs are done; the model is on the first machine, "
+                                              f"{group.address}")
     with only_writer(CHECKPOINTS.parent), only_writer(run_spec.resume_dir):
         with only_writer(CHECKPOINTS.parent, WRITER_LOCK):
             pass  # the process that holds the other locks may have been killed while its first training process still saves
@@ -178,7 +179,8 @@ def _leave_group(run_spec: RunSpec, group: Group, state: TrainState, number: int
     abort_all(number, device)
     epochs, where = run_spec.params.train.epochs, " of the first machine" if group.nodes > 1 else ""
     return Stopped(f"stopped by {signal.Signals(number).name} at epoch {min(state.epoch + 1, epochs)}/{epochs}, step "
-                   f"{state.step}/{run_spec.steps_per_epoch}; saved in {CHECKPOINTS}{where}. The same command continues from there.",
+                   f"{state.step}/{run_spec.steps_per_epoch}; saved in {CHECKPOINTS}{where}. The same command continues from "
+                   f"there.",
                    number)
 
 
@@ -191,7 +193,8 @@ def _train_epochs(run_spec: RunSpec, group: Group, state: TrainState, logger: Tr
     compiled = cast(nn.Module, torch.compile(state.net)) if train.compile else state.net
     replica = compiled if size == 1 else DistributedDataParallel(compiled, find_unused_parameters=True)
     workers = worker_count(run_spec.params.runtime.workers, group.processes)
-    keys = batches_from(run_spec.repeat_factors, train.batch_size, train.seed, state.epoch, state.step, train.epochs, rank, size)
+    keys = batches_from(run_spec.repeat_factors, train.batch_size, train.seed, state.epoch, state.step, train.epochs, rank,
+                        size)
     with closing(load_batches(run_spec.train_set, keys, workers, device.type == "cuda")) as loaded:
         batches = _timed(on_device(loaded, device), logger.add_waiting_time)
         while state.epoch < train.epochs:

@@ -1,4 +1,7 @@
-"""Optimizer, learning rate and frozen parts. The learning rate is a pure function of the step: no scheduler has state to save."""
+"""Optimizer, learning rate and frozen parts.
+
+The learning rate is a pure function of the step: no scheduler has state to save.
+"""
 
 import math
 
@@ -13,9 +16,9 @@ from ssd_lib.params import TrainParams
 def make_optimizer(net: SSD, params: TrainParams) -> Optimizer:
     """Return SGD with Nesterov momentum, or AdamW.
 
-    Backbone, extra maps and heads have two parameter groups each: weights of convolutions, and the rest. The optimizer is fused:
-    one kernel for all, in which the host does not wait for the gradient scaler. Frozen parameters are included, so that a run can
-    be continued with other parts frozen; without a gradient they do not change.
+    Backbone, extra maps and heads have two parameter groups each: weights of convolutions, and the rest. The optimizer is
+    fused: one kernel for all, in which the host does not wait for the gradient scaler. Frozen parameters are included, so that
+    a run can be continued with other parts frozen; without a gradient they do not change.
     """
     parts = (([net.backbone], params.backbone_lr), ([net.extras], params.extras_lr),
              ([net.class_heads, net.box_heads], params.lr))

@@ -106,7 +106,8 @@ class RunSpec:
         Raises:
             InputError: in all processes, if one machine has other parameters or data.
         """
-        mine = {"params_dict": self.params_dict, "digest": self.data_digest, "run": [self.fingerprint, self.params.train.epochs]}
+        mine = {"params_dict": self.params_dict, "digest": self.data_digest,
+                "run": [self.fingerprint, self.params.train.epochs]}
         first, *others = all_gather_object(mine)
         for other in others:
             if other["run"] != first["run"]:
@@ -123,7 +124,8 @@ def restore_run(state: TrainState, run_spec: RunSpec, group: Group) -> None:
 
     Args:
         state: new; is changed in place.
-        run_spec: where our agent starts the processes, the first one chooses the checkpoint again: a restart may find a later one.
+        run_spec: where our agent starts the processes, the first one chooses the checkpoint again: a restart may find a later
+            one.
         group: the processes of the run.
     """
     rank, size = rank_and_size()

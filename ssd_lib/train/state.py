@@ -99,7 +99,10 @@ def restore(state: TrainState, checkpoint: ComboCheckpoint) -> None:
 
 
 def optimizer_fault(checkpoint: ComboCheckpoint, net: SSD, params: TrainParams) -> str:
-    """Return why the optimizer and the scaler of a checkpoint do not fit a net; "" if they do. Torch would find out in a step."""
+    """Return why the optimizer and the scaler of a checkpoint do not fit a net; "" if they do.
+
+    Torch would find out in a step.
+    """
     names = ADAM_STATE if params.optimizer == "adam" else SGD_STATE
     own = make_optimizer(net, params)
     shapes = [tuple(p.shape) for group in own.param_groups for p in group["params"]]

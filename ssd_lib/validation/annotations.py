@@ -131,7 +131,8 @@ def _box_faults(annotations: Annotations, owners: np.ndarray) -> Iterator[tuple[
             "unknown_image": owners < 0,
             "unknown_category": ~np.isin(boxes.category_ids, named),
             "duplicate_box_id": ~_is_first(boxes.ids),
-            "no_box": np.isnan(boxes.xywh).all(axis=1) if annotations.source_lines is None else np.zeros(len(boxes), dtype=bool),
+            "no_box": np.isnan(boxes.xywh).all(axis=1) if annotations.source_lines is None
+            else np.zeros(len(boxes), dtype=bool),
             "non_finite": ~np.isfinite(boxes.xywh).all(axis=1),
             "zero_size": first_fault == 0,
             "inverted": first_fault < 0,

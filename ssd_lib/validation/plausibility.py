@@ -1,7 +1,7 @@
 """Judge the boxes of a part as a whole: whether its numbers look like another reading, such as corners in place of sizes.
 
-A single odd box is a fault of that box, see `ssd_lib.validation.annotations`. Where many boxes do not fit their images, and nearly
-all of them do when they are read in another way, the whole part is meant so; training on it would learn wrong boxes.
+A single odd box is a fault of that box, see `ssd_lib.validation.annotations`. Where many boxes do not fit their images, and
+nearly all of them do when they are read in another way, the whole part is meant so; training on it would learn wrong boxes.
 """
 
 from collections.abc import Iterator
@@ -63,8 +63,10 @@ def judge_part(annotations: Annotations, form: Format, split: str, where: str) -
         ORDERS[declared[0]] if other[0] != declared[0] else "", UNITS[declared[1]] if other[1] != declared[1] else "") if text)
     shown = ", ".join(f"{number:.6g}" for number in numbers[int(np.argmax(misfits))])
     yield Fault("implausible_boxes", (split, where or form),
-                f"{split}: the boxes{f' of {where}' if where else ''} look like {what}; {form} has {meant}. So read {fitting:,} of "
-                f"{len(rows):,} boxes fit into their images{f', as {form} {int((~misfits).sum()):,}' if misfits.any() else ''}. An "
+                f"{split}: the boxes{f' of {where}' if where else ''} look like {what}; {form} has {meant}. So read "
+                f"{fitting:,} of "
+                f"{len(rows):,} boxes fit into their "
+                f"images{f', as {form} {int((~misfits).sum()):,}' if misfits.any() else ''}. An "
                 f"example is {annotations.name_box(int(row), int(owners[row]))}: {shown}",
                 annotations.images.file_names[owners[row]], tuple(annotations.boxes.xywh[row].tolist()))
 

@@ -51,8 +51,8 @@ def validate(manifest: Manifest, data: DataParams, runtime: RuntimeParams, path:
     write_report(path.parent, manifest, splits, faults, report, data)
     _refuse_unused_labels(manifest, data.max_bad_fraction, path)
     if reason := stop_reason(report, data.max_bad_fraction):
-        raise InputError(f"{path}: {reason} See {path.with_suffix('.html')}; after a change of the files, {REPAIR_HINT}. The first "
-                         f"fault of each kind:{first_faults(report) or ' none'}")
+        raise InputError(f"{path}: {reason} See {path.with_suffix('.html')}; after a change of the files, {REPAIR_HINT}. The "
+                         f"first fault of each kind:{first_faults(report) or ' none'}")
     return report
 
 

@@ -62,5 +62,6 @@ def test_a_voc_list_of_any_split_word_is_val(tmp_path: Path, word: str) -> None:
 
 def test_matching_118000_names_takes_seconds() -> None:
     start = perf_counter()
-    match_names([f"images/{n:012}.jpg" for n in range(118_000)], [f"labels/{n:012}.txt" for n in range(1, 118_000)], folded_stem)
+    match_names([f"images/{n:012}.jpg" for n in range(118_000)], [f"labels/{n:012}.txt" for n in range(1, 118_000)],
+                folded_stem)
     assert perf_counter() - start < 20  # a busy machine takes ten times as long

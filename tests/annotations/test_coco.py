@@ -136,9 +136,11 @@ def test_another_form_is_refused_with_the_place(content: Any, message: str) -> N
 
 
 @pytest.mark.parametrize(("key", "value", "read"), [
-    ("id", "70", 70), ("id", 70.0, 70), ("id", " 70 ", 70), ("image_id", "9", 9), ("image_id", "0009", 9), ("image_id", "9.0", 9),
+    ("id", "70", 70), ("id", 70.0, 70), ("id", " 70 ", 70), ("image_id", "9", 9), ("image_id", "0009", 9),
+    ("image_id", "9.0", 9),
     ("category_id", 18.0, 18), ("category_id", "18", 18), ("category_id", "dog", 18), ("iscrowd", "0", False),
-    ("iscrowd", "1", True), ("iscrowd", "false", False), ("iscrowd", "True", True), ("iscrowd", "0.0", False), ("area", "12", 12.0),
+    ("iscrowd", "1", True), ("iscrowd", "false", False), ("iscrowd", "True", True), ("iscrowd", "0.0", False),
+    ("area", "12", 12.0),
 ])
 def test_a_number_that_is_text_or_ends_in_0_is_read_and_told_once(tmp_path: Path, key: str, value: Any, read: object) -> None:
     sound = box_row(id=71, bbox=[0, 0, 5, 5])
@@ -193,7 +195,8 @@ def test_an_annotation_of_no_image_or_class_is_a_fault_of_that_annotation(key: s
     assert [fault.kind for fault in check_annotations(found, "train")] == [kind]
 
 
-@pytest.mark.parametrize("size", [{}, {"width": None, "height": None}, {"width": 0, "height": 0}, {"width": 64}, {"height": ""}])
+@pytest.mark.parametrize("size",
+                         [{}, {"width": None, "height": None}, {"width": 0, "height": 0}, {"width": 64}, {"height": ""}])
 def test_sizes_that_are_not_given_are_those_of_the_image_files(tmp_path: Path, size: dict[str, Any]) -> None:
     if size == {"height": ""}:
         size = {"width": "64", "height": "48"}  # given, as text
@@ -210,7 +213,8 @@ def test_annotation_ids_that_are_unique_within_an_image_only_are_numbered_anew(t
     found = read_one(tmp_path, tree(images=images, annotations=boxes))
     assert found.annotations.boxes.ids.tolist() == [1, 2, 3, 4, 5, 6]
     assert [(fault.kind, fault.text) for fault in found.faults] == [
-        ("renumbered_boxes", "a.json: 4 of 6 annotations have the id of one of another image; all are numbered from 1 in their order")]
+        ("renumbered_boxes", "a.json: 4 of 6 annotations have the id of one of another image; all are numbered from 1 in "
+                             "their order")]
     twice = read_one(tmp_path, tree(images=images, annotations=[*boxes, boxes[-1] | {"bbox": [9, 9, 9, 9]}]))
     assert twice.annotations.boxes.ids.tolist() == [1, 2, 3, 4, 5, 6, 6]  # within an image it stays a fault
 

@@ -90,7 +90,8 @@ def test_what_is_removed_is_said_with_its_reason(
         fix_annotations(mirror, {**SOUND, "max_bad_fraction": limit}, FixParams(min_box_px=10.0), tmp_path)
     train, val = caplog.records
     assert (train.levelno, val.levelno) == (level, level)
-    assert re.fullmatch(r"train: removed \d+ of 705 boxes \(\d+\.\d%\): \d+ boxes because a side is below 10 px, or they are .*",
+    assert re.fullmatch(r"train: removed \d+ of 705 boxes \(\d+\.\d%\): \d+ boxes because a side is below 10 px, or they "
+                        r"are .*",
                         train.getMessage())
 
 

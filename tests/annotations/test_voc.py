@@ -101,7 +101,8 @@ def test_names_keep_their_characters() -> None:
     (b"<annotation>\n a\0b</annotation>", "line 2, column 3: not XML: not well-formed"),
     (b"<annotation>\xff</annotation>", "line 1, column 13: not XML: not well-formed"),
     (b"<annotation>&amp;&dog;</annotation>", "line 1, column 18: not XML: undefined entity"),
-    (b'<?xml version="1.0" encoding="nonsense"?>' + SOUND, r"line 1, column 31: its encoding 'nonsense' cannot be read \(unknown enc"),
+    (b'<?xml version="1.0" encoding="nonsense"?>' + SOUND, r"line 1, column 31: its encoding 'nonsense' cannot be read "
+                                                           r"\(unknown enc"),
     (b'<?xml version="1.0" encoding="gbk"?>' + SOUND, r"line 1, column 31: its encoding .*\(multi-byte encodings are not"),
     (b'<?xml version="1.0" encoding="hex"?>' + SOUND, "line 1, column 31: its encoding 'hex' cannot be read"),
     (b"\x89PNG\r\n\x1a\n", "line 1, column 1: not XML"),

@@ -101,8 +101,8 @@ def test_of_pose_labels_the_box_is_read(shape: tuple[int, int], points: str) -> 
 
 @pytest.mark.parametrize("line", ["3 0.5 0.5 0.2 0.4", "3 0.5 0.5 0.2 0.4 0.4 0.5", "3 0.5 0.5 0.2 0.4 0.4 0.5 0.4 0.5 0.4"])
 def test_a_line_that_does_not_fit_kpt_shape_is_broken(line: str) -> None:
-    with pytest.raises(InputError, match=rf"^a\.txt: line 1 has {len(line.split())} values?, .* with kpt_shape \[2, 2\] a line is "
-                                         r"`class cx cy w h` and 2 x 2 values, 9 in all"):
+    with pytest.raises(InputError, match=rf"^a\.txt: line 1 has {len(line.split())} values?, .* with kpt_shape \[2, 2\] a "
+                                         rf"line is `class cx cy w h` and 2 x 2 values, 9 in all"):
         parse_yolo(line.encode(), "a.txt", (2, 2))
 
 
@@ -137,7 +137,8 @@ def pose_line(generator: random.Random, points: int, size: int) -> str:
 @pytest.mark.parametrize(("points", "size"), [(2, 2), (5, 2), (7, 2), (17, 2), (2, 3), (4, 3), (6, 3)])
 def test_what_looks_like_pose_labels_is_refused_without_kpt_shape(tmp_path: Path, points: int, size: int) -> None:
     generator = random.Random(points)
-    with pytest.raises(InputError, match=rf"a\.txt: line 1 has {5 + points * size} values; all 8 such lines look like pose labels, "
+    with pytest.raises(InputError, match=rf"a\.txt: line 1 has {5 + points * size} values; all 8 such lines look like pose "
+                                         rf"labels, "
                                          rf"a box and {points} points in it.*Write `kpt_shape: \[{points}, {size}\]` into"):
         read(tmp_path, a="\n".join(pose_line(generator, points, size) for _ in range(8)))
 

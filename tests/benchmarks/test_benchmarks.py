@@ -86,7 +86,8 @@ def test_a_log_that_is_none_ends_in_a_message(tmp_path: Path, content: str | Non
 
 
 def test_the_table_of_a_log_counts_kills_and_losses() -> None:
-    row = {"moment": "anywhere", "target": "dvc", "signal": "SIGKILL", "command": "dvc repro", "shell": "/bin/sh", "lost": False,
+    row = {"moment": "anywhere", "target": "dvc", "signal": "SIGKILL", "command": "dvc repro", "shell": "/bin/sh",
+           "lost": False,
            "orphans": 0, "same_weights": True}
     table = kill_campaign.table([row, row, {**row, "target": "group", "lost": True}])
     assert "| dvc | 2 | 0 | 0 |" in table

@@ -64,7 +64,10 @@ def test_half_precision_logits_give_a_float32_loss() -> None:
 
 
 def test_gradients_are_those_of_the_counted_priors_alone() -> None:
-    """Cross-entropy over positives and mined negatives, smooth L1 over positives; ignored and easy priors have zero gradients."""
+    """Cross-entropy over positives and mined negatives, smooth L1 over positives.
+
+    Ignored and easy priors have zero gradients.
+    """
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(1, 4, (4, 60), generator=generator) * (torch.rand(4, 60, generator=generator) < 0.1)
     labels[1] = 0

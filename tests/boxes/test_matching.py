@@ -84,7 +84,10 @@ def test_every_object_is_matched_to_a_prior(scene: tuple[Tensor, Tensor]) -> Non
 
 @given(st.integers(1, 9), st.integers(0, 4), st.integers(0, 2**32))
 def test_match_on_cpu_equals_match_on_gpu(objects: int, spare: int, seed: int) -> None:
-    """Random crowded boxes, so that objects share best priors; only pairs without overlap have equal IoU. One image has padding."""
+    """Random crowded boxes, so that objects share best priors; only pairs without overlap have equal IoU.
+
+    One image has padding.
+    """
     generator = torch.Generator().manual_seed(seed)
     low = torch.rand(3, objects, 2, generator=generator) / 2
     boxes = torch.cat([low, low + 0.3 + 0.2 * torch.rand(3, objects, 2, generator=generator)], dim=2)

@@ -34,7 +34,8 @@ def test_fitted_sizes_increase_and_cover_no_fewer_boxes(seed: int, longest: floa
     boxes = _boxes(seed, 40, longest)
     sizes = fit_sizes(boxes, LEVELS, MAP_SIZES, SIZE)
     assert list(sizes) == sorted(set(sizes))
-    before, after = ((best_ious(boxes, levels, MAP_SIZES, SIZE) >= GOOD_IOU).mean() for levels in (LEVELS, with_sizes(LEVELS, sizes)))
+    before, after = ((best_ious(boxes, levels, MAP_SIZES, SIZE) >= GOOD_IOU).mean()
+                     for levels in (LEVELS, with_sizes(LEVELS, sizes)))
     assert after >= before
 
 

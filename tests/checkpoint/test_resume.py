@@ -27,7 +27,8 @@ def _params(model: dict[str, Any] | None = None, data: dict[str, Any] | None = N
     """The parameters of a run."""
     return {"data": {"balance": "none", "balance_threshold": "auto", "cache": "none", **(data or {})}, "fix": {},
             "model": {"image_size": 64, "weights": "none", "backbone_weights": "none", **(model or {})},
-            "train": {"epochs": 5, "lr": 0.01, "resume": "auto", "batch_size": 4, "optimizer": "adam", "freeze": "none", **train}}
+            "train": {"epochs": 5, "lr": 0.01, "resume": "auto", "batch_size": 4, "optimizer": "adam", "freeze": "none",
+                      **train}}
 
 
 class Run:
@@ -150,7 +151,8 @@ def test_a_longer_run_is_found_again_after_a_shorter_one(run: Run, make: Make) -
         assert read_checkpoint(CHECKPOINTS / BEST).best == 0.9
 
 
-def test_a_shorter_run_does_not_hide_a_longer_one_that_is_further(run: Run, make: Make, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_shorter_run_does_not_hide_a_longer_one_that_is_further(run: Run, make: Make,
+                                                                  caplog: pytest.LogCaptureFixture) -> None:
     shorter = Run(make, epochs=4)
     assert shorter.start() is None
     assert "not continuing" not in caplog.text
@@ -179,11 +181,12 @@ def test_what_never_gave_up_stays_given_up(run: Run, make: Make) -> None:
     assert run.start() == (0, 3)
 
 
-def test_a_changed_rate_starts_a_new_run_and_the_old_one_continues(run: Run, make: Make, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_changed_rate_starts_a_new_run_and_the_old_one_continues(run: Run, make: Make,
+                                                                   caplog: pytest.LogCaptureFixture) -> None:
     other = Run(make, lr=0.02)
     assert other.start() is None
-    assert caplog.messages == ["starting a new run: these differ: train.lr: 0.01 -> 0.02\nthe last run (epoch 2, step 1) is kept "
-                               f"in {run.resume_dir}; its parameters continue it"]
+    assert caplog.messages == ["starting a new run: these differ: train.lr: 0.01 -> 0.02\nthe last run (epoch 2, step 1) is "
+                               f"kept in {run.resume_dir}; its parameters continue it"]
     other.save(0, 1)
     assert run.start() == (2, 1)
     assert other.start() == (0, 1)
@@ -326,8 +329,8 @@ class TestExplicitResume:
     def test_what_differs_is_named(self, run: Run, make: Make) -> None:
         shutil.copy(CHECKPOINTS / LAST, "my.pt")
         edited = Run(make, resume="my.pt", optimizer="sgd", epochs=2)
-        with pytest.raises(InputError, match=r"my\.pt: cannot be continued: image_size 64 is not 96; optimizer adam is not sgd; "
-                                             r"it has 2 epochs, and train\.epochs is 2"):
+        with pytest.raises(InputError, match=r"my\.pt: cannot be continued: image_size 64 is not 96; optimizer adam is not "
+                                             r"sgd; it has 2 epochs, and train\.epochs is 2"):
             edited.start(replace(SPEC, image_size=96))
 
     def test_a_checkpoint_of_kaboom_labs_is_refused_with_both_ways_to_use_it(self, run: Run, make: Make) -> None:

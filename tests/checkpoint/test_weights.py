@@ -59,7 +59,8 @@ def test_a_model_of_the_same_classes_is_loaded_whole(tmp_path: Path, caplog: pyt
     (OTHERS, "new: 3 classes there, 2 here"),
     (replace(SPEC, class_names=("cat", "cow")), r"new: other classes ('cow' there, 'dog' here)"),
 ], ids=["number", "names"])
-def test_other_classes_get_new_class_heads_and_the_old_rest(tmp_path: Path, spec: NetSpec, reason: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_other_classes_get_new_class_heads_and_the_old_rest(tmp_path: Path, spec: NetSpec, reason: str,
+                                                            caplog: pytest.LogCaptureFixture) -> None:
     theirs = spec.build(seed=2).state_dict()
     save_model(tmp_path / "ssd.pt", spec, theirs, {})
     weights = fit_weights(read_weights(tmp_path / "ssd.pt"), NEW, SPEC, "ssd.pt")
@@ -88,7 +89,8 @@ def test_a_combo_checkpoint_gives_its_averaged_weights(make: Make, places: Place
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_a_state_dict_of_upstream_is_loaded_and_its_classes_counted(tmp_path: Path, prefix: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_state_dict_of_upstream_is_loaded_and_its_classes_counted(tmp_path: Path, prefix: str,
+                                                                    caplog: pytest.LogCaptureFixture) -> None:
     theirs = OTHERS.build(seed=2).state_dict()
     torch.save({prefix + key: value for key, value in to_upstream(theirs).items()}, tmp_path / "mb2.pth")
     weights = fit_weights(read_weights(tmp_path / "mb2.pth"), NEW, SPEC, "mb2.pth")
@@ -190,7 +192,8 @@ def test_other_sizes_of_priors_are_told(tmp_path: Path, caplog: pytest.LogCaptur
 def test_what_no_net_can_begin_from_is_refused(tmp_path: Path, value: object) -> None:
     weights = {**SPEC.build().state_dict(), "extras.0.conv.2.weight": value}
     save_model(tmp_path / "ssd.pt", SPEC, weights, {})
-    with pytest.raises(InputError, match=r"ssd\.pt: ('extras\.0\.conv\.2\.weight' is not a tensor of finite|weights\.extras\.0\.conv"
+    with pytest.raises(InputError, match=r"ssd\.pt: ('extras\.0\.conv\.2\.weight' is not a tensor of "
+                                         r"finite|weights\.extras\.0\.conv"
                                          r"\.2\.weight: found .*; a dense tensor is needed)"):
         read_weights(tmp_path / "ssd.pt")
 

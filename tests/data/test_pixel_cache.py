@@ -186,7 +186,8 @@ def test_the_expected_size_of_raw_entries_is_exact(project: Path) -> None:
     assert expected == sum(path.stat().st_size for path in _entries())
 
 
-def test_a_killed_process_leaves_complete_entries_and_the_next_one_keeps_them(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_process_leaves_complete_entries_and_the_next_one_keeps_them(project: Path,
+                                                                              monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "BATCH", 1)
     for index in range(6):  # large, so that the process is killed while it works
         cv2.imwrite(f"{index}.png", np.random.default_rng(index).integers(0, 256, (1500, 2000, 3), dtype=np.uint8))

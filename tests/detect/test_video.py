@@ -146,7 +146,8 @@ def test_a_full_disk_is_said_and_what_was_there_stays(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not HEADLESS, reason="this OpenCV has windows")
 def test_an_opencv_without_windows_says_what_to_install() -> None:
-    with pytest.raises(StateError, match=r"--show: this OpenCV has no windows; .*pip install opencv-python`, or leave out --show"):
+    with pytest.raises(StateError, match=r"--show: this OpenCV has no windows; .*pip install opencv-python`, or leave out "
+                                         r"--show"):
         video.open_window()
 
 

@@ -24,7 +24,8 @@ def _environment(**variables: str) -> dict[str, str]:
 def _torchrun(folder: Path, *options: str, processes: int = 2, kill_at: str = "") -> subprocess.CompletedProcess[str]:
     module = "support.launched_train" if kill_at else "stages.train"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", *options]
-    return subprocess.run([*command, "-m", module], cwd=folder, env=_environment(KILL_AT=kill_at), capture_output=True, text=True,
+    return subprocess.run([*command, "-m", module], cwd=folder, env=_environment(KILL_AT=kill_at), capture_output=True,
+                          text=True,
                           timeout=300, check=False)
 
 

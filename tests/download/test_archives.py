@@ -94,7 +94,8 @@ def test_unpacking_that_was_stopped_goes_on(tmp_path: Path) -> None:
 ])
 def test_a_name_that_leaves_the_folder_condemns_the_archive(tmp_path: Path, name: str) -> None:
     archive = make(tmp_path / "a.zip", FILES | {name: b"evil"})
-    with pytest.raises(InputError, match="the name leaves the folder, or is not a valid file name on every system; nothing was"):
+    with pytest.raises(InputError,
+                       match="the name leaves the folder, or is not a valid file name on every system; nothing was"):
         run(archive, tmp_path / "out")
     assert os.listdir(tmp_path) == ["a.zip"]
 

@@ -135,7 +135,8 @@ def test_a_server_that_is_away_is_said(raw: Path) -> None:
 def test_a_killed_download_goes_on(mirror: dict[str, bytes], raw: Path) -> None:
     """The annotations are made long, so that the kill finds them half way; then it is killed again among the images."""
     code = ("import sys; sys.path[:0] = ['.', 'tests']; from support.open_images_mirror import QUICK, params; "
-            "from support.project import runtime_params; from ssd_lib.download import part_file; part_file.NOTE_BYTES = 100_000; "
+            "from support.project import runtime_params; from ssd_lib.download import part_file; part_file.NOTE_BYTES = "
+            "100_000; "
             "from ssd_lib.download.open_images import open_images; open_images(params(sys.argv[1]), runtime_params(), QUICK)")
     filler = b"".join(b"%016x,xclick,/m/0filler,1,0,1,0,1,0,0,0,0,0\n" % number for number in range(40_000))
     with serve(mirror | {TRAIN: mirror[TRAIN] + filler}, slow_bytes_per_s=2_000_000) as server:

@@ -169,7 +169,8 @@ def test_a_combo_checkpoint_is_measured_like_the_model_it_would_become(raw_file:
     wanted = (OUT / "results.json").read_bytes()
     weights = load_model().net.state_dict()
     combo = ComboCheckpoint(
-        fingerprint="0" * 16, params={"train": {"epochs": 5}}, data_digest="0" * 64, spec=asdict(SPEC), epoch=1, step=0, weights=SPEC.build(9).state_dict(),
+        fingerprint="0" * 16, params={"train": {"epochs": 5}}, data_digest="0" * 64, spec=asdict(SPEC), epoch=1, step=0,
+        weights=SPEC.build(9).state_dict(),
         average={f"module.{key}": value for key, value in weights.items()}, optimizer={}, scaler={}, totals=torch.zeros(3),
         best=None, history=[], versions={})
     save_checkpoint(combo, Path("checkpoints"), Path("journal"), is_best=False)

@@ -74,7 +74,8 @@ def test_the_message_names_the_field_what_was_found_and_what_is_allowed(content:
 
 def test_many_classes_without_their_weights_need_no_memory(content: dict[str, Any], tmp_path: Path) -> None:
     names = [f"class {i}" for i in range(20_000)]
-    torch.save(content | {"spec": asdict(SPEC) | {"net": "vgg16-ssd", "width_mult": 1.0, "image_size": 300, "class_names": names,
+    torch.save(content | {"spec": asdict(SPEC) | {"net": "vgg16-ssd", "width_mult": 1.0, "image_size": 300,
+                                                  "class_names": names,
                                                   "source_ids": list(range(20_000))}}, tmp_path / "ssd.pt")
     assert "do not fit" in assert_refused("20000 classes", str(tmp_path / "ssd.pt"), lambda: load_model(tmp_path / "ssd.pt"))
 

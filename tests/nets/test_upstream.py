@@ -51,5 +51,6 @@ def test_a_missing_weight_is_reported(own: dict[str, Tensor]) -> None:
 
 def test_another_shape_is_reported(own: dict[str, Tensor]) -> None:
     theirs = to_upstream(build_net("mb2-ssd-lite", 2, 64, 0.5).state_dict())
-    with pytest.raises(InputError, match=r"'base_net\.0\.0\.weight' has the shape \(16, 3, 3, 3\); in this net it is \(8, 3, 3, 3\)"):
+    with pytest.raises(InputError, match=r"'base_net\.0\.0\.weight' has the shape \(16, 3, 3, 3\); in this net it is \(8, 3, "
+                                         r"3, 3\)"):
         from_upstream(theirs, own, "x.pth")

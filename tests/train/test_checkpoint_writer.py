@@ -81,7 +81,8 @@ def _writer(workspace: Path) -> CheckpointWriter:
     spec = NetSpec("mb2-ssd-lite", 64, 0.1, ("red", "blue"), (3, 7))
     params = load_params("train", path=workspace / "params.yaml")
     state = new_state(spec, params.train, torch.device("cpu"), torch.float32)
-    run_spec = SimpleNamespace(net_spec=spec, params=params, params_dict={"train": {"epochs": 2}}, fingerprint="f" * 16, data_digest="d" * 64,
+    run_spec = SimpleNamespace(net_spec=spec, params=params, params_dict={"train": {"epochs": 2}}, fingerprint="f" * 16,
+                               data_digest="d" * 64,
                                resume_dir=workspace / "resume")
     return CheckpointWriter(cast(Any, run_spec), state, cast(Any, SimpleNamespace(read=lambda: None)))
 

@@ -1,4 +1,5 @@
-"""The promise: kill a run anywhere, run the same command again, and the final weights are those of a run that was never stopped."""
+"""The promise: kill a run anywhere, run the same command again, and the final weights are those of a run that was never
+stopped."""
 
 import shutil
 import signal
@@ -130,7 +131,8 @@ def test_the_best_epoch_becomes_the_model_on_request(workspace: Path, never_stop
 
 
 @pytest.mark.parametrize("damage", ["gone", "damaged", "of a worse epoch"])
-def test_a_best_epoch_that_is_lost_is_an_error_and_not_the_last_epoch(workspace: Path, never_stopped: Path, damage: str) -> None:
+def test_a_best_epoch_that_is_lost_is_an_error_and_not_the_last_epoch(workspace: Path, never_stopped: Path,
+                                                                      damage: str) -> None:
     shutil.copytree(never_stopped, workspace, dirs_exist_ok=True)
     shutil.rmtree(workspace / "runs")
     (workspace / "models" / "ssd.pt").unlink()

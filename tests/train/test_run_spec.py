@@ -87,7 +87,8 @@ def test_fitted_priors_are_saved_with_the_model(workspace: Path, caplog: pytest.
     assert caplog.messages[-1] in ended.stdout
 
 
-def test_the_report_counts_every_object_by_its_size_in_the_net_s_input(workspace: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_report_counts_every_object_by_its_size_in_the_net_s_input(workspace: Path,
+                                                                       caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     fixed = load_fixed("train")
     net = make_spec(load_params("model").model, fixed).build()

@@ -146,7 +146,8 @@ def _difference(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
 
 
 @pytest.mark.parametrize(("shared", "steps"), [
-    (True, 3), pytest.param(True, 10, marks=pytest.mark.slow), (False, 1)], ids=["shared", "shared, longer", "each process for itself"])
+    (True, 3), pytest.param(True, 10, marks=pytest.mark.slow), (False, 1)],
+    ids=["shared", "shared, longer", "each process for itself"])
 def test_steps_in_two_processes_are_those_of_one(workspace: Path, shared: bool, steps: int) -> None:
     """With SGD: Adam makes full steps of gradients that are nothing but rounding."""
     set_params(workspace, epochs=1, optimizer="sgd", lr=0.001, ema_decay=0.0, sync_batch_norm=shared)

@@ -66,7 +66,8 @@ def test_sound_numbers_are_not_judged(form: Format, count: int, largest: float) 
     ("coco", "yxhw", "pixels", "look like swapped axes (y, x, height, width)"),
     ("coco", "xywh", "fractions", "look like fractions of the image, 0 to 1; coco has pixels"),
     ("coco", "xyxy", "fractions", "look like corners (x1, y1, x2, y2) and fractions of the image"),
-    ("coco", "cxcywh", "fractions", "look like a centre with width and height (cx, cy, width, height) and fractions of the image"),
+    ("coco", "cxcywh", "fractions", "look like a centre with width and height (cx, cy, width, height) and fractions of the "
+                                    "image"),
     ("voc", "xyxy", "fractions", "look like fractions of the image, 0 to 1; voc has pixels"),
     ("voc", "xywh", "pixels", "look like a top left corner with width and height (x, y, width, height); voc has corners"),
     ("voc", "yxyx", "pixels", "look like corners with y before x"),

@@ -119,14 +119,16 @@ def test_a_few_bad_images_of_a_small_set_stop_nothing_unless_none_is_allowed(cop
 
 @pytest.mark.parametrize(("content", "cause"), [
     (b"0 0,5 0,5 0,1 0,1\n", r"a\.txt: line 1 has '0,5';"), (b"cat 0.5 0.5 0.1 0.1\n", r"a\.txt: line 1 has 'cat';"),
-    ("0 0.5 0.5 0.1 0.1".encode("utf-16"), r"a\.txt: line 1 has the byte 0xff"), (b"0;0.5;0.5;0.1;0.1", r"a\.txt: line 1 has 1 v")])
+    ("0 0.5 0.5 0.1 0.1".encode("utf-16"), r"a\.txt: line 1 has the byte 0xff"), (b"0;0.5;0.5;0.1;0.1", r"a\.txt: line 1 has "
+                                                                                                        r"1 v")])
 def test_where_every_label_file_is_broken_the_cause_comes_first(tmp_path: Path, content: bytes, cause: str) -> None:
     parts = {}
     for split in ("train", "val"):
         add_image(tmp_path, f"{split}/a.png", (60, 40))
         (tmp_path / split / "a.txt").write_bytes(content)
         parts[split] = Part(format="yolo", pairs={f"{split}/a.png": f"{split}/a.txt"}, class_names={"0": "cat"})
-    with pytest.raises(InputError, match=rf"report\.json: train/{cause}.* 2 label files cannot be read, so there are no objects in"):
+    with pytest.raises(InputError, match=rf"report\.json: train/{cause}.* 2 label files cannot be read, so there are no "
+                                         rf"objects in"):
         validate(manifest_of(tmp_path, **parts), data_params(0.01), runtime(0), tmp_path / "r" / "report.json")
     assert re.search(rf"^\*\*Stopped: train/{cause}", (tmp_path / "r" / "validation.md").read_text().splitlines()[2])
 

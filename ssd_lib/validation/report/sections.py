@@ -212,7 +212,8 @@ def _summary_sentence(report: Mapping[str, Any], allowed: float) -> Text:
                        if report[f"bad_{unit}"])
     if bad:
         are_few = any(report[f"bad_{unit}"] > allowed * report[unit] for unit in ("images", "boxes"))
-        few = (f" That is more than `data.max_bad_fraction` ({percent(allowed, 1)}), but {FEW_BAD} at most, and at most a tenth: so "
+        few = (f" That is more than `data.max_bad_fraction` ({percent(allowed, 1)}), but {FEW_BAD} at most, and at most a "
+               f"tenth: so "
                "few stop nothing, unless it is 0." if are_few else "")
         return Text(f"Ready for training: `fix_annotations` will repair or remove {bad}{warnings}.{few}", "good")
     return Text(f"Ready for training: no bad images or boxes{warnings}.", "good")

@@ -33,7 +33,8 @@ from ssd_lib.validation.report.report import render_html, render_markdown, write
 LARGEST_BYTES = 3_000_000
 NAME_LENGTH = 44
 VOID = {"meta", "col"}
-SECTIONS = ["Faults", "Files", "Duplicate images", "Classes", "Objects per image", "Object sizes", "Object shapes", "Image sizes"]
+SECTIONS = ["Faults", "Files", "Duplicate images", "Classes", "Objects per image", "Object sizes", "Object shapes",
+            "Image sizes"]
 
 
 class Nesting(HTMLParser):
