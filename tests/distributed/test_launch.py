@@ -1,5 +1,6 @@
 """Processes that the stage starts on one machine, and how many."""
 
+import shutil
 from pathlib import Path
 
 from support.tiny_run import run_stage, set_runtime
@@ -8,14 +9,11 @@ from ssd_lib.checkpoint.file import LAST, read_checkpoint
 from ssd_lib.distributed.group import process_count
 
 
-def test_two_processes_train_to_the_end_and_continue(workspace: Path) -> None:
-    set_runtime(workspace, "processes: 1", "processes: 2")
-    done = run_stage(workspace, start_method="spawn")
-    assert done.returncode == 0, done.stderr
-    assert "train: 2 epochs of 12 images" in done.stdout
-    checkpoint = read_checkpoint(workspace / "models" / "checkpoints" / LAST)
+def test_two_processes_train_to_the_end_and_continue(two_processes: Path, tmp_path: Path) -> None:
+    assert "train: 2 epochs of 12 images" in (two_processes / "stdout").read_text()
+    checkpoint = read_checkpoint(two_processes / "models" / "checkpoints" / LAST)
     assert checkpoint.position == (2, 0)
-    again = run_stage(workspace)
+    again = run_stage(Path(shutil.copytree(two_processes, tmp_path / "copy")))
     assert "the run is complete: 2 epochs are in its checkpoint" in again.stdout
 
 
