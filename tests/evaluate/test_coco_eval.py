@@ -11,7 +11,7 @@ import torch
 from support.predictions import by_hand, ground_truth_as_predictions, noisy
 from support.project import write_fixed
 
-from benchmarks.coco_numbers import make_split, stats
+from benchmarks.coco_numbers import make_split
 from ssd_lib.annotations.fixed_set import FixedSet, load_fixed
 from ssd_lib.data.dataset import DetectionDataset
 from ssd_lib.evaluate.coco_eval import (
@@ -163,8 +163,8 @@ def test_without_faster_coco_eval_pycocotools_is_taken(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("detections", [0, 3, 120])
 def test_both_tools_give_the_same_numbers_to_1e_9(detections: int) -> None:
     truth, fixed, predictions = make_split(images=60, per_image=detections)
-    np.testing.assert_allclose(stats(truth, fixed, predictions, fastest_tools()),
-                               stats(truth, fixed, predictions, PYCOCOTOOLS), rtol=0, atol=1e-9)
+    fast, slow = (run_coco(truth, fixed, predictions, tools).stats for tools in (fastest_tools(), PYCOCOTOOLS))
+    np.testing.assert_allclose(fast, slow, rtol=0, atol=1e-9)
 
 
 @needs_fast_tools
@@ -182,5 +182,5 @@ def test_both_tools_give_each_class_the_same_ap_and_the_same_again() -> None:
 def test_equal_scores_are_taken_in_the_same_order_by_both() -> None:
     truth, fixed, predictions = make_split(images=60, per_image=30)
     ties = Predictions(predictions.images, predictions.labels, predictions.scores.round(1), predictions.boxes)
-    fast, slow = (stats(truth, fixed, ties, tools) for tools in (fastest_tools(), PYCOCOTOOLS))
+    fast, slow = (run_coco(truth, fixed, ties, tools).stats for tools in (fastest_tools(), PYCOCOTOOLS))
     np.testing.assert_allclose(fast, slow, rtol=0, atol=1e-9)

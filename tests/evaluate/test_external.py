@@ -135,8 +135,8 @@ def raw_file(project: Path) -> Path:
     """An annotation file as others make them, of which the model finds two thirds; data/fixed is made to say the same."""
     assert measure(GT_PATH, IMAGES) == 0
     results, tree = read(OUT / "results.json"), read(GT_PATH)
-    for row in results[::6]:
-        row["bbox"] = [0, 0, 12, 12]
+    for number, row in enumerate(results[::6]):
+        row["bbox"] = [0, 0, 12, 12 + number / 100]  # equal boxes would count once
     objects = [{**row, "id": i, "area": row["bbox"][2] * row["bbox"][3], "iscrowd": int(i % 50 == 0)}
                for i, row in enumerate(results[::2], start=1)]
     label_of = {category["source_id"]: category["id"] for category in tree["categories"]}
@@ -218,7 +218,7 @@ def test_of_a_test_set_there_are_results_under_official_names_and_ids_and_no_num
 
 
 @pytest.mark.parametrize(("more", "message"), [
-    (["--name", "a/b"], "--name: 'a/b' becomes part"), (["--device", "cuda:99"], "'cuda:99' is not there")])
+    (["--name", "a/b"], "--name: 'a/b' becomes part"), (["--device", "cuda:99"], "'cuda:99' does not exist")])
 def test_what_is_wrong_is_said_before_anything_is_written(
         project: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str) -> None:
     assert measure(GT_PATH, IMAGES, *more) == 1
