@@ -74,7 +74,7 @@ def test_a_run_from_the_raw_cache_ends_as_one_from_small_originals(workspace: Pa
     set_params(workspace, data={"cache": "raw"}, checkpoint_minutes=1e-9)
     killed = run_stage(workspace, kill_at="after-step-4:SIGKILL")
     assert killed.returncode == -signal.SIGKILL
-    assert "12 images will take some 0.000 GB" in killed.stderr, "the training images, and no other"
+    assert "12 images need about 0.000 GB" in killed.stderr, "the training images, and no other"
     again = run_stage(workspace)
     assert "continuing at" in again.stdout
     assert "images will take" not in again.stderr
