@@ -10,11 +10,15 @@ from ssd_lib.train.signals import STOP_SIGNALS, StopRequested, StopSignal
 @pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_a_stop_signal_is_noted_and_raised_at_the_next_check(number: int) -> None:
     """SIGUSR1 among them, which Slurm sends before a time limit."""
-    with StopSignal().listen() as stop:
-        signal.raise_signal(number)
-        assert stop.signal_number == number
-        with pytest.raises(StopRequested):
-            stop.check()
+    before = signal.signal(number, signal.SIG_DFL)  # SIGHUP may be ignored around the tests
+    try:
+        with StopSignal().listen() as stop:
+            signal.raise_signal(number)
+            assert stop.signal_number == number
+            with pytest.raises(StopRequested):
+                stop.check()
+    finally:
+        signal.signal(number, before)
 
 
 def test_sigusr1_of_slurm_is_a_stop_signal() -> None:
