@@ -235,6 +235,7 @@ def _read_rows(manifest: Manifest, part: Part, index_by_id: dict[str, int], know
     absent = 0
 
     def kept() -> Iterator[tuple]:
+        """Yield the rows of images that exist, each object once."""
         nonlocal absent
         files = [manifest.path(name) for name in (part.annotations, *part.more_annotations)]
         earlier: set[tuple] = set()  # objects of a sub-*.csv, which the whole file has too

@@ -150,7 +150,7 @@ def record_outcome(store: dist.Store, outcome: RunOutcome) -> bool | None:
     """Record how the run ends; the first report counts.
 
     Returns:
-        Whether this is the first report; None if the store has gone: the process that served it has ended before.
+        Whether this is the first report; None if the store is unreachable because the process that served it has ended.
     """
     with suppress(RuntimeError):
         store.compare_set(OUTCOME, "", json.dumps(outcome))
@@ -159,7 +159,7 @@ def record_outcome(store: dist.Store, outcome: RunOutcome) -> bool | None:
 
 
 def read_outcome(store: dist.Store) -> RunOutcome | None:
-    """Return how the run ended; None while it goes on, or if the store has gone."""
+    """Return how the run ended; None while it goes on, or if the store is unreachable."""
     with suppress(RuntimeError):
         if store.check([OUTCOME]):
             return RunOutcome(*json.loads(store.get(OUTCOME)))

@@ -88,9 +88,9 @@ def _death(error: Any, group: Group) -> StateError:
 
 
 def _lost_machine(error: Exception, group: Group) -> StateError:
-    """Return the error for a machine that never came, or has gone."""
+    """Return the error for a machine that never joined or was lost."""
     if group.joins:
-        return StateError(f"the first machine, at {group.address}, has gone ({type(error).__name__}). It has the checkpoints: "
+        return StateError(f"the first machine, at {group.address}, was lost ({type(error).__name__}). It has the checkpoints: "
                           "start training there again, then run the same command here.")
     return StateError(f"runtime.nodes is {group.nodes}, but fewer machines came to {group.address} in "
                       f"{group_module.JOIN_TIMEOUT_S:.0f} s ({type(error).__name__}). Run `python -m stages.train --join` on "

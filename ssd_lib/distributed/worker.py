@@ -125,7 +125,7 @@ def run_under_launcher(function: Callable[[Group], str], runtime: RuntimeParams,
         if not is_first:
             raise ReportedElsewhere(1) from error
         raise
-    except RuntimeError as error:  # gloo and NCCL raise it where another process has gone
+    except RuntimeError as error:  # gloo and NCCL raise it if another process has ended
         _raise_if_ended(store)
         if not isinstance(error, dist.DistError) and "gloo" not in str(error) and "onnection" not in str(error):
             raise

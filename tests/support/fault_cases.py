@@ -116,7 +116,7 @@ FOUND = {
         FaultCase("deep XML", VOC, data("{labels}", b"<a>" * 100_000), "{labels}: line 1, column 300001: not XML"),
         FaultCase("zero byte", VOC, replaced("{labels}", "cat", "c\0t"), "{labels}: line 1, column "),
         FaultCase("foreign bytes", VOC, replaced("{labels}", "cat", b"c\xe4t"), "{labels}: line 1, column "),
-        FaultCase("encoding that is none", VOC, data("{labels}", b"<?xml version='1.0' encoding='klingon'?><annotation/>"),
+        FaultCase("unknown encoding", VOC, data("{labels}", b"<?xml version='1.0' encoding='klingon'?><annotation/>"),
                   "{labels}: line 1, column "),
         FaultCase("no box", VOC, data("{labels}", lambda old: old.replace(b"bndbox", b"polygon")),
                   "{labels}: object 1 'cat' has no bndbox (it has name, difficult, polygon)"),

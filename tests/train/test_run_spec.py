@@ -22,7 +22,7 @@ OTHERS = NetSpec("mb2-ssd-lite", 64, 0.1, ("cup", "fork", "pan"), (1, 2, 3))
 
 
 def _changed(folder: Path, before: dict[str, torch.Tensor]) -> set[str]:
-    """The parts of the model in which some value is another one than before, be it in one of the training's nets alone."""
+    """The parts of the model with a changed value, in any of the nets of training."""
     after = [final_weights(folder), read_checkpoint(folder / "models" / "checkpoints" / LAST).weights]
     return {key.split(".")[0] for weights in after for key in before if not torch.equal(weights[key], before[key])}
 
