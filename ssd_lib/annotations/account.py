@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
-from ssd_lib.annotations.files import SHOWN, DatasetListing, add_counts, is_image
-from ssd_lib.annotations.names import nearest
+from ssd_lib.annotations.files import SHOWN, DatasetListing, add_counts, is_image, read_lines
+from ssd_lib.annotations.names import folded_stem, nearest
 from ssd_lib.annotations.splits import SPLIT_WORDS, split_of
 from ssd_lib.images import UNREADABLE_SUFFIXES
 from ssd_lib.manifest import FileCount
@@ -57,7 +57,7 @@ def account(root: Path, names: frozenset[str], listing: DatasetListing) -> Datas
                       if not part.pairs and (part.images or not part.names)})  # validate lists their orphans
     rest = sorted(name for name in names - used if "imagesets/" not in name.lower()
                   and not (prefixes and name.startswith(prefixes) and is_image(name)))
-    found = _sorted_out(root, rest, {part.format for part in parts}, {label.rpartition("/")[0] for label in labels})
+    found = _sorted_out(root, names, rest, {part.format for part in parts}, {label.rpartition("/")[0] for label in labels})
     others = sorted({*bare, *found.get("unused_images", ())})
     counts = list(listing.counts)
     for kind, members in found.items():
@@ -73,11 +73,28 @@ def account(root: Path, names: frozenset[str], listing: DatasetListing) -> Datas
     return listing._replace(counts=tuple(sorted(add_counts(counts), key=lambda count: order.index(count.kind))))
 
 
-def _sorted_out(root: Path, names: Iterable[str], forms: set[str], label_folders: set[str]) -> dict[str, list[str]]:
+def _sorted_out(root: Path, names: Iterable[str], rest: Iterable[str], forms: set[str],
+                label_folders: set[str]) -> dict[str, list[str]]:
+    """Return the unused files by kind; an image that no split uses takes its label file along."""
     found: dict[str, list[str]] = {}
-    for name in names:
-        found.setdefault(_kind(root, name, forms, label_folders), []).append(name)
+    kinds = {name: _kind(root, name, forms, label_folders) for name in rest}
+    in_test_list = _listed_for_test(root, names)
+    unused = {folded_stem(name) for name, kind in kinds.items() if kind == "unused_images"}
+    labelled = unused & {folded_stem(name) for name, kind in kinds.items() if kind == "unused_labels"}
+    for name, kind in kinds.items():
+        key = folded_stem(name)
+        if kind in ("unused_images", "unused_labels") and key in unused:
+            kind = ("test_split" if key in in_test_list else
+                    "unlabelled_unused" if forms == {"voc"} and key not in labelled else "unused_images")
+        found.setdefault(kind, []).append(name)
     return found
+
+
+def _listed_for_test(root: Path, names: Iterable[str]) -> set[str]:
+    """Return the stems of the images in lists for test, such as ImageSets/Main/test.txt."""
+    lists = [name for name in names if "imagesets/" in name.lower() and name.lower().endswith(".txt")
+             and TEST_WORD.search(name.lower().rpartition("/")[2])]
+    return {folded_stem(row) for name in lists for row in read_lines(root / name)}
 
 
 def _kind(root: Path, name: str, forms: set[str], label_folders: set[str]) -> str:
@@ -92,7 +109,7 @@ def _kind(root: Path, name: str, forms: set[str], label_folders: set[str]) -> st
     if suffix in UNREADABLE_SUFFIXES:
         return "unreadable_images"
     if is_image(name):
-        return "unlabelled_unused" if forms == {"voc"} else "unused_images"
+        return "unused_images"
     if is_label:
         return "unused_labels"
     looks_like_list = suffix in (".json", ".csv", ".xml") or (suffix == ".txt" and split_of(base[:-4]) and "/" in name)

@@ -42,6 +42,16 @@ def test_label_files_without_an_image_and_images_without_one_are_counted(tmp_pat
     assert counts["unreadable_images"].first == ("images/c.heic",)
 
 
+def test_images_of_a_test_list_or_of_no_list_take_their_labels_along(tmp_path: Path) -> None:
+    files = [file for name in "abcd" for file in (f"Annotations/{name}.xml", f"JPEGImages/{name}.jpg")]
+    lists = {f"ImageSets/Main/{split}.txt": f"{name}\n" for split, name in (("train", "a"), ("val", "b"), ("test", "c"))}
+    counts = {count.kind: count for count in run(plant(tmp_path, *files, "JPEGImages/e.jpg", texts=lists)).counts}
+    assert "unused_labels" not in counts
+    assert counts["test_split"].first == ("Annotations/c.xml", "JPEGImages/c.jpg")
+    assert counts["unused_images"].first == ("Annotations/d.xml", "JPEGImages/d.jpg")
+    assert counts["unlabelled_unused"].first == ("JPEGImages/e.jpg",)
+
+
 def test_a_name_with_two_candidates_is_not_matched() -> None:
     assert match_names(["A.jpg"], ["x/a.txt", "y/a.txt"], fold, folded_stem) == {}
 
