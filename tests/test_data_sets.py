@@ -4,14 +4,13 @@ import json
 import math
 import sys
 import zipfile
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from support.project import ROOT
-from support.tiny_run import TINY, Ended, ended, in_stage
+from support.tiny_run import TINY, Ended, run_stage
 
 from stages import download, evaluate, export, fix_annotations, train, validate
 
@@ -43,9 +42,7 @@ def run_all(folder: Path, **data: Any) -> Ended:
     tree["train"] |= {"epochs": 1, "batch_size": 8, "ap_every_epochs": 0}
     tree["data"] |= {"source": "local", "max_bad_fraction": 0.05} | data
     (folder / "params.yaml").write_text(yaml.safe_dump(tree))
-    process = get_context("fork").Process(target=in_stage, args=(folder, _every_stage))
-    process.start()
-    return ended(process, folder)
+    return run_stage(folder, stage=_every_stage)
 
 
 def _every_stage() -> str:

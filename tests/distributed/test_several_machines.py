@@ -7,17 +7,16 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
-from multiprocessing import get_context
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.tiny_run import assert_same_weights, ended, in_stage, make_workspace, set_params, set_runtime
+from support.tiny_run import assert_same_weights, ended, make_workspace, set_params, set_runtime, start_stage
 
 from ssd_lib.checkpoint.file import LAST, read_checkpoint
 from ssd_lib.distributed import group as group_module
-from stages import train
 
 NEW_NETWORK = 0x40000000  # CLONE_NEWNET in <linux/sched.h>
 LAST_PATH = Path("models/checkpoints") / LAST
@@ -65,15 +64,14 @@ def _machines(folder: Path, address: str, **train_keys: Any) -> tuple[Path, Path
 
 def _start(folder: Path, options: Sequence[str] = (), namespace: str = "", kill_at: str | None = None,
            join_s: float = group_module.JOIN_TIMEOUT_S) -> BaseProcess:
-    def run() -> None:
-        group_module.JOIN_TIMEOUT_S = join_s
-        if namespace:
-            file = os.open(f"/run/netns/{namespace}", os.O_RDONLY)
-            assert ctypes.CDLL(None, use_errno=True).setns(file, NEW_NETWORK) == 0
-        in_stage(folder, train.main, kill_at, options=options)
-    process = get_context("fork").Process(target=run)
-    process.start()
-    return process
+    return start_stage(folder, kill_at, options=options, prepare=partial(_enter, namespace, join_s))
+
+
+def _enter(namespace: str, join_s: float) -> None:
+    group_module.JOIN_TIMEOUT_S = join_s
+    if namespace:
+        file = os.open(f"/run/netns/{namespace}", os.O_RDONLY)
+        assert ctypes.CDLL(None, use_errno=True).setns(file, NEW_NETWORK) == 0
 
 
 def _files(folder: Path) -> set[str]:

@@ -1,5 +1,6 @@
 """A tiny data set in which the train stage really runs, and its results."""
 
+import multiprocessing.process
 import os
 import resource
 import sys
@@ -8,6 +9,7 @@ from multiprocessing import get_context, set_forkserver_preload
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -76,6 +78,10 @@ def set_runtime(folder: Path, before: str, after: str) -> None:
     path.write_text(path.read_text().replace(before, after))
 
 
+def nothing() -> None:
+    """Prepare nothing."""
+
+
 class Ended(NamedTuple):
     """How a stage ended: its exit code, negative for a signal, and what it printed."""
 
@@ -84,24 +90,32 @@ class Ended(NamedTuple):
     stderr: str
 
 
-def run_stage(folder: Path, kill_at: str | None = None, largest_file: int | None = None,
-              start_method: str = "forkserver") -> Ended:
-    """Run the train stage to its end in a process of its own.
+def run_stage(folder: Path, kill_at: str | None = None, **how: Any) -> Ended:
+    """Run the train stage, or another, to its end in a separate process; see `start_stage`."""
+    return ended(start_stage(folder, kill_at, **how), folder)
+
+
+def start_stage(folder: Path, kill_at: str | None = None, *, stage: Callable[[], str] = train.main,
+                prepare: Callable[[], None] = nothing, largest_file: int | None = None, options: Sequence[str] = (),
+                start_method: str = "forkserver") -> BaseProcess:
+    """Start a stage in a fork of a process that has imported torch, which saves most of the time, and has computed nothing.
+
+    Autograd does not work in a fork of this process once a test has computed gradients in it.
 
     Args:
-        kill_at: where it kills itself (see self_killing.py).
+        folder: the workspace, where stdout and stderr are written.
+        kill_at: where the process kills itself (see self_killing.py).
+        stage: a function of a module, as is `prepare`, which the process calls first.
         largest_file: the disk is full for a file that grows beyond so many bytes.
+        options: of the command line.
         start_method: how several training processes are started; users have "spawn".
     """
-    return ended(start_stage(folder, kill_at, largest_file, start_method=start_method), folder)
-
-
-def start_stage(folder: Path, kill_at: str | None = None, largest_file: int | None = None, options: Sequence[str] = (),
-                start_method: str = "forkserver") -> BaseProcess:
-    """Start it: a fork of this process, which has imported torch already: that saves most of its time."""
-    arguments = (folder, train.main, kill_at, largest_file, options, start_method)
-    process = get_context("fork").Process(target=in_stage, args=arguments)
-    process.start()
+    set_forkserver_preload([__name__])
+    with mock.patch.dict(os.environ, {"PYTHONPATH": os.pathsep.join(sys.path)}):
+        process = get_context("forkserver").Process(target=in_stage, kwargs={
+            "folder": folder, "stage": stage, "prepare": prepare, "kill_at": kill_at, "largest_file": largest_file,
+            "options": options, "start_method": start_method, "environment": dict(os.environ)})
+        process.start()
     return process
 
 
@@ -112,23 +126,26 @@ def ended(process: BaseProcess, folder: Path) -> Ended:
     return Ended(process.exitcode, *((folder / name).read_text() for name in ("stdout", "stderr")))
 
 
-def in_stage(folder: Path, stage: Callable[[], str], kill_at: str | None = None, largest_file: int | None = None,
-             options: Sequence[str] = (), start_method: str = "forkserver") -> None:
+def in_stage(folder: Path, stage: Callable[[], str], prepare: Callable[[], None], kill_at: str | None, largest_file: int | None,
+             options: Sequence[str], start_method: str, environment: Mapping[str, str]) -> None:
     """Turn this process into one that runs a stage; several training processes are forks of one that has imported all."""
+    setattr(multiprocessing.process, "_parent_process", None)  # noqa: B010 - a stage is a main process, and its parent a server
     os.setsid()
     os.chdir(folder)
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    os.environ.clear()
+    os.environ.update(environment, KILL_AT=kill_at or "", PYTHONUNBUFFERED="1")
     os.environ.pop("DVC_ROOT", None)
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
         setattr(sys, name, open(number, "w", buffering=1, closefd=False))  # noqa: SIM115
     agent.START_METHOD = start_method
-    os.environ.update({"KILL_AT": kill_at or "", "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(sys.path)})
     set_forkserver_preload(["support.forked_worker"])
     sys.argv = ["a stage", *options]
     if kill_at is not None:
         arm(kill_at)
+    prepare()
     runner.run(stage)
 
 
