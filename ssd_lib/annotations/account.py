@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path, PurePosixPath
+from os.path import splitext
+from pathlib import Path
 
 from ssd_lib.annotations.files import SHOWN, DatasetListing, add_counts, is_image, read_lines
 from ssd_lib.annotations.names import folded_stem, nearest
@@ -99,7 +100,7 @@ def _listed_for_test(root: Path, names: Iterable[str]) -> set[str]:
 
 def _kind(root: Path, name: str, forms: set[str], label_folders: set[str]) -> str:
     folder, _, base = name.rpartition("/")
-    suffix = PurePosixPath(base).suffix.lower()
+    suffix = splitext(base)[1].lower()
     is_label = not is_list(name) and (
         (suffix == ".txt" and "yolo" in forms and (folder in label_folders or _looks_like_labels(root / name)))
         or (suffix == ".xml" and "voc" in forms))

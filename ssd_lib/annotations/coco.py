@@ -22,6 +22,7 @@ from ssd_lib.annotations.account import count_matched
 from ssd_lib.annotations.faults import Fault
 from ssd_lib.annotations.files import (
     HALF_CHARACTER,
+    SHOWN,
     DatasetListing,
     add_counts,
     below,
@@ -281,6 +282,20 @@ def _match_images(names: Collection[str], split: str, files: list[str]) -> dict[
     return match_names(set(files) - repeated, images, fold, folded_base, folded_stem)
 
 
+def _refuse_ambiguous(root: Path, names: Collection[str], split: str, annotations: str, files: list[str]) -> None:
+    """Refuse names that several files have, such as file_name 000.jpg for a/000.jpg and b/000.jpg."""
+    by_base: dict[str, list[str]] = {}
+    for name in sorted(names):
+        if is_image(name) and split_of(name.rpartition("/")[0]) in ("", split):
+            by_base.setdefault(folded_base(name), []).append(name)
+    for file in files:
+        candidates = by_base.get(folded_base(file), ())
+        if len(candidates) > 1:
+            raise InputError(f"{root / annotations}: file_name {file!r} may be any of {len(candidates)} images: "
+                             f"{', '.join(candidates[:SHOWN])}; it must be one of them. Export again with folders in "
+                             f"file_name, such as {candidates[0]!r}, or rename the images.")
+
+
 def _by_content(root: Path, names: Iterable[str]) -> list[str]:
     """Return the JSON files that are COCO by their content."""
     return sorted(name for name in _documents(names) if name.count("/") <= 2 and _is_coco(root / name))
@@ -322,6 +337,8 @@ def _find_images(root: Path, names: frozenset[str], folders: set[str], split: st
     best = [folder for folder, count in counts.items() if count == most > 0]
     if len(best) == 1:
         return best[0]
+    if not best:
+        _refuse_ambiguous(root, names, split, annotations, files)
     found = f"found {', '.join(f'{folder}/' for folder in best)}" if best else describe_files(names)
     raise InputError(f"{root}: {len(best) or 'no'} folders with the images of {annotations} (such as {files[0]!r}); one is "
                      f"needed. Looked in {spelled(split, IMAGE_PATTERNS)}, {beside or '.'}, .; {found}. Write file_name "

@@ -8,7 +8,8 @@ import codecs
 import os
 import re
 from collections.abc import Collection, Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from os.path import splitext
+from pathlib import Path
 from typing import NamedTuple
 
 from ssd_lib.errors import InputError
@@ -105,7 +106,7 @@ def is_hidden(name: str) -> bool:
 
 def is_image(name: str) -> bool:
     """Whether the name has the suffix of an image file, in capitals or not."""
-    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+    return splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def stem(name: str) -> str:

@@ -47,14 +47,14 @@ def match_names(wanted: Iterable[str], candidates: Iterable[str], *keys: Callabl
     for key in keys:
         if found.keys() >= all_wanted or used >= all_candidates:
             break
-        rivals, others = _by_key(all_wanted, key), _by_key(all_candidates, key)
-        for name in sorted(all_wanted - found.keys()):
-            word = key(name)
-            matching = [other for other in others.get(word, ()) if _same_split(name, other)]
-            if len(matching) == 1 and matching[0] not in used and [
-                    rival for rival in rivals[word] if _same_split(rival, matching[0])] == [name]:
-                found[name] = matching[0]
-                used.add(matching[0])
+        others = _by_key(all_candidates, key)
+        for word, rivals in _by_key(all_wanted, key).items():
+            for name in rivals if word in others else ():
+                matching = [other for other in others[word] if _same_split(name, other)]
+                if name not in found and len(matching) == 1 and matching[0] not in used and [
+                        rival for rival in rivals if _same_split(rival, matching[0])] == [name]:
+                    found[name] = matching[0]
+                    used.add(matching[0])
     return {name: other for name, other in found.items() if name not in (exact or {})}
 
 

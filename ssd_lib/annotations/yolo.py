@@ -235,9 +235,9 @@ def _is_label(name: str) -> bool:
 
 def _label_key(name: str) -> str:
     """Return what an image and its label file have in common: "a" for images/a.jpg and Labels/a.TXT."""
-    parts = stem(fold(name)).split("/")
-    at = next((at for at in range(len(parts) - 2, -1, -1) if parts[at] in ("images", "labels")), None)
-    return "/".join(part for number, part in enumerate(parts) if number != at)
+    path = f"/{stem(fold(name))}"
+    at = max(path.rfind("/images/"), path.rfind("/labels/"))
+    return (path[:at] + path[at + len("/images"):] if at >= 0 else path)[1:]
 
 
 def _is_near_root(image: str) -> bool:

@@ -1,18 +1,19 @@
 """The stage `validate`: check every image and every annotation of a manifest, and write a report. No input is changed."""
 
+import logging
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ssd_lib.annotations.faults import KINDS, Fault, count_bad, summarise
+from ssd_lib.annotations.files import is_image
 from ssd_lib.annotations.read import join_parts, read_splits
 from ssd_lib.annotations.repair import merge_categories
 from ssd_lib.annotations.table import Annotations, ParsedPart
 from ssd_lib.errors import InputError
 from ssd_lib.files import sha256, write_json
-from ssd_lib.images import IMAGE_SUFFIXES
 from ssd_lib.manifest import REPAIR_HINT, REPORT_PATH, Manifest, Part
 from ssd_lib.params import DataParams, RuntimeParams
 from ssd_lib.processes import available_cores
@@ -20,8 +21,9 @@ from ssd_lib.validation.annotations import check_annotations, check_between, che
 from ssd_lib.validation.images import ImageFile, check_images
 from ssd_lib.validation.plausibility import judge_part
 from ssd_lib.validation.report.report import write_report
-from ssd_lib.validation.verdict import first_faults, stop_reason
+from ssd_lib.validation.verdict import file_notices, first_faults, stop_reason
 
+logger = logging.getLogger(__name__)
 COUNTED = ("images", "boxes", "crowds", "images_without_boxes")
 
 
@@ -37,7 +39,7 @@ def validate(manifest: Manifest, data: DataParams, runtime: RuntimeParams, path:
     Raises:
         InputError: an annotation file cannot be read, or train and val use one class id for different classes; or, after the
             report is written: train or val has no objects, or more than `data.max_bad_fraction` of the images or of the
-            boxes are bad.
+            boxes are bad, or of the label files belong to no image.
     """
     parts = read_splits(manifest)
     splits = join_parts(parts)
@@ -49,10 +51,11 @@ def validate(manifest: Manifest, data: DataParams, runtime: RuntimeParams, path:
               "files": [count.model_dump() for count in manifest.counts]}
     write_json(path, report, indent=1)
     write_report(path.parent, manifest, splits, faults, report, data)
-    _refuse_unused_labels(manifest, data.max_bad_fraction, path)
+    for notice in file_notices(report):
+        logger.warning(notice)
     if reason := stop_reason(report, data.max_bad_fraction):
-        raise InputError(f"{path}: {reason} See {path.with_suffix('.html')}; after a change of the files, {REPAIR_HINT}. The "
-                         f"first fault of each kind:{first_faults(report) or ' none'}")
+        raise InputError(f"{path}: {reason} See {path.with_suffix('.html')}; after a change of the files, {REPAIR_HINT}."
+                         f"{first_faults(report)}")
     return report
 
 
@@ -108,7 +111,7 @@ def _orphans(manifest: Manifest, parts: dict[str, tuple[ParsedPart, ...]]) -> li
               for name in (*part.annotations.images.file_names, *part.skipped_images)}
     return [Fault("orphan", (split, name), f"{name}: no annotation file lists it")
             for split in parts for name in sorted(_files(manifest, split) - listed)
-            if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES]
+            if is_image(name)]
 
 
 def _files(manifest: Manifest, split: str) -> set[str]:
@@ -138,12 +141,3 @@ def _counts(annotations: Annotations) -> dict[str, int]:
     empty = np.setdiff1d(images.ids, boxes.image_ids)
     return {"images": len(images), "boxes": len(boxes), "crowds": int(boxes.is_crowd.sum()),
             "images_without_boxes": len(empty) if len(boxes) else 0}
-
-
-def _refuse_unused_labels(manifest: Manifest, allowed: float, path: Path) -> None:
-    """Refuse a dataset in which too many label files are used by no image: their images would train as background."""
-    for count in manifest.counts:
-        if count.kind == "unused_labels" and count.count > allowed * count.of:
-            raise InputError(f"{path}: {count.count} of {count.of} label files are used by no image, the first is "
-                             f"{count.first[0]}; each needs an image of the same name. Rename it or its image, remove it, or "
-                             "raise data.max_bad_fraction to train without them.")

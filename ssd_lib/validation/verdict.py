@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ssd_lib.annotations.account import FILE_KINDS
 from ssd_lib.annotations.faults import KINDS
 
 FEW_BAD = 5  # so many bad images or boxes stop nothing, if they are no more than FEW_BAD_SHARE
 FEW_BAD_SHARE = 0.1
+TOLD_FIRST = ("unused_labels", "unlabelled", "unlabelled_unused", "unreadable_images", "unused_images")
 
 
 def stop_reason(report: Mapping[str, Any], allowed: float) -> str:
@@ -21,6 +23,11 @@ def stop_reason(report: Mapping[str, Any], allowed: float) -> str:
     if implausible and allowed < 1:
         return (f"{implausible[0]['first'][0]}. Correct the labels, or export them again; if they are right as they are, set "
                 "`data.max_bad_fraction` to 1.")
+    unused = next((count for count in report.get("files", ()) if count["kind"] == "unused_labels"), None)
+    if unused and unused["count"] > allowed * unused["of"]:
+        return (f"{unused['count']:,} of {unused['of']:,} label files are used by no image, the first is {unused['first'][0]}; "
+                "each needs an image of the same name. Rename it or its image, remove it, or set `data.max_bad_fraction` to "
+                f"{_rounded_up(unused['count'] / unused['of'])} to train without them.")
     if empty := splits_without_objects(report):
         broken = [fault for fault in faults if fault["kind"] == "broken_labels"]
         if broken:
@@ -45,9 +52,16 @@ def most_bad(total: int, allowed: float) -> float:
 
 
 def first_faults(report: Mapping[str, Any]) -> str:
-    """Return the first fault of each bad kind, a line each."""
-    return "".join(f"\n  {fault['kind']} ({fault['count']}): {fault['first'][0]}" for fault in report["faults"]
-                   if fault["bad"] and KINDS[fault["kind"]].of in ("images", "boxes"))
+    """Return the first fault of each bad kind, a line each, after a head line; "" if there is none."""
+    lines = [f"\n  {fault['kind']} ({fault['count']}): {fault['first'][0]}" for fault in report["faults"]
+             if fault["bad"] and KINDS[fault["kind"]].of in ("images", "boxes")]
+    return "".join([" The first fault of each kind:", *lines]) if lines else ""
+
+
+def file_notices(report: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each kind of files that should have been used and are not, or lack a label file."""
+    return [f"{_of(count)} {FILE_KINDS[count['kind']]}. The first: "
+            f"{', '.join(count['first'][:3])}." for count in report.get("files", ()) if count["kind"] in TOLD_FIRST]
 
 
 def splits_without_objects(report: Mapping[str, Any]) -> list[str]:
@@ -57,3 +71,7 @@ def splits_without_objects(report: Mapping[str, Any]) -> list[str]:
 
 def _rounded_up(share: float) -> str:
     return f"{min(1.0, (int(share * 100) + 1) / 100):g}"
+
+
+def _of(count: Mapping[str, Any]) -> str:
+    return f"{count['count']:,} of {count['of']:,}" if count["of"] else f"{count['count']:,}"

@@ -1,7 +1,8 @@
 """Every file below data.paths is used, or counted and named; names that are written differently match one to one."""
 
+import json
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 
 import pytest
 from support.folders import pairs, plant, run
@@ -63,6 +64,14 @@ def test_coco_of_any_name_is_found_by_its_content(tmp_path: Path) -> None:
     assert manifest.splits["train"][0].names == {"a.jpg": "data/A.JPG", "b.jpg": "data/b.jpg"}
 
 
+@pytest.mark.parametrize("listed", [["a.jpg", "a.jpg"], ["A.JPG", "b.jpg"]])
+def test_a_coco_name_that_several_images_have_is_refused_with_their_names(tmp_path: Path, listed: list[str]) -> None:
+    rows = [{"id": number, "file_name": name, "width": 9, "height": 9} for number, name in enumerate(listed)]
+    text = json.dumps({"images": rows, "annotations": [], "categories": []})
+    with pytest.raises(InputError, match=r"may be any of 2 images: images/x/a.jpg, images/y/a.jpg"):
+        run(plant(tmp_path, "images/x/a.jpg", "images/y/a.jpg", "images/x/b.jpg", texts={"annotations/train.json": text}))
+
+
 @pytest.mark.parametrize("word", ["valid", "Validation", "val"])
 def test_a_voc_list_of_any_split_word_is_val(tmp_path: Path, word: str) -> None:
     manifest = run(plant(tmp_path, "Annotations/a.xml", "Annotations/b.xml", "JPEGImages/a.jpg", "JPEGImages/b.jpg",
@@ -70,8 +79,11 @@ def test_a_voc_list_of_any_split_word_is_val(tmp_path: Path, word: str) -> None:
     assert list(pairs(manifest)["val"]) == ["JPEGImages/b.jpg"]
 
 
-def test_matching_118000_names_takes_seconds() -> None:
-    start = perf_counter()
-    match_names([f"images/{n:012}.jpg" for n in range(118_000)], [f"labels/{n:012}.txt" for n in range(1, 118_000)],
-                folded_stem)
-    assert perf_counter() - start < 20  # a busy machine takes ten times as long
+def test_ten_times_the_names_take_about_ten_times_as_long() -> None:
+    """The time of 118,000 names is measured in benchmarks; here, that none is compared with every other."""
+    seconds = []
+    for count in (3_000, 30_000):
+        start = process_time()
+        match_names([f"images/{n}.jpg" for n in range(count)], [f"labels/{n}.txt" for n in range(1, count)], folded_stem)
+        seconds.append(process_time() - start)
+    assert seconds[1] < 40 * seconds[0]

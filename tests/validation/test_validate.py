@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from support import project
+from support.folders import plant, run
 from support.label_sets import add_image, manifest_of
 
 from ssd_lib.errors import InputError
@@ -178,3 +179,16 @@ def test_a_split_of_crowds_alone_is_refused(copy: Manifest, tmp_path: Path) -> N
     with pytest.raises(InputError, match="train has 80 images and 6 boxes, all of them crowds; train and val need at"):
         validate(copy, data_params(0), runtime(0), tmp_path / "validation.json")
     assert "Stopped: no objects in train" in (tmp_path / "validation.html").read_text(encoding="utf-8")
+
+
+def test_label_files_of_no_image_stop_and_images_without_one_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(8):
+        add_image(tmp_path, f"images/{number}.png", (9 + number, 9))
+    labels = {f"labels/{number}.txt": "0 0.5 0.5 0.2 0.2\n" for number in (0, 1, 2, 3)}
+    plant(tmp_path, texts={"classes.txt": "a\n", "labels/far.txt": "0 0.5 0.5 0.2 0.2\n", **labels})
+    path = tmp_path / "report" / "validation.json"
+    with pytest.raises(InputError, match=r"1 of 5 label files are used by no image, the first is labels/far.txt.*to 0.21"):
+        validate(run(tmp_path), data_params(0.1), runtime(0), path)
+    assert "Stopped: 1 of 5 label files" in path.with_suffix(".md").read_text()
+    assert "4 of 8 images that have no label file" in caplog.text
+    assert validate(run(tmp_path), data_params(0.3), runtime(0), path)["boxes"] == 4

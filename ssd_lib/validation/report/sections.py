@@ -40,7 +40,7 @@ from ssd_lib.validation.report.statistics import (
     relative_sides,
 )
 from ssd_lib.validation.report.thumbnails import MAX_MARKS, ImageKey, can_be_drawn, find_marks, read_thumbnail
-from ssd_lib.validation.verdict import FEW_BAD, stop_reason
+from ssd_lib.validation.verdict import FEW_BAD, file_notices, stop_reason
 
 FAULT_TILES = 8  # thumbnails of each kind of fault
 ALL_FAULT_TILES = 64  # of all kinds: the page must be small enough for an e-mail
@@ -60,7 +60,6 @@ RATIO_EDGES = (1 / 5, 1 / 3, 1 / 2, 1 / 1.2, 1.2, 2, 3, 5)
 RATIO_LABELS = ("below 1:5", "1:5 to 1:3", "1:3 to 1:2", "1:2 to 1:1.2", "about 1:1", "1.2:1 to 2:1", "2:1 to 3:1",
                 "3:1 to 5:1", "above 5:1")
 LISTED_SIZES = 10
-TOLD_FIRST = ("unused_labels", "unlabelled", "unlabelled_unused", "unreadable_images", "unused_images")
 
 
 def summary_section(report: Mapping[str, Any], data: DataParams) -> Section:
@@ -72,8 +71,7 @@ def summary_section(report: Mapping[str, Any], data: DataParams) -> Section:
     """
     rows = [(row["split"], *(f"{row[key]:,}" for key in ("images", "boxes", "crowds", "images_without_boxes")))
             for row in report["splits"]]
-    notices = [Text(_file_sentence(count)) for count in report.get("files", ()) if count["kind"] in TOLD_FIRST]
-    return Section("Summary", (*notices, _summary_sentence(report, data.max_bad_fraction),
+    return Section("Summary", (*map(Text, file_notices(report)), _summary_sentence(report, data.max_bad_fraction),
                                Table(("split", "images", "boxes", "crowds", "images without objects"), rows)))
 
 
@@ -213,8 +211,7 @@ def _summary_sentence(report: Mapping[str, Any], allowed: float) -> Text:
     if bad:
         are_few = any(report[f"bad_{unit}"] > allowed * report[unit] for unit in ("images", "boxes"))
         few = (f" That is more than `data.max_bad_fraction` ({percent(allowed, 1)}), but {FEW_BAD} at most, and at most a "
-               f"tenth: so "
-               "few stop nothing, unless it is 0." if are_few else "")
+               "tenth: so few stop nothing, unless it is 0." if are_few else "")
         return Text(f"Ready for training: `fix_annotations` will repair or remove {bad}{warnings}.{few}", "good")
     return Text(f"Ready for training: no bad images or boxes{warnings}.", "good")
 
@@ -311,8 +308,3 @@ def _caption(marks: Sequence[Mark]) -> str:
     counts = Counter(mark.name for mark in marks).most_common(4)
     text = ", ".join(f"{number} {visible(name)}" for name, number in counts)
     return text + (f"; the {MAX_MARKS} largest of {len(marks)} are drawn" if len(marks) > MAX_MARKS else "")
-
-
-def _file_sentence(count: Mapping[str, Any]) -> str:
-    of = f" of {count['of']:,}" if count["of"] else ""
-    return f"{count['count']:,}{of} {FILE_KINDS[count['kind']]}. The first: {', '.join(count['first'][:3])}."
