@@ -29,7 +29,7 @@ def test_a_disk_that_fills_up_costs_one_message_and_no_checkpoint(workspace: Pat
     set_params(workspace, checkpoint_minutes=1e-9)
     full = run_stage(workspace, largest_file=len(before) // 2)
     assert full.returncode == 1
-    assert "models/checkpoints/last.pt: cannot be written: File too large; what was there is untouched." in full.stderr
+    assert "models/checkpoints/last.pt: cannot be written: File too large; what was there is unchanged." in full.stderr
     assert full.stderr.count("ERROR") == 1
     assert "Traceback" not in full.stderr
     assert (workspace / CHECKPOINTS / LAST).read_bytes() == before
