@@ -1,10 +1,12 @@
 """Atomic writes and content hashes: a file is either complete or absent."""
 
+import errno
 import hashlib
 import io
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,17 +27,34 @@ def in_project(path: str | Path) -> Path:
     return Path(os.environ.get("DVC_ROOT", ".")) / path
 
 
+def open_regular(path: str | Path) -> IO[bytes]:
+    """Open a file of the user for reading; reading a pipe or a device might never end.
+
+    Raises:
+        OSError: it cannot be read, or is not a regular file.
+        ValueError: the name is not valid for a file.
+    """
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is a folder" if stat.S_ISDIR(mode) else "it is a pipe, a socket or a device")
+    return open(path, "rb")
+
+
+def read_regular(path: str | Path) -> bytes:
+    """Return the bytes of a file of the user; see `open_regular`."""
+    with open_regular(path) as file:
+        return file.read()
+
+
 def why_unreadable(path: Path) -> str:
     """Return why a file cannot be opened; "" if it can."""
     try:
-        with path.open("rb"):
+        with open_regular(path):
             return ""
     except FileNotFoundError:
         return "there is no such file"
-    except IsADirectoryError:
-        return "it is a folder"
     except OSError as error:
-        return f"it cannot be read: {error.strerror}"
+        return f"it cannot be read: {error.strerror}" if error.errno != errno.EINVAL else str(error.strerror)
 
 
 @contextmanager

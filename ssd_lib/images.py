@@ -1,5 +1,7 @@
 """Read image files: decode pixels, and read sizes from file headers. All stages use this decoder."""
 
+import io
+import re
 import struct
 import warnings
 import zlib
@@ -12,6 +14,7 @@ import numpy as np
 from PIL import Image as Pillow
 
 from ssd_lib.errors import InputError
+from ssd_lib.files import open_regular
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # OpenCV's warnings do not name the file; our errors do
 cv2.setNumThreads(0)  # images are loaded by several processes; threads would compete for the same cores
@@ -29,6 +32,12 @@ DECODER_ERRORS = (OSError, ValueError, TypeError, LookupError, ArithmeticError, 
                   AttributeError, NotImplementedError, struct.error, zlib.error)  # damaged files make Pillow raise any of these
 READ_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 HEADERS_AT_ONCE = 64  # per task: a task for each file would take longer than reading its header
+MAX_BYTES = 1 << 28  # 256 MiB; a larger file is not read
+MAX_PIXELS = 89_478_485  # the limit from which Pillow warns; a decoder needs up to 8 bytes for each
+MAX_SCANS = 100  # of a JPEG: each costs up to 1 s at MAX_PIXELS; usual are 1 to 12
+MAX_SEGMENTS = 100_000  # of a JPEG or a PNG
+JPEG_MARKER = re.compile(rb"\xff([\xc0-\xcf\xd8-\xfe])")  # of a segment with a length, or of the end; never in pixels
+UNKNOWN = "not an image that OpenCV reads"
 LIST_FILES_HINT = "For a dataset, `dvc repro --force --single-item validate` lists every such file"
 
 
@@ -42,17 +51,95 @@ def read_image(path: Path) -> np.ndarray:
         InputError: the file is missing or is not an image.
     """
     try:
-        data = path.read_bytes()
+        data = read_image_file(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}. {LIST_FILES_HINT}.") from error
-    image = decode_image(data)
+    return decode_foreign_image(data, str(path), LIST_FILES_HINT)
+
+
+def read_image_file(path: Path) -> bytes:
+    """Return the bytes of a file; of a file above MAX_BYTES one byte more than that.
+
+    Raises:
+        OSError, ValueError: see `open_regular`.
+    """
+    with open_regular(path) as file:
+        return file.read(MAX_BYTES + 1)
+
+
+def decode_foreign_image(data: bytes, where: str, hint: str) -> np.ndarray:
+    """Decode the bytes of an image file that `validate` has not checked; see `decode_image`.
+
+    Raises:
+        InputError: it is not an image, or would take too much time or memory; the message begins with `where`.
+    """
+    fault = cost_fault(data)
+    image = None if fault else decode_image(data)
     if image is None:
-        raise InputError(f"{path}: not an image that OpenCV reads. {LIST_FILES_HINT}.")
+        raise InputError(f"{where}: {fault or UNKNOWN}. {hint}.")
     return image
+
+
+def cost_fault(data: bytes) -> str:
+    """Return why an image must not be decoded, from its headers: the time or the memory that it would take; "" if it may be."""
+    if len(data) > MAX_BYTES:
+        return f"more than {MAX_BYTES >> 20} MiB; that is the most for an image"
+    if jpeg_scans(data) > MAX_SCANS:
+        return f"a JPEG of more than {MAX_SCANS} scans; that is the most"
+    if fault := png_fault(data):
+        return fault
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)
+            with Pillow.open(io.BytesIO(data), formats=PILLOW_FORMATS) as header:
+                width, height = header.size
+    except Pillow.DecompressionBombError as error:
+        return str(error).partition(",")[0]
+    except DECODER_ERRORS:
+        return UNKNOWN
+    return f"{width}x{height} pixels; {MAX_PIXELS} are the most" if width * height > MAX_PIXELS else ""
+
+
+def jpeg_scans(data: bytes) -> int:
+    """Return the number of scans of a JPEG, 0 of other bytes; MAX_SCANS + 1 of one with too many segments.
+
+    No pixel is decoded.
+    """
+    scans, at, components = 0, 2, 0
+    for _ in range(MAX_SEGMENTS if data.startswith(b"\xff\xd8") else 0):
+        marker = JPEG_MARKER.search(data, at)
+        if marker is None or marker[1] == b"\xd9":
+            return scans
+        at = marker.end()
+        if marker[1] in (b"\xc0", b"\xc1"):
+            components = data[at + 7] if at + 7 < len(data) else 0
+        if marker[1] == b"\xda":
+            scans += 1
+            if components and data[at + 2:at + 3] == bytes([components]):
+                return scans  # not progressive: one scan with all components is the whole image
+        at += int.from_bytes(data[at:at + 2], "big")
+    return MAX_SCANS + 1 if scans or at > 2 else 0
+
+
+def png_fault(data: bytes) -> str:
+    """Return what is wrong with the chunks of a PNG, whose lengths OpenCV believes and allocates; "" if nothing is."""
+    if not data.startswith(b"\x89PNG"):
+        return ""
+    at = 8
+    for _ in range(MAX_SEGMENTS):
+        length = int.from_bytes(data[at:at + 4], "big")
+        if data[at + 4:at + 8] in (b"IEND", b""):
+            return ""  # data that end early: the decoder reports it
+        if length > MAX_BYTES:
+            return f"a PNG with a chunk that claims {length} bytes: it is damaged"
+        at += 12 + length
+    return f"a PNG of more than {MAX_SEGMENTS} chunks; that is the most"
 
 
 def decode_image(data: bytes) -> np.ndarray | None:
     """Decode the bytes of an image file; of an animation, the first frame.
+
+    For bytes that `validate` or `cost_fault` has checked: others can take minutes and gigabytes.
 
     Boxes refer to the pixels as stored, so an EXIF rotation is not applied (as in COCO's annotations). A truncated JPEG is
     refused or, by older versions of OpenCV, completed in gray; `validate` reports it in either case.

@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import ErrorDetails
 
 from ssd_lib.errors import InputError
+from ssd_lib.files import read_regular
 
 PARAMS_PATH = Path("params.yaml")
 
@@ -203,9 +204,11 @@ def load_params(*groups: str, path: Path = PARAMS_PATH) -> Params:
 
 def _check(path: Path) -> Params:
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = yaml.safe_load(read_regular(path).decode("utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"{path}: missing. Run from the root of the project, or `git checkout {path}`.") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}. It must be a file: `git checkout {path}`.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):

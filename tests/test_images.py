@@ -1,17 +1,21 @@
 """Images: decoded pixels are RGB as stored; sizes are read from headers; errors name the file."""
 
 import io
+import os
+import re
 import struct
+import time
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image as Pillow
+from support.damage import many_scans, png, png_chunk
 from support.label_sets import add_image
 
 from ssd_lib.errors import InputError
-from ssd_lib.images import decode_image, read_image, read_sizes
+from ssd_lib.images import MAX_SCANS, cost_fault, decode_image, jpeg_scans, read_image, read_sizes
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -71,6 +75,56 @@ def test_an_absurd_size_is_not_an_image() -> None:
     data = bytearray(file.getvalue())
     data[18:26] = struct.pack("<ii", 2**30, 2**30)
     assert decode_image(bytes(data)) is None
+
+
+@pytest.mark.parametrize(("data", "text"), [
+    (many_scans((3000, 3000), 500), f"a JPEG of more than {MAX_SCANS} scans"),
+    (b"\xff\xd8" + b"\xff\xfe\0\2" * 200_000, f"a JPEG of more than {MAX_SCANS} scans"),
+    (png(60_000, 60_000), "Image size (3600000000 pixels) exceeds limit"),
+    (png(10_000, 10_000), "10000x10000 pixels; 89478485 are the most"),
+    (b"P6 30000 30000 255\n", "Image size (900000000 pixels) exceeds limit"),
+    (png(4, 4, png_chunk(b"tEXt", b"a\0b", 0x7fff_fff0)), "a PNG with a chunk that claims 2147483632 bytes"),
+    (png(4, 4, png_chunk(b"tEXt", b"a\0b", 0xffff_fff0)), "a PNG with a chunk that claims 4294967280 bytes"),
+    (png(4, 4, *[png_chunk(b"tEXt", b"")] * 110_000), "a PNG of more than 100000 chunks"),
+], ids=["scans", "segments", "pixels", "more than Pillow's limit", "PPM", "2 GB", "4 GB", "chunks"])
+def test_an_image_that_costs_too_much_is_refused_by_its_header(tmp_path: Path, data: bytes, text: str) -> None:
+    (tmp_path / "a.jpg").write_bytes(data)
+    start_s = time.monotonic()
+    with pytest.raises(InputError, match=re.escape(f"a.jpg: {text}")):
+        read_image(tmp_path / "a.jpg")
+    assert time.monotonic() - start_s < 2
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ssd_lib.images.MAX_BYTES", 1 << 20)
+    with (tmp_path / "a.jpg").open("wb") as file:
+        file.truncate(1 << 40)  # takes no disk space
+    with pytest.raises(InputError, match=r"a\.jpg: more than 1 MiB"):
+        read_image(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("scans", [MAX_SCANS, MAX_SCANS + 1])
+def test_scans_are_counted_without_decoding(scans: int) -> None:
+    assert jpeg_scans(many_scans((8, 8), scans)) == scans
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}, {"quality": 100}])
+def test_usual_images_cost_little(options: dict[str, int]) -> None:
+    file = io.BytesIO()
+    thumbnail = many_scans((8, 8), MAX_SCANS)  # in the metadata, which is not decoded
+    Pillow.effect_noise((300, 200), 90).convert("RGB").save(file, "JPEG", exif=b"Exif\0\0" + thumbnail, **options)
+    after = many_scans((8, 8), MAX_SCANS)  # as phones append videos
+    assert cost_fault(file.getvalue() + after) == ""
+    assert 1 <= jpeg_scans(file.getvalue() + after) <= 10
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX systems have named pipes and devices")
+def test_a_pipe_and_a_device_are_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jpg")
+    for path in (tmp_path / "a.jpg", Path("/dev/zero")):
+        with pytest.raises(InputError, match=f"{path}: cannot be read: it is a pipe, a socket or a device"):
+            read_image(path)
 
 
 def sizes(*paths: Path) -> list[list[int]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from ssd_lib.annotations.files import SHOWN, DatasetListing, add_counts, is_image, read_lines
 from ssd_lib.annotations.names import folded_stem, nearest
 from ssd_lib.annotations.splits import SPLIT_WORDS, split_of
+from ssd_lib.files import open_regular
 from ssd_lib.images import UNREADABLE_SUFFIXES
 from ssd_lib.manifest import FileCount
 
@@ -120,7 +121,7 @@ def _kind(root: Path, name: str, forms: set[str], label_folders: set[str]) -> st
 def _looks_like_labels(path: Path) -> bool:
     """Whether the first line of a text is a row of YOLO labels; an empty file is not."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             row = file.read(FIRST_BYTES).decode(errors="replace").partition("\n")[0].split()
         return len(row) >= 5 and bool([float(value) for value in row])
     except (OSError, ValueError):

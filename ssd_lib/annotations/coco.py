@@ -37,7 +37,7 @@ from ssd_lib.annotations.names import fold, folded_base, folded_stem, match_name
 from ssd_lib.annotations.splits import SPLIT_WORDS, matching, require_images, spelled, split_names, split_of
 from ssd_lib.annotations.table import Annotations, Boxes, Category, Images, ParsedPart
 from ssd_lib.errors import InputError
-from ssd_lib.files import atomic_write
+from ssd_lib.files import atomic_write, read_regular
 from ssd_lib.images import read_sizes
 from ssd_lib.manifest import REPAIR_HINT, FileCount, Manifest, Part, PartKey, image_of, name_below
 from ssd_lib.params import DataParams
@@ -370,7 +370,7 @@ def _file_names(path: Path) -> list[str]:
 
 def _read_file(path: Path, *, boxes: bool) -> _Parsed:
     try:
-        return _parse(path.read_bytes(), str(path), boxes)
+        return _parse(read_regular(path), str(path), boxes)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}. {REPAIR_HINT}.") from error
 

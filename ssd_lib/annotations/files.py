@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ssd_lib.errors import InputError
+from ssd_lib.files import open_regular, read_regular
 from ssd_lib.images import IMAGE_SUFFIXES
-from ssd_lib.manifest import FileCount, Part
+from ssd_lib.manifest import MAX_CLASSES, FileCount, Part
 
 HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # lone surrogates: Python shows bytes of a name that are not Unicode so
 SHOWN = 20  # names in a message
+MAX_PATHS = 20  # on which one folder may be reached through links
 MAX_LABEL_BYTES = 1 << 26  # 64 MiB; the label file of one image is smaller
 
 
@@ -80,20 +82,24 @@ def files_of(listing: DatasetListing, names: Iterable[str]) -> set[str]:
 def list_files(root: Path) -> frozenset[str]:
     """Return the names of all files below `root` except hidden ones; links are followed, but never into a folder around them.
 
+    A folder that links show at several places has a name at each, up to MAX_PATHS: a few links that cross can make 2^40 paths.
+
     Raises:
-        InputError: a folder cannot be read, or a name is not Unicode.
+        InputError: a folder cannot be read or is reached on too many paths, or a name is not Unicode.
     """
     names: set[str] = set()
     waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
+    paths_of: dict[tuple[int, int], list[str]] = {}
     while waiting:
         folder, around = waiting.pop()
         try:
             status = os.stat(root / folder)
             here = (status.st_dev, status.st_ino)
             if here not in around:
+                _refuse_crossing(root, paths_of.setdefault(here, []), folder)
                 files, folders = _scan(root, folder)
                 names |= files
-                waiting += [(name, around | {here}) for name in folders]
+                waiting += [(name, around | {here}) for name in sorted(folders)]
         except OSError as error:
             raise _unreadable(root / folder, error) from error
     return frozenset(names)
@@ -150,7 +156,7 @@ def read_bytes(path: Path) -> bytes:
         InputError: it cannot be read.
     """
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except OSError as error:
         raise _unreadable(path, error) from error
 
@@ -187,7 +193,7 @@ def read_label_file(folder: Path, name: str) -> bytes:
         InputError: it cannot be read, or is too large for one image.
     """
     try:
-        with open(folder / name, "rb") as file:
+        with open_regular(folder / name) as file:
             data = file.read(MAX_LABEL_BYTES + 1)
     except (OSError, ValueError) as error:  # a name with a zero byte raises ValueError
         reason = getattr(error, "strerror", error)
@@ -213,8 +219,10 @@ def check_class_names(where: str, names: Sequence[object]) -> tuple[str, ...]:
     """Return the names of the classes.
 
     Raises:
-        InputError: there are none; one is not a text, is empty, or occurs twice.
+        InputError: there are none or too many; one is not a text, is empty, or occurs twice.
     """
+    if len(names) > MAX_CLASSES:
+        raise InputError(f"{where}: {len(names)} class names; at most {MAX_CLASSES} are allowed. Is it another file?")
     if not names:
         raise InputError(f"{where}: no class names; at least one is needed. Write them into it.")
     number_of: dict[str, int] = {}
@@ -239,6 +247,15 @@ def _move_part(part: Part, folder: str) -> Part:
         "images": join(folder, part.images), "annotations": join(folder, part.annotations),
         "names": {file: join(folder, name) for file, name in part.names.items()},
         "more_annotations": tuple(join(folder, name) for name in part.more_annotations)})
+
+
+def _refuse_crossing(root: Path, paths: list[str], folder: str) -> None:
+    """Note one more path of a folder in `paths`, or refuse it."""
+    paths.append(folder)
+    if len(paths) > MAX_PATHS:
+        raise InputError(f"{root}: links show one folder on more than {MAX_PATHS} paths, such as {paths[0]!r:.200} and "
+                         f"{folder!r:.200}; at most {MAX_PATHS} are allowed, as links that cross make endlessly many. Remove "
+                         "links, or give the folder with the files itself.")
 
 
 def _scan(root: Path, folder: str) -> tuple[set[str], set[str]]:

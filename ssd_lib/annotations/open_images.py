@@ -13,6 +13,7 @@ from ssd_lib.annotations.files import DatasetListing, below, describe_files, is_
 from ssd_lib.annotations.splits import SPLIT_WORDS
 from ssd_lib.annotations.table import LABEL_ROW, Category, Images, ParsedPart, annotations_from_rows, rows_in_pixels
 from ssd_lib.errors import InputError
+from ssd_lib.files import open_regular
 from ssd_lib.images import read_sizes
 from ssd_lib.manifest import REPAIR_HINT, Manifest, Part, PartKey
 from ssd_lib.params import DataParams
@@ -257,7 +258,7 @@ def _read_rows(manifest: Manifest, part: Part, index_by_id: dict[str, int], know
 
 def _rows_of_file(path: Path, wanted: Container[str]) -> Iterator[OpenImagesRow | None]:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             yield from parse_open_images(file, str(path), wanted)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}. {REPAIR_HINT}.") from error

@@ -12,7 +12,7 @@ from ssd_lib.annotations.table import Annotations, Category, ParsedPart, clean_n
 from ssd_lib.annotations.voc import read_voc
 from ssd_lib.annotations.yolo import read_yolo
 from ssd_lib.errors import InputError
-from ssd_lib.manifest import Manifest, PartKey
+from ssd_lib.manifest import MAX_CLASSES, Manifest, PartKey
 from ssd_lib.params import Format
 
 MAX_NAMES = 40  # classes in a message
@@ -30,13 +30,15 @@ def read_splits(manifest: Manifest) -> dict[str, tuple[ParsedPart, ...]]:
     """Read the parts of every split; of the classes only those of `data.classes`, if it names any.
 
     Raises:
-        InputError: a file cannot be read, or `data.classes` names a class that the dataset does not have.
+        InputError: a file cannot be read, a part has more than MAX_CLASSES classes, or `data.classes` names a class that the
+            dataset does not have.
     """
     parsed: dict[PartKey, ParsedPart] = {}
     for form, read in READERS.items():
         parsed |= read(manifest) if manifest.parts(form) else {}
     splits = {split: tuple(parsed[split, number] for number in range(len(parts))) for split, parts in manifest.splits.items()}
     if not manifest.classes:
+        _refuse_many(manifest, splits)
         return splits
     declared = [name for parts in manifest.splits.values() for part in parts for name in part.class_names.values()]
     found = [category.name for parts in splits.values() for part in parts for category in part.annotations.categories]
@@ -77,6 +79,15 @@ def _keep_classes(part: ParsedPart, classes: Sequence[str]) -> ParsedPart:
     kept = only_classes(part.annotations, classes)
     skipped = frozenset(part.annotations.images.file_names).difference(kept.images.file_names)
     return part._replace(annotations=kept, skipped_images=skipped)
+
+
+def _refuse_many(manifest: Manifest, splits: Mapping[str, Sequence[ParsedPart]]) -> None:
+    for split, parts in splits.items():
+        for number, part in enumerate(parts):
+            if (count := len(part.annotations.categories)) > MAX_CLASSES:
+                where = manifest.splits[split][number].annotations or f"the labels of {split}"
+                raise InputError(f"{where}: {count} classes; at most {MAX_CLASSES} are allowed. Are these names of classes? If "
+                                 "so, choose some with data.classes.")
 
 
 def _refuse_unknown(wanted: Sequence[str], known: set[str]) -> None:

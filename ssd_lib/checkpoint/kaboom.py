@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ssd_lib.errors import InputError, first_line
+from ssd_lib.files import why_unreadable
 from ssd_lib.nets.schema import refuse_bomb
 
 
@@ -43,6 +44,8 @@ def read_kaboom(path: Path) -> KaboomCheckpoint:
     Raises:
         InputError: it is damaged, or something else.
     """
+    if reason := why_unreadable(path):
+        raise InputError(f"{path}: {reason}; a checkpoint file is needed. Check the path and the permissions.")
     refuse_bomb(path, str(path))
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)

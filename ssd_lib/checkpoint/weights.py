@@ -14,7 +14,7 @@ from ssd_lib.annotations.fixed_set import BACKGROUND_NAME
 from ssd_lib.checkpoint.file import CHECKPOINT_FORMAT, ComboCheckpoint, read_checkpoint
 from ssd_lib.checkpoint.kaboom import read_kaboom
 from ssd_lib.errors import InputError
-from ssd_lib.files import atomic_write
+from ssd_lib.files import atomic_write, read_regular
 from ssd_lib.nets.model_file import (
     MODEL_FORMAT,
     Model,
@@ -254,7 +254,7 @@ def _spec_from_options(file: WeightsFile, source: Path, net: str | None, labels:
 
 def _class_names(path: Path) -> tuple[str, ...]:
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        lines = [line.strip() for line in read_regular(path).decode("utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as text: {error}. Labels are a file with one class name per line.") from error
     names = tuple(lines[1:] if lines[:1] == [BACKGROUND_NAME] else lines)

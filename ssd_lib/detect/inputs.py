@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ssd_lib.errors import InputError
-from ssd_lib.images import IMAGE_SUFFIXES, decode_image, read_image
+from ssd_lib.images import IMAGE_SUFFIXES, MAX_BYTES, decode_foreign_image, read_image
 
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".gif"}
 Source = Path | int  # a file, or the number of a camera
@@ -78,12 +78,9 @@ def read_input(path: Path) -> np.ndarray:
     """
     if path != STDIN:
         return read_image(path)
-    data = b"" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read()
-    image = decode_image(data)
-    if image is None:
-        raise InputError(f"-: {len(data)} bytes on standard input are not an image that OpenCV reads; one encoded image is "
-                         "needed, for example `ssd detect - < photo.jpg`.")
-    return image
+    data = b"" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read(MAX_BYTES + 1)
+    return decode_foreign_image(data, f"-: {len(data)} bytes on standard input",
+                                "One encoded image is needed, for example `ssd detect - < photo.jpg`")
 
 
 def _matches(name: str) -> list[Source]:

@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ssd_lib.errors import InputError, StateError, first_line
+from ssd_lib.files import why_unreadable
 from ssd_lib.nets.postprocess import Postprocess
 from ssd_lib.nets.schema import MAX_CLASSES, Id, Name, PostprocessSchema, Strict, check
 
@@ -75,7 +76,8 @@ def load_onnx(path: Path, device: str) -> OnnxNet:
         InputError: the file is not an exported detector of this project.
     """
     if not path.is_file():
-        raise StateError(f"{path}: missing. `dvc repro export` makes it from models/ssd.pt.")
+        reason = why_unreadable(path) if path.exists() else "missing"
+        raise StateError(f"{path}: {reason}. `dvc repro export` makes it from models/ssd.pt.")
     try:
         session = onnxruntime.InferenceSession(path, providers=_providers(device))
         net = _net_of(session)

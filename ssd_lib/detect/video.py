@@ -15,6 +15,7 @@ import numpy as np
 
 from ssd_lib.detect.inputs import Source, name_of
 from ssd_lib.errors import InputError, StateError
+from ssd_lib.files import why_unreadable
 
 UNKNOWN_FPS = 25.0  # for a camera or a file without a frame rate
 MAX_FPS = 1000.0  # some files mark an unknown rate by a number above this one
@@ -31,6 +32,8 @@ def open_video(source: Source) -> Iterator[cv2.VideoCapture]:
         InputError: the file is not a video that OpenCV reads.
         StateError: the camera cannot be opened.
     """
+    if isinstance(source, Path) and (reason := why_unreadable(source)):  # OpenCV would wait for a pipe
+        raise InputError(f"{name_of(source)}: {reason}; an image or a video file is needed. Check the path.")
     capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
     try:
         if not capture.isOpened() and isinstance(source, int):

@@ -152,8 +152,7 @@ def read_torch_file(path: Path, expected: str) -> Any:
     Raises:
         InputError: it is missing or has other content than tensors and plain values; the message says what it is instead.
     """
-    if reason := "it is not a regular file" if path.exists() and not (path.is_file()
-                                                                      or path.is_dir()) else why_unreadable(path):
+    if reason := why_unreadable(path):
         raise InputError(f"{path}: {reason}; {expected} is needed. Check the path and the permissions.")
     refuse_bomb(path, str(path))
     try:

@@ -1,12 +1,10 @@
 """Find faults of image files by decoding each completely, in parallel. No file is changed."""
 
-import errno
 import hashlib
 import io
 import os
 import re
 import signal
-import stat
 import threading
 import warnings
 from collections.abc import Iterator
@@ -21,10 +19,19 @@ from tqdm import tqdm
 
 from ssd_lib.annotations.faults import KINDS, Fault
 from ssd_lib.errors import StateError
-from ssd_lib.images import DECODER_ERRORS, PILLOW_FORMATS, SUFFIXES_OF_FORMAT, decode_image
+from ssd_lib.images import (
+    DECODER_ERRORS,
+    MAX_BYTES,
+    MAX_SCANS,
+    PILLOW_FORMATS,
+    SUFFIXES_OF_FORMAT,
+    decode_image,
+    jpeg_scans,
+    png_fault,
+    read_image_file,
+)
 
 CHUNK = 32  # images per task: large enough for a small overhead, small enough to react to Ctrl-C
-MAX_BYTES = 1 << 28  # 256 MiB; a larger file is not read
 SIGNATURES = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n|GIF8|RIFF....WEBP|II\*\0|MM\0\*", re.DOTALL)  # the header may be damaged
 OTHER_CONTENT = {  # unsupported content that is often found under an image's name, by its first bytes
     "a web page, not an image": rb"\s*<(!doctype html|html|head|body|\?xml[^>]*>\s*<html)",
@@ -82,7 +89,7 @@ def check_image(file: ImageFile) -> list[Fault]:
     if Path(file.name).anchor or ".." in Path(file.name).parts:
         return [_fault(file, "missing", "leads out of the folder of the dataset")]
     try:
-        data = read_file(file.path)
+        data = read_image_file(file.path)
     except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
         return [_fault(file, "missing", f"cannot be read: {getattr(error, 'strerror', error)}")]
     if not data:
@@ -94,20 +101,6 @@ def check_image(file: ImageFile) -> list[Fault]:
         warnings.simplefilter("error", Pillow.DecompressionBombWarning)  # raised before a pixel is decoded
         found = [*_check_bytes(file, data), *_check_pixels(file, data)]
     return [_fault(file, kind, text) for kind, text in found]
-
-
-def read_file(path: Path) -> bytes:
-    """Return the bytes of a file; of a file above MAX_BYTES one byte more than that.
-
-    Raises:
-        OSError: the file cannot be read, or is not a regular file: reading a pipe or a device might never end.
-        ValueError: the name is not valid for a file.
-    """
-    mode = os.stat(path).st_mode
-    if not stat.S_ISREG(mode):
-        raise OSError(errno.EINVAL, "it is a folder" if stat.S_ISDIR(mode) else "it is a pipe, a socket or a device")
-    with path.open("rb") as stream:
-        return stream.read(MAX_BYTES + 1)
 
 
 def _check_bytes(file: ImageFile, data: bytes) -> Iterator[tuple[str, str]]:
@@ -122,6 +115,9 @@ def _check_bytes(file: ImageFile, data: bytes) -> Iterator[tuple[str, str]]:
 
 def _check_pixels(file: ImageFile, data: bytes) -> Iterator[tuple[str, str]]:
     Pillow.init()  # runs once; without it Pillow knows only the most frequent formats
+    if jpeg_scans(data) > MAX_SCANS:
+        yield "too_large", f"a JPEG of more than {MAX_SCANS} scans, which takes too long to decode"
+        return
     try:
         with Pillow.open(io.BytesIO(data), formats=PILLOW_FORMATS) as image:
             kind, size, orientation = image.format or "", image.size, _orientation(image)
@@ -165,7 +161,7 @@ def _decode_fault(image: Pillow.Image, data: bytes) -> str:
         image.load()
     except DECODER_ERRORS as error:
         return f"cut short or damaged: {' '.join(str(error).split()):.120}"
-    pixels = decode_image(data)
+    pixels = None if png_fault(data) else decode_image(data)
     if pixels is None:
         return "cut short, damaged or of a kind that OpenCV cannot read"
     if pixels.shape[1::-1] != image.size:

@@ -1,5 +1,6 @@
 """One dataset in four formats is one dataset; several are one by the names of their classes."""
 
+import json
 import re
 from pathlib import Path
 
@@ -111,3 +112,15 @@ def test_an_unknown_class_lists_the_known_ones_and_the_nearest(photos: dict[str,
         *(category for category in read_splits(manifest)["val"][0].annotations.categories if category.name == "person"),)
     with pytest.raises(InputError, match=r"no class 'Person' \(did you mean 'person'\?\), 'Qx'\. It has "):
         read_splits(manifest.model_copy(update={"classes": ("Person", "person", "Qx")}))
+
+
+def test_too_many_classes_are_refused_by_the_file_that_has_them(tmp_path: Path) -> None:
+    categories = [{"id": number, "name": f"class {number}"} for number in range(1, 30_001)]
+    rows = {"images": [{"id": 1, "file_name": "a.jpg", "width": 9, "height": 9}], "annotations": [], "categories": categories}
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "a.jpg").touch()
+        (tmp_path / split / "boxes.json").write_text(json.dumps(rows))
+    manifest = local(data_params(source="local", paths=[str(tmp_path)]), RUNTIME)
+    with pytest.raises(InputError, match=r"boxes\.json: 30000 classes; at most 20000 are allowed"):
+        read_splits(manifest)

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from support.trained_project import SPEC
 import ssd_lib
 from ssd_lib.data.dataset import DetectionDataset
 from ssd_lib.detect.detector import Detector
+from ssd_lib.detect.video import open_video
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.evaluate.coco_eval import predict
 from ssd_lib.images import read_image
@@ -118,6 +120,23 @@ def test_an_array_that_is_not_an_image_is_an_error(project: Path, shape: tuple[i
 def test_a_missing_model_names_the_command_that_makes_it(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="dvc repro train"):
         Detector(tmp_path / "none.pt")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX systems have named pipes and devices")
+def test_a_pipe_or_a_device_is_never_waited_for(tmp_path: Path, project: Path) -> None:
+    for name in ("a.pt", "a.pth", "a.onnx", "a.jpg", "a.mp4"):
+        os.mkfifo(tmp_path / name)
+    for model in ("a.pt", "a.pth", "a.onnx"):
+        with pytest.raises((InputError, StateError), match=f"{model}: it is a pipe"):
+            Detector(tmp_path / model)
+    (tmp_path / "b.pt").symlink_to("/dev/zero")
+    with pytest.raises(InputError, match="it is a pipe, a socket or a device"):
+        Detector(tmp_path / "b.pt")
+    with pytest.raises(InputError, match=r"a\.jpg: cannot be read: it is a pipe"):
+        Detector()(tmp_path / "a.jpg")
+    with pytest.raises(InputError, match=r"a\.mp4: it is a pipe"), open_video(tmp_path / "a.mp4"):
+        pass
 
 
 @pytest.mark.parametrize("image", [None, b"bytes", 3, torch.zeros(3, 4, 4), [torch.zeros(3, 4, 4)]])

@@ -85,6 +85,6 @@ def test_an_image_is_read_from_standard_input(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize("data", [b"", b"names.txt\n"])
 def test_standard_input_without_an_image_is_an_error(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
     piped(monkeypatch, data)
-    with pytest.raises(InputError, match=rf"-: {len(data)} bytes on standard input are not an image .*`ssd detect - < "
+    with pytest.raises(InputError, match=rf"-: {len(data)} bytes on standard input: not an image .*`ssd detect - < "
                                          rf"photo.jpg`"):
         read_input(STDIN)

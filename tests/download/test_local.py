@@ -202,6 +202,8 @@ def test_a_path_that_cannot_be_is_named(path: str) -> None:
 
 def test_a_file_that_is_no_zip_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(b"not a zip")
+    with pytest.raises(InputError, match=r"data\.paths: '/dev/null': it is a pipe, a socket or a device; source: local takes"):
+        run("/dev/null")
     with pytest.raises(InputError, match=r"a\.tar': it is a file, but not a zip archive; source: local takes"):
         run(tmp_path / "a.tar")
 

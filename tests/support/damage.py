@@ -1,9 +1,13 @@
-"""Damaged files for tests of parsers: a few bytes removed, changed, repeated or inserted."""
+"""Damaged files for tests of parsers: a few bytes removed, changed, repeated or inserted; and costly images."""
 
+import io
+import struct
+import zlib
 from collections.abc import Callable
 from typing import Any
 
 from hypothesis import strategies as st
+from PIL import Image as Pillow
 
 from ssd_lib.errors import InputError
 
@@ -38,3 +42,25 @@ def fault_of(parse: Callable[[bytes, str], Any], data: bytes, where: str = "sets
     except InputError as error:
         text = str(error)
         return "" if text.startswith(where) and text.isprintable() and len(text) < 1000 else f"it says {text!r}"
+
+
+def many_scans(size: tuple[int, int], scans: int) -> bytes:
+    """Return a progressive JPEG, gray, that repeats its last scan: a few bytes each, and a pass over all pixels to decode."""
+    file = io.BytesIO()
+    Pillow.new("L", size, 128).save(file, "JPEG", progressive=True)
+    data = file.getvalue()
+    last = data[data.rindex(b"\xff\xda"):-2]
+    return data[:-2] + (scans - data.count(b"\xff\xda")) * last + data[-2:]
+
+
+def png_chunk(name: bytes, body: bytes, claimed: int | None = None) -> bytes:
+    """Return a chunk of a PNG, which may claim another length than it has."""
+    length = len(body) if claimed is None else claimed
+    return struct.pack(">I", length) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
+def png(width: int, height: int, *chunks: bytes) -> bytes:
+    """Return a PNG with this size in its header, 99 kB of pixels, and further chunks before these."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    pixels = png_chunk(b"IDAT", zlib.compress(bytes(99_999)))
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + b"".join(chunks) + pixels + png_chunk(b"IEND", b"")

@@ -7,6 +7,7 @@ import os
 import random
 import struct
 import sys
+import time
 import zlib
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 from PIL import features
+from support.damage import many_scans
 
 from ssd_lib.errors import StateError
 from ssd_lib.files import write_json
@@ -307,6 +309,13 @@ def test_a_decompression_bomb_is_a_fault_and_not_a_crash(tmp_path: Path, side: i
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(9999))) + chunk(b"IEND", b"")
     assert kinds(image_file(tmp_path, b"\x89PNG\r\n\x1a\n" + body, "a.png")) == ["too_large"]
+
+
+def test_a_jpeg_of_many_scans_is_too_large_before_it_is_decoded(tmp_path: Path) -> None:
+    data = many_scans((6000, 6000), 500)
+    start_s = time.monotonic()
+    assert kinds(image_file(tmp_path, data)) == ["too_large"]
+    assert time.monotonic() - start_s < 2
 
 
 def test_changed_bytes_are_found_at_equal_and_different_length(tmp_path: Path, image: Pillow.Image) -> None:

@@ -1,19 +1,15 @@
 """Small copies of images and where their boxes are drawn. The page draws the boxes as SVG, so they are sharp at any size."""
 
-import io
 import math
-import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image as Pillow
 
 from ssd_lib.annotations.table import Annotations, box_rows
-from ssd_lib.images import DECODER_ERRORS, decode_image
-from ssd_lib.validation.images import read_file
+from ssd_lib.images import cost_fault, decode_image, read_image_file
 from ssd_lib.validation.report.elements import Mark, Thumbnail
 
 SIDE_PX = 240  # longest side of a thumbnail
@@ -72,10 +68,10 @@ def read_thumbnail(path: Path, marks: tuple[Mark, ...]) -> Thumbnail:
     Guarantees: no content of the file (a pipe, a damaged image, a decompression bomb) makes it block, fail or fill the memory.
     """
     try:
-        data = read_file(path)
+        data = read_image_file(path)
     except (OSError, ValueError) as error:
         return Thumbnail(b"", reason=f"cannot be read: {getattr(error, 'strerror', error)}")
-    pixels = decode_image(data) if _is_safe(data) else None
+    pixels = None if cost_fault(data) else decode_image(data)
     if pixels is None:
         return Thumbnail(b"", reason=f"cannot be shown: {len(data)} bytes" + (f", {data[:12]!r}" if data else ""))
     height, width = pixels.shape[:2]
@@ -98,18 +94,6 @@ def _clip_side(start: float, length: float, view_start: float, view_length: floa
     low, high = view_start - view_length, view_start + 2 * view_length
     first, last = (min(max(end, low), high) for end in sorted((start, start + length)))
     return first, last - first
-
-
-def _is_safe(data: bytes) -> bool:
-    """Return whether the header is that of an image, and not of a decompression bomb."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Pillow.DecompressionBombWarning)
-        try:
-            with Pillow.open(io.BytesIO(data)):
-                return True
-        except (*DECODER_ERRORS, Pillow.DecompressionBombWarning, Pillow.DecompressionBombError):
-            return False
 
 
 def _shrink(pixels: np.ndarray) -> bytes:
