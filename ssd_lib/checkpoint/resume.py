@@ -106,18 +106,19 @@ def choose_start(params: Groups, fingerprint: str, digest: str, spec: Mapping[st
     start = max(mine.values(), key=lambda c: (c.position, _epochs(c)), default=None)
     named = None
     if start is not None:
-        log.info(_position_text(start, epochs))
         mine = {path: checkpoint for path, checkpoint in mine.items() if _is_before(checkpoint, start)}
     elif resume not in MODES:
         named = read_named_checkpoint(resume, params, digest, spec, fault_of)
-        log.info("continuing from %s", resume)
     for path in found.keys() - mine.keys():
         _set_aside(path, found[path], fingerprint, resume_dir.parent)
-    other = found.get(folder / LAST) or found.get(resume_dir / LAST)
     if start is not None:
         _share(mine, start, folder, resume_dir)
-    elif other is not None:
-        log.info(_new_run_text(other, params, fingerprint, digest, resume_dir.parent, is_named=named is not None))
+    last = next((path for path in (folder / LAST, resume_dir / LAST) if found.get(path)), None)
+    other = found[last] if last is not None and last not in mine else None
+    if start is not None and other is not None and other.fingerprint != fingerprint:
+        other = None  # `dvc exp run` has rolled `folder` back to the run in dvc.lock
+    if text := _start_text(start, named, other, params, fingerprint, digest, resume_dir.parent):
+        log.info(text)
     return start or named
 
 
@@ -250,27 +251,40 @@ def _is_before(checkpoint: ComboCheckpoint, start: ComboCheckpoint) -> bool:
             and (rows > 0 or _epochs(checkpoint) == _epochs(start) or checkpoint is start))
 
 
-def _position_text(start: ComboCheckpoint, epochs: int) -> str:
-    before = start.params["train"]["epochs"]
+def _start_text(start: ComboCheckpoint | None, named: ComboCheckpoint | None, other: ComboCheckpoint | None, params: Groups,
+                fingerprint: str, digest: str, resume_root: Path) -> str:
+    """Say from where this run starts; and of the last run, if it is not continued, where it is kept and what continues it."""
+    epochs, resume = params["train"]["epochs"], params["train"]["resume"]
+    lines = []
+    if start is not None:
+        lines = [_position_text(start, epochs)]
+    elif named is not None:
+        lines = [_position_text(named, epochs, f"{resume} ")]
+    elif other is not None:
+        lines = [f"starting a new run: {_difference(other, params, fingerprint, digest)}"]
+    if other is not None:
+        lines.append(f"the last run (epoch {other.epoch}, step {other.step}) is kept in {resume_root / other.fingerprint}"
+                     + ("; its parameters continue it" if other.fingerprint != fingerprint else
+                        f"; train.epochs: {_epochs(other)} continues it" if _epochs(other) != epochs else ""))
+    return "\n".join(lines)
+
+
+def _position_text(start: ComboCheckpoint, epochs: int, name: str = "") -> str:
+    before = _epochs(start)
     if start.position == (epochs, 0):
         return f"the run is complete: {epochs} epochs are in its checkpoint"
     extended = f"; extended from {before} epochs: the learning rate follows the schedule of {epochs} from here on"
-    return f"continuing at epoch {start.epoch + 1}/{epochs}, step {start.step}" + (extended if before < epochs else "")
+    return f"continuing {name}at epoch {start.epoch + 1}/{epochs}, step {start.step}" + (extended if before < epochs else "")
 
 
-def _new_run_text(other: ComboCheckpoint, params: Groups, fingerprint: str, digest: str, resume_root: Path, *, is_named: bool
-                  ) -> str:
-    """Say that the run of `other` is kept beside the new one, why, and how it is continued."""
-    before, now, resume = _epochs(other), params["train"]["epochs"], params["train"]["resume"]
+def _difference(other: ComboCheckpoint, params: Groups, fingerprint: str, digest: str) -> str:
+    """Say why the run of `other` is not continued."""
     if other.fingerprint != fingerprint:
         keys = differences(other.params, params) + (["the bytes of data/fixed"] if other.data_digest != digest else [])
-        reason, way = f"these differ: {'; '.join(keys) or 'the checkpoint it starts from'}", "; its parameters continue it"
-    elif before > now:
-        reason, way = f"train.epochs is {now}, the last run's {before}", f"; train.epochs: {before} continues it"
-    else:
-        reason, way = f"train.resume is {resume}", ""
-    return (f"{'not the last run' if is_named else 'starting a new run'}: {reason}\nthe last run (epoch {other.epoch}, step "
-            f"{other.step}) is kept in {resume_root / other.fingerprint}{way}")
+        return f"these differ: {'; '.join(keys) or 'the checkpoint it starts from'}"
+    if _epochs(other) > params["train"]["epochs"]:
+        return f"train.epochs is {params['train']['epochs']}, the last run's {_epochs(other)}"
+    return f"train.resume is {params['train']['resume']}"
 
 
 def _set_aside(path: Path, checkpoint: ComboCheckpoint | None, fingerprint: str, resume_root: Path) -> None:

@@ -160,6 +160,8 @@ def test_a_shorter_run_does_not_hide_a_longer_one_that_is_further(run: Run, make
     shorter.save(1, 1, history=[{"epoch": 1, "AP": 0.1}])
     shorter.save(1, 3, history=[{"epoch": 1, "AP": 0.1}])
     assert run.start() == (2, 1)
+    assert caplog.messages[-1] == (f"continuing at epoch 3/5, step 1\nthe last run (epoch 1, step 3) is kept in {run.resume_dir}; "
+                                   "train.epochs: 4 continues it")
     assert shorter.start() == (1, 3)
     shorter.save(3, 1, history=[{"epoch": 1, "AP": 0.1}] * 3)
     assert run.start() == (3, 1), "the further one"
@@ -296,9 +298,19 @@ class TestExplicitResume:
         assert start is not None
         assert start.position == (2, 1)
         assert start.best is None, "best.pt is of another run"
-        assert caplog.messages[0] == "continuing from my.pt"
+        assert caplog.messages == [f"continuing my.pt at epoch 3/5, step 1\nthe last run (epoch 2, step 1) is kept in "
+                                   f"{run.resume_dir}; its parameters continue it"]
         edited.save(2, 2)
         assert edited.start() == (2, 2), "its own checkpoint is later"
+
+    def test_a_finished_run_is_continued_by_name_with_more_epochs_in_one_message(self, run: Run, make: Make,
+                                                                                 caplog: pytest.LogCaptureFixture) -> None:
+        run.save(5, 0)
+        shutil.copy(CHECKPOINTS / LAST, "my.pt")
+        assert Run(make, resume="my.pt", epochs=8).start() == (5, 0)
+        assert len(caplog.messages) == 1
+        assert caplog.messages[0].startswith("continuing my.pt at epoch 6/8, step 0; extended from 5 epochs")
+        assert not {"not", "new"} & set(caplog.messages[0].split())
 
     @pytest.mark.parametrize("changed", ["data", "batch size"])
     def test_an_epoch_that_is_cut_differently_starts_again(self, run: Run, make: Make, changed: str) -> None:

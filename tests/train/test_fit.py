@@ -103,7 +103,7 @@ def test_more_epochs_continue_a_finished_run(workspace: Path, never_stopped: Pat
 def test_a_named_checkpoint_is_trained_with_edited_parameters(workspace: Path, never_stopped: Path) -> None:
     shutil.copy(never_stopped / CHECKPOINTS / LAST, workspace / "my.pt")
     set_params(workspace, resume="my.pt", weight_decay=0.5, ema_decay=0.0, epochs=3)
-    assert "continuing from my.pt" in run_stage(workspace).stdout
+    assert "continuing my.pt at epoch" in run_stage(workspace).stdout
     last = read_checkpoint(workspace / CHECKPOINTS / LAST)
     assert last.position == (3, 0)
     assert [group["weight_decay"] for group in last.optimizer["param_groups"]] == [0.5, 0.0] * 3
