@@ -36,7 +36,8 @@ from ssd_lib.params import ExportParams
 
 ONNX_PATH = Path("models/ssd.onnx")
 LABELS_PATH = Path("models/labels.txt")
-NMS_FOLDER = Path("models/with_nms")  # empty if export.nms is false: DVC requires its outs to exist
+NMS_FOLDER = Path("models/with_nms")  # it has only a note if export.nms is false: DVC requires its outs to exist
+NMS_NOTE = "The graph with NMS, ssd.onnx, is written here if export.nms in params.yaml is true.\n"
 TOLERANCE = 1e-4  # largest difference between ONNX Runtime and PyTorch, of scores and of boxes in [0, 1]
 COMPARED_IMAGES = 4  # validation images to compare the two on
 GREY = 127.5  # input_0 is (x - GREY) / GREY
@@ -73,11 +74,12 @@ def export(params: ExportParams) -> str:
     graph = to_onnx(model, params.opset)
     error = check_onnx(graph, model, params.opset, inputs)
     shutil.rmtree(NMS_FOLDER, ignore_errors=True)
-    NMS_FOLDER.mkdir(parents=True)
     if params.nms:
         ended = with_nms(onnx.load_from_string(graph), model.postprocess).SerializeToString()
         check_nms(ended, graph, inputs, model.postprocess.score_threshold)
         _write(NMS_FOLDER / ONNX_PATH.name, ended)
+    else:
+        write_text(NMS_FOLDER / "README.txt", NMS_NOTE)
     write_text(LABELS_PATH, "\n".join([BACKGROUND_NAME, *model.spec.class_names]) + "\n")
     _write(ONNX_PATH, graph)
     stale = [f"\nWARNING {engine}: built from an earlier model; the Jetson uses it instead of {ONNX_PATH.name}. Delete it."

@@ -99,7 +99,8 @@ def predict(net: SSD, dataset: DetectionDataset, postprocess: Postprocess, batch
     indices: list[int] = []
     found: list[Detections] = []
     with closing(load_batches(dataset, batches, workers, pin_memory=device.type == "cuda")) as loaded:
-        for batch in tqdm(loaded, "evaluate", len(batches), unit="batch", disable=not progress):
+        for batch in tqdm(loaded, "evaluate", len(batches), unit="batch", leave=False, dynamic_ncols=True,
+                          disable=None if progress else True):
             found += detect(net, batch.images.to(device, non_blocking=True), postprocess)
             indices += batch.indices.tolist()
     return _in_pixels(indices, found, dataset.fixed)

@@ -1,6 +1,7 @@
 """The evaluate stage: measure models/ssd.pt on the validation images and write the reports."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ DIGITS = 4  # of the metrics; smaller differences are noise on any validation se
 
 
 def evaluate(params: EvalParams, runtime: RuntimeParams) -> str:
-    """Measure models/ssd.pt on the validation images; write eval.json, results.json, pr_curve.csv and .png, detections.png.
+    """Measure models/ssd.pt on the validation images; write metrics.json, eval.json, results.json, pr_curve.csv and .png,
+    detections.png.
 
     Returns:
         One line of summary.
@@ -44,6 +46,7 @@ def evaluate(params: EvalParams, runtime: RuntimeParams) -> str:
                           progress=True)
     result = run_coco(json.loads((FIXED_FOLDER / "val.json").read_bytes()), fixed, predictions)
     metrics = all_metrics(result, fixed, predictions)
+    write_json(REPORTS / "metrics.json", headline(metrics, model), indent=1)
     write_json(REPORTS / "eval.json", metrics, indent=1)
     write_json(REPORTS / "results.json", results_json(fixed, predictions))
     write_curves(REPORTS / "pr_curve.csv", result.eval["precision"])
@@ -58,6 +61,18 @@ def all_metrics(result: COCOeval, fixed: FixedSet, predictions: Predictions) -> 
     coco = coco_metrics(result)
     by_class = coco.pop("class")
     return _rounded({**coco, **voc_metrics(fixed, predictions), "class": by_class})
+
+
+def headline(metrics: Mapping[str, Any], model: Model) -> dict[str, Any]:
+    """Return the first columns of `dvc exp show`: AP, and loss, net, learning rate and epochs of the run of the model.
+
+    Args:
+        metrics: of `all_metrics`.
+        model: what is not known of one that was not trained here is None.
+    """
+    train, last = model.about.get("params", {}).get("train", {}), model.about.get("metrics", {})
+    return {**_rounded({"AP": metrics["AP"], "AP50": metrics["AP50"], "loss": last.get("train_loss")}),
+            "net": model.spec.net, "lr": train.get("lr"), "epochs": train.get("epochs")}
 
 
 def _rounded(metrics: dict[str, Any]) -> dict[str, Any]:

@@ -17,14 +17,15 @@ from ssd_lib.errors import InputError, StateError
 from ssd_lib.files import write_json
 from ssd_lib.nets.model_file import MODEL_PATH, save_model
 from ssd_lib.nets.postprocess import Postprocess
-from ssd_lib.train.logger import TrainLogger, draw_history, write_history
+from ssd_lib.train.logger import TrainLogger, draw_history, write_ap, write_history
 from ssd_lib.train.run_spec import RunSpec
 from ssd_lib.train.state import TrainState, snapshot
 
 HISTORY_PATH = Path("reports/history.csv")
+AP_PATH = Path("reports/ap.csv")
 CURVES_PATH = Path("reports/history.png")
 SUMMARY_PATH = Path("reports/train.json")
-SUMMARY_KEYS = ("epoch", "train_loss", "val_loss", "images_per_s")  # shown by `dvc metrics show`
+SUMMARY_KEYS = ("epoch", "train_loss", "val_loss", "images_per_s")
 
 
 @dataclass
@@ -114,6 +115,7 @@ def finish(run_spec: RunSpec, state: TrainState) -> str:
     about = {"fingerprint": run_spec.fingerprint, "params": run_spec.params_dict, "metrics": dict(last)}
     save_model(MODEL_PATH, run_spec.net_spec, weights, about, Postprocess.from_plain(run_spec.params_dict["postprocess"]))
     write_history(HISTORY_PATH, state.history)
+    write_ap(AP_PATH, state.history)
     draw_history(CURVES_PATH, state.history)
     write_json(SUMMARY_PATH, {key: round(last[key], 4) for key in SUMMARY_KEYS}, indent=2)
     images, shown = len(run_spec.train_set), images_per_epoch(run_spec.repeat_factors)

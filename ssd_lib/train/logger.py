@@ -1,4 +1,4 @@
-"""Show a run: progress bar, one line per epoch, TensorBoard, history.csv, and the curves in history.png."""
+"""Show a run: progress bar, one line per epoch, TensorBoard, history.csv and ap.csv, and the curves in history.png."""
 
 import csv
 import io
@@ -22,6 +22,8 @@ from ssd_lib.files import atomic_write, write_text
 from ssd_lib.train.epoch import StepResult
 
 READ_EVERY_STEPS = 10  # losses stay on the device in between: reading them makes the host wait
+BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"  # leaves room for the bar in 80 columns
+AP_COLUMNS = ("epoch", "AP50", "AP")
 PANELS = {  # of history.png: title -> lines as (column, label, colour)
     "Loss": [("train_loss", "training, augmented", "#2a78c2"), ("val_loss", "validation", "#e07b27")],
     "AP on the validation images": [("AP50", "IoU 0.50", "#2a78c2"), ("AP", "IoU 0.50 to 0.95", "#3d9a50")],
@@ -46,7 +48,7 @@ class TrainLogger:
         self.waiting: list[StepResult] = []
         self.show = show
         self.board = SummaryWriter(str(folder), purge_step=position) if show else None
-        self.bar = tqdm(total=total_steps, initial=position, unit="step", desc="train", disable=None if show else True,
+        self.bar = tqdm(total=total_steps, initial=position, desc="train", disable=None if show else True, bar_format=BAR,
                         dynamic_ncols=True)
         self._start_clock()
 
@@ -72,8 +74,7 @@ class TrainLogger:
                 self._refuse(result, classification, box)
         rate, mean = self.waiting[-1].rate, np.mean(losses, axis=0)
         self.waiting.clear()
-        self.bar.set_postfix_str(f"loss {mean.sum():.3f}  lr {rate:.4f}  {self.images_per_s:.1f} img/s  "
-                                 f"data {self.data_share:.0%}", refresh=False)
+        self.bar.set_postfix_str(f"loss {mean.sum():.3f}, {self.images_per_s:.0f} img/s", refresh=False)
         self.scalars({"step/loss": mean.sum(), "step/loss_classification": mean[0], "step/loss_box": mean[1],
                       "step/learning_rate": rate, "step/images_per_s": self.images_per_s})
 
@@ -147,8 +148,17 @@ def epoch_line(row: Mapping[str, Any], epochs: int) -> str:
 
 def write_history(path: Path, history: Sequence[Mapping[str, Any]]) -> None:
     """Write all epochs as CSV, one row each. The history comes from the checkpoint, so a deleted file is written again."""
+    _write_table(path, list(dict.fromkeys(key for row in history for key in row)), history)
+
+
+def write_ap(path: Path, history: Sequence[Mapping[str, Any]]) -> None:
+    """Write AP_COLUMNS of the epochs whose AP was measured as CSV: `dvc plots` draws a missing value as 0."""
+    measured = [row for row in history if row.get("AP") is not None]
+    _write_table(path, AP_COLUMNS, [{key: row[key] for key in AP_COLUMNS} for row in measured])
+
+
+def _write_table(path: Path, columns: Sequence[str], history: Sequence[Mapping[str, Any]]) -> None:
     text = io.StringIO()
-    columns = list(dict.fromkeys(key for row in history for key in row))
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows({key: round(v, 6) if isinstance(v, float) else v for key, v in row.items()} for row in history)
@@ -170,7 +180,8 @@ def draw_history(path: Path, history: Sequence[Mapping[str, Any]]) -> None:
         axes.set_title(title, loc="left")
         axes.set_xlabel("epoch")
         axes.set_ylim(bottom=0)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlim(history[0]["epoch"] - 0.5, history[-1]["epoch"] + 0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         if axes.get_legend_handles_labels()[1]:

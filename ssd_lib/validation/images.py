@@ -74,7 +74,8 @@ def check_images(files: list[ImageFile], workers: int) -> Iterator[Fault]:
         StateError: a worker process died; the message names the images that may be the cause.
     """
     chunks = [files[start:start + CHUNK] for start in range(0, len(files), CHUNK)]
-    with tqdm(total=len(files), unit="img", desc="validate", smoothing=0.02) as bar:
+    with tqdm(total=len(files), unit="img", desc="validate", smoothing=0.02, leave=False, dynamic_ncols=True,
+              disable=None) as bar:
         for chunk, faults in zip(chunks, _run_all(chunks, workers), strict=True):
             yield from faults
             bar.update(len(chunk))

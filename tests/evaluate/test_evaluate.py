@@ -9,8 +9,8 @@ from support.trained_project import SPEC
 
 from ssd_lib.errors import InputError
 from ssd_lib.evaluate.coco_eval import SUMMARY_NAMES
-from ssd_lib.evaluate.evaluate import evaluate
-from ssd_lib.nets.model_file import MODEL_PATH, NetSpec, save_model
+from ssd_lib.evaluate.evaluate import evaluate, headline
+from ssd_lib.nets.model_file import MODEL_PATH, Model, NetSpec, save_model
 from ssd_lib.nets.postprocess import Postprocess
 from ssd_lib.params import EvalParams
 
@@ -22,6 +22,7 @@ def test_the_reports_hold_metrics_results_curves_and_drawings(project: Path, par
     numbers = json.loads(Path("reports/eval.json").read_text())
     assert list(numbers) == [*SUMMARY_NAMES, "VOC07", "VOC10", "class"]
     assert list(numbers["class"]) == ["dog", "kite"]
+    assert json.loads(Path("reports/metrics.json").read_text())["AP"] == numbers["AP"]
     assert {row["category_id"] for row in json.loads(Path("reports/results.json").read_text())} <= {18, 38}
     rows = list(csv.DictReader(Path("reports/pr_curve.csv").read_text().splitlines()))
     assert [row["recall"] for row in rows[:2]] == ["0.0000", "0.0100"]
@@ -29,6 +30,12 @@ def test_the_reports_hold_metrics_results_curves_and_drawings(project: Path, par
     assert Path("reports/pr_curve.png").stat().st_size > 1000
     assert summary.startswith(f"evaluate: AP {numbers['AP']:.3f}")
     assert "on 3 images" in summary
+
+
+def test_the_headline_names_the_run_of_the_model() -> None:
+    about = {"metrics": {"train_loss": 2.71828}, "params": {"train": {"lr": 0.01, "epochs": 7}}}
+    shown = headline({"AP": 0.5, "AP50": None, "APs": 0.1}, Model(SPEC.build(), SPEC, about))
+    assert list(shown.items()) == [("AP", 0.5), ("AP50", None), ("loss", 2.7183), ("net", SPEC.net), ("lr", 0.01), ("epochs", 7)]
 
 
 def test_twice_gives_the_same_bytes(project: Path, params: EvalParams) -> None:

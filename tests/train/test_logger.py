@@ -1,15 +1,19 @@
 """What a person sees of a run, and what stops it."""
 
 import csv
+import io
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ssd_lib.errors import StateError
 from ssd_lib.train.epoch import StepResult
-from ssd_lib.train.logger import TrainLogger, draw_history, epoch_line, write_history
+from ssd_lib.train.logger import TrainLogger, draw_history, epoch_line, write_ap, write_history
 
 ROW = {"epoch": 12, "train_loss": 3.412, "train_loss_classification": 2.201, "train_loss_box": 1.211, "val_loss": 3.9,
        "AP": 0.187, "AP50": 0.35, "learning_rate": 0.01, "images_per_s": 412.0, "data_share": 0.06, "seconds": 187.2}
@@ -81,6 +85,49 @@ def test_history_has_a_row_for_each_epoch_and_a_column_for_each_key(tmp_path: Pa
     assert len(rows) == 2
     assert rows[0]["AP"] == ""
     assert float(rows[1]["AP"]) == 0.187
+
+
+def test_the_table_of_ap_has_only_the_epochs_in_which_it_was_measured(tmp_path: Path) -> None:
+    """`dvc plots show` draws a missing value as 0."""
+    history = [{**ROW, "epoch": 1, "AP": None}, {**ROW, "epoch": 2}, {key: ROW[key] for key in ROW if key != "AP"} | {"epoch": 3}]
+    write_ap(tmp_path / "ap.csv", history)
+    assert (tmp_path / "ap.csv").read_text() == "epoch,AP50,AP\n2,0.35,0.187\n"
+    write_ap(tmp_path / "ap.csv", history[:1])
+    assert (tmp_path / "ap.csv").read_text() == "epoch,AP50,AP\n"
+
+
+@pytest.mark.parametrize(("epochs", "every"), [(1, 1), (3, 3), (120, 2)])
+def test_the_curves_name_whole_epochs_within_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: int, every: int
+                                                     ) -> None:
+    ticks: list[list[float]] = []
+    save = Figure.savefig
+
+    def look(figure: Figure, *arguments: Any, **options: Any) -> None:
+        save(figure, *arguments, **options)
+        low, high = figure.axes[0].get_xlim()
+        ticks.extend([tick for tick in axes.get_xticks() if low <= tick <= high] for axes in figure.axes)
+    monkeypatch.setattr(Figure, "savefig", look)
+    draw_history(tmp_path / "a.png", [ROW | {"epoch": epoch} | ({} if epoch % every == 0 else {"AP": None, "AP50": None})
+                                      for epoch in range(1, epochs + 1)])
+    assert len(ticks) == 3
+    assert all(tick == int(tick) and 1 <= tick <= epochs for panel in ticks for tick in panel)
+    assert all(ticks)
+
+
+@pytest.mark.parametrize(("total", "position"), [(750, 90), (900_000, 777_000)])
+def test_the_bar_has_room_in_80_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, total: int, position: int) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    logger = _logger(tmp_path)
+    for _ in range(10):
+        logger.step(_result(2.0))
+    shown = logger.bar.format_meter(**logger.bar.format_dict | {
+        "ncols": 80, "total": total, "n": position, "elapsed": total / 30, "ascii": True})
+    logger.close()
+    assert len(shown) <= 80
+    assert len(shown.split("|")[1]) >= 10
+    assert "loss 3.000, " in shown
 
 
 @pytest.mark.parametrize("history", [[ROW], [{**ROW, "AP": None, "AP50": None}], [ROW, {**ROW, "epoch": 13}]])
