@@ -160,8 +160,8 @@ def test_a_shorter_run_does_not_hide_a_longer_one_that_is_further(run: Run, make
     shorter.save(1, 1, history=[{"epoch": 1, "AP": 0.1}])
     shorter.save(1, 3, history=[{"epoch": 1, "AP": 0.1}])
     assert run.start() == (2, 1)
-    assert caplog.messages[-1] == (f"continuing at epoch 3/5, step 1\nthe last run (epoch 1, step 3) is kept in {run.resume_dir}; "
-                                   "train.epochs: 4 continues it")
+    assert caplog.messages[-1] == ("continuing at epoch 3/5, step 1\nthe last run (epoch 1, step 3) is kept in "
+                                   f"{run.resume_dir}; train.epochs: 4 continues it")
     assert shorter.start() == (1, 3)
     shorter.save(3, 1, history=[{"epoch": 1, "AP": 0.1}] * 3)
     assert run.start() == (3, 1), "the further one"
