@@ -4,13 +4,13 @@ A command imports the code that it runs only after its arguments are read: impor
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from ssd_lib.checkpoint.cli import add_commands as add_checkpoint_commands
-from ssd_lib.errors import InputError, StateError, print_messages
+from ssd_lib.errors import InputError, StateError, memory_as_state_error, print_messages
+from ssd_lib.processes import secure_output
 
 INTERRUPTED = 130  # exit code after Ctrl-C, as in the shell
 MODEL = Path("models/ssd.pt")  # MODEL_PATH of nets/model_file.py, which imports torch
@@ -50,19 +50,16 @@ def run_command(options: argparse.Namespace) -> int:
     Returns:
         Exit code, as `main` gives it.
     """
+    secure_output()
     print_messages()
     try:
-        code = options.run(options)
-        sys.stdout.flush()
+        with memory_as_state_error():
+            return int(options.run(options))
     except (InputError, StateError) as error:
         print(f"ERROR {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # `ssd ... | head`; the flush at exit must not fail again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return code
 
 
 def add_detect_arguments(parser: argparse.ArgumentParser) -> None:

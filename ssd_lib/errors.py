@@ -3,7 +3,15 @@
 An error's message says: where, what is wrong, the value found, what is allowed, what to do.
 """
 
+import errno
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# in the messages of torch, CUDA, oneDNN, OpenCV, ONNX Runtime, the C++ library and the dynamic linker
+NO_MEMORY = ("allocate memory", "unable to allocate", "not enough memory", "out of memory", "insufficient memory", "bad_alloc",
+             "bad allocation", "alloc_failed", "could not create a primitive", "can't start new thread",
+             "resource temporarily unavailable", "failed to map segment")
 
 
 class InputError(ValueError):
@@ -33,6 +41,33 @@ class ReportedElsewhere(Exception):  # noqa: N818 - the process that reported th
 def first_line(error: BaseException) -> str:
     """Return the first line of an exception's message, or the name of its class where the message is empty."""
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an exception says that memory could not be allocated; each library says it in its own way."""
+    if isinstance(error, InputError | StateError):
+        return False
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in (errno.ENOMEM, errno.EAGAIN)):
+        return True
+    return isinstance(error, Exception) and any(text in str(error).lower() for text in NO_MEMORY)
+
+
+def no_memory(error: BaseException) -> StateError:
+    """Return the error to raise for one of which `is_out_of_memory` is true."""
+    return StateError(f"memory ran out ({first_line(error):.200}). Close other programs or raise the limit (of `ulimit -v`, of "
+                      "the container), or use less: lower runtime.workers, then train.batch_size or eval.batch_size. The same "
+                      "command continues from what is saved.")
+
+
+@contextmanager
+def memory_as_state_error() -> Iterator[None]:
+    """Raise a StateError where memory runs out inside this context."""
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise no_memory(error) from error
+        raise
 
 
 def print_messages(is_printing: bool = True) -> None:

@@ -147,11 +147,16 @@ def decode_image(data: bytes) -> np.ndarray | None:
     Returns:
         (H, W, 3) uint8, RGB; grayscale becomes three equal channels, 16 bits become 8, transparency is dropped.
         None if OpenCV cannot decode it.
+
+    Raises:
+        MemoryError: there is too little memory for it.
     """
     try:
         return cv2.imdecode(np.frombuffer(data, dtype=np.uint8), READ_FLAGS) if data else None
-    except cv2.error:  # absurd sizes
-        return None
+    except cv2.error as error:
+        if error.code == cv2.Error.STS_NO_MEM:
+            raise MemoryError(error.err) from error
+        return None  # absurd sizes
 
 
 def read_sizes(paths: Iterable[Path]) -> np.ndarray:

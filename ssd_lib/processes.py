@@ -1,6 +1,7 @@
-"""Functions of the operating system: CPU cores, processes that end with their parent, and the memory allocator."""
+"""Functions of the operating system: CPU cores, processes that end with their parent, output, and the memory allocator."""
 
 import ctypes
+import io
 import multiprocessing
 import os
 import select
@@ -9,6 +10,7 @@ import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # <malloc.h>
@@ -69,3 +71,47 @@ def keep_freed_memory() -> bool:
 def available_cores() -> int:
     """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def secure_output() -> None:
+    """Let the work go on where standard output or standard error cannot be written: a full disk, a pipe whose reader has ended.
+
+    What cannot be written is lost, and the other stream says so once. A stream that is closed leads to nowhere: else the next
+    file that is opened would get its number, and what libraries print would go into that file. What an encoding cannot express
+    is written as escapes. Only the streams of the process itself are changed, not those that a program has put in their place.
+    """
+    if os.name != "posix":
+        return
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest free number, which is this one
+    for number, name in enumerate(("stdout", "stderr"), 1):
+        stream = getattr(sys, name)
+        with suppress(OSError, ValueError, AttributeError):  # in a notebook or a test it has no number
+            raw = None if stream is None else getattr(stream.buffer, "raw", stream.buffer)  # no buffer: PYTHONUNBUFFERED
+            if raw is None or (stream.fileno() == number and not isinstance(raw, _Output)):
+                buffer = io.BufferedWriter(_Output(number, "w", closefd=False))
+                encoding = getattr(stream, "encoding", "utf-8")
+                setattr(sys, name, io.TextIOWrapper(buffer, encoding, "backslashreplace", line_buffering=True))
+
+
+class _Output(io.FileIO):
+    """A standard stream that loses what cannot be written, and never raises."""
+
+    has_failed = False
+
+    def write(self, data: Any, /) -> int:
+        try:
+            while (written := super().write(data)) is None:  # another program has made it non-blocking, and it is full
+                select.select([], [self], [])
+            return written
+        except OSError as error:
+            if not self.has_failed:
+                self.has_failed = True
+                name = ("output", "error")[self.fileno() - 1]
+                with suppress(OSError):
+                    os.write(3 - self.fileno(), f"WARNING standard {name} cannot be written ({error.strerror}); the work goes "
+                                                "on without it\n".encode())
+            return memoryview(data).nbytes

@@ -1,7 +1,7 @@
 """The stages of the pipeline, one script each; DVC runs them as `python -m stages.NAME` in the root of the project.
 
 This file runs before a stage spends seconds on importing torch: from its first moment a stage ends when DVC (or torchrun) does,
-and Ctrl-C ends it without a traceback.
+and neither Ctrl-C nor a lack of memory ends it with a traceback.
 """
 
 import os
@@ -9,18 +9,22 @@ import signal
 import sys
 from types import TracebackType
 
-from ssd_lib.processes import die_with_dvc
+from ssd_lib.errors import is_out_of_memory, no_memory
+from ssd_lib.processes import die_with_dvc, secure_output
 
 
-def _print_interrupt(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+def _print_line(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
     if issubclass(kind, KeyboardInterrupt):
         print("\nstopped before anything was done", file=sys.stderr)
+    elif is_out_of_memory(error):
+        print(f"\nERROR {no_memory(error)}", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, traceback)
 
 
 if sys.argv[0] == "-m":  # Python sets this while it looks for the module to run
-    sys.excepthook = _print_interrupt
+    secure_output()
+    sys.excepthook = _print_line
     die_with_dvc(signal.SIGTERM)
     if "RANK" in os.environ:  # torch reads it when it is imported; each process would print warnings that do not matter here
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")

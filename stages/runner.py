@@ -3,18 +3,21 @@
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 
-from ssd_lib.errors import InputError, ReportedElsewhere, StateError, Stopped, print_messages
+from ssd_lib.errors import InputError, ReportedElsewhere, StateError, Stopped, memory_as_state_error, print_messages
+from ssd_lib.processes import secure_output
 
 STOPPED = "stopped; what is finished is kept. The same command continues from here."
 
 
 def run(stage: Callable[[], str]) -> None:
     """Run a stage and print the line that it returns; an error of the user ends in one message, without a traceback."""
+    secure_output()
     print_messages()
     try:
-        if summary := stage():  # empty in all but one of several training processes
+        with memory_as_state_error():
+            summary = stage()
+        if summary:  # empty in all but one of several training processes
             print(summary, flush=True)
     except (InputError, StateError) as error:
         sys.exit(f"\nERROR {error}")
@@ -27,6 +30,5 @@ def run(stage: Callable[[], str]) -> None:
 
 
 def _leave(message: str, signal_number: int) -> None:
-    with suppress(OSError):  # the terminal may be closed
-        print(f"\n{message}", file=sys.stderr)
+    print(f"\n{message}", file=sys.stderr)
     sys.exit(128 + signal_number)

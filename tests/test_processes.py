@@ -1,4 +1,4 @@
-"""A child ends when its parent does; freed memory is kept."""
+"""A child ends when its parent does; freed memory is kept; output that cannot be written ends nothing."""
 
 import os
 import platform
@@ -88,3 +88,57 @@ def test_kept_memory_causes_few_page_faults() -> None:
     """Each of these blocks has 8192 pages, or a few huge ones, and each new page is a fault."""
     kept, given_back = (int(subprocess.check_output([sys.executable, "-c", FAULTS, how])) for how in ("keep", "return"))
     assert kept * 10 < given_back
+
+
+PRINTS = """
+import os, sys
+from ssd_lib.processes import secure_output
+secure_output()
+secure_output()  # the second call changes nothing
+for number in range(3):
+    print("out", number, "\\udcff", flush=True)
+    print("error", number, file=sys.stderr)
+with open("opened", "w") as file:
+    file.write(str(file.fileno()))
+"""
+
+
+def _printed(tmp_path: Path, redirection: str) -> tuple[int, str, str]:
+    """Run PRINTS with a redirection of the shell; return its exit code and what is left of its output."""
+    done = subprocess.run(["/bin/bash", "-c", f'{sys.executable} -c "$1" {redirection}', "bash", PRINTS], cwd=tmp_path,
+                          text=True, capture_output=True, check=False, timeout=60, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert int((tmp_path / "opened").read_text()) > 2, "the next file got the number of a closed stream"
+    return done.returncode, done.stdout, done.stderr
+
+
+OUT, ERROR = (tuple(f"{name} {number}" for number in range(3)) for name in ("out", "error"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full and a shell")
+@pytest.mark.parametrize(("redirection", "out", "error"), [
+    ("", OUT, ERROR),
+    ("> /dev/full", (), ("WARNING standard output cannot be written (No space left on device); the work goes on without it",
+                         *ERROR)),
+    ("2> /dev/full", (OUT[0], "WARNING standard error cannot be written (No space left on device); the work goes on without it",
+                      *OUT[1:]), ()),
+    ("> /dev/full 2>&1", (), ()), (">&-", (), ERROR), ("2>&-", OUT, ()), (">&- 2>&- <&-", (), ()),
+])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_cannot_be_written_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redirection: str,
+                                                    out: tuple[str, ...], error: tuple[str, ...], unbuffered: str) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    code, *written = _printed(tmp_path, redirection)
+    assert code == 0
+    assert [line.removesuffix(" \\udcff") for line in written[0].splitlines()] == list(out)
+    assert written[1].splitlines() == list(error)
+
+
+def test_a_pipe_whose_reader_has_ended_ends_nothing() -> None:
+    code = ("import sys\nfrom ssd_lib.processes import secure_output\nsecure_output()\nsys.stdin.read()\n"
+            "for _ in range(9):\n    print('x' * 100_000)\nsys.exit(5)")
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    process.stdin.close()
+    assert process.stderr.read() == "WARNING standard output cannot be written (Broken pipe); the work goes on without it\n"
+    assert process.wait(timeout=60) == 5

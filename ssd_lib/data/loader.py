@@ -4,25 +4,43 @@ A position in a run is (epoch, step). The seed alone determines which images are
 workers, nor what was loaded before. So resuming a run means starting at another position.
 """
 
+import logging
+import multiprocessing.queues
 import os
+import pickle
 import signal
 import sys
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, get_worker_info
 
-from ssd_lib.data.dataset import Batch, DetectionDataset, Key, collate
-from ssd_lib.errors import InputError, StateError, first_line
+from ssd_lib.data.dataset import Batch, DetectionDataset, Key, Sample, collate
+from ssd_lib.errors import InputError, StateError, is_out_of_memory
 from ssd_lib.processes import available_cores, die_with_parent
 
 MAX_AUTO_WORKERS = 8
-KILLED_WORKER_TEXTS = ("exited unexpectedly", "killed by signal")  # in torch's messages
+PREFETCHED = 2  # batches that each worker has ready: torch's default
+SHARED_MEMORY = Path("/dev/shm")
+RESERVE_BYTES = 1 << 20  # of shared memory, which the locks of later loader processes need
+RAISE_SHARED_MEMORY = "in a container raise it, for example with `docker run --shm-size=8g`"
+LESS_MEMORY = "Set runtime.workers lower, then train.batch_size"
+KILLED = "a loader process was killed, usually because memory ran out"
+FAULTS = {  # words in the messages of torch and Python -> what is wrong, what to do
+    ("Bus error", "shared memory", "No space left"): (
+        f"{SHARED_MEMORY} is full", f"Free it, or {RAISE_SHARED_MEMORY}, or set runtime.workers: 0"),
+    ("ancdata", "Too many open files"): (
+        "too many files are open", "Raise the limit, for example with `ulimit -n 4096`, or set runtime.workers lower"),
+    ("exited unexpectedly", "killed by signal"): (KILLED, LESS_MEMORY),
+}
 # a worker ends this long after SIGTERM, which is often sent to the whole group: the trainer first finishes its step
 GRACE_S = 20
+log = logging.getLogger(__name__)
 
 
 def images_per_epoch(factors: np.ndarray) -> int:
@@ -93,34 +111,90 @@ def worker_count(workers: int | str, processes: int = 1) -> int:
     return max(1, min(available_cores() // processes, MAX_AUTO_WORKERS))
 
 
+def warn_of_small_shared_memory(workers: int, batch_bytes: int, folder: Path = SHARED_MEMORY) -> None:
+    """Warn if the batches that wait between loader processes and training do not fit in shared memory.
+
+    Args:
+        workers: loader processes of all training processes of this machine.
+        batch_bytes: of the pixels of a batch of one training process.
+        folder: where the system keeps shared memory; a system that has it elsewhere does not limit it.
+    """
+    waiting = 2 * (PREFETCHED * workers + 1)  # twice: those of training wait while validation loads its own
+    needed = RESERVE_BYTES + waiting * batch_bytes
+    if workers and folder.is_dir() and (free := free_bytes(folder)) < needed:
+        log.warning("%s has %.1f MB free, and the batches of %d loader processes need up to %.1f MB: what does not fit goes "
+                    "through pipes, which is slower. To change that, %s.", folder, free / 1e6, workers, needed / 1e6,
+                    RAISE_SHARED_MEMORY)
+
+
+def free_bytes(folder: Path) -> int:
+    """Return how many bytes a user may still write to the file system of a folder."""
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
+
+
 def load_batches(dataset: DetectionDataset, keys: Any, workers: int, pin_memory: bool = False) -> Generator[Batch, None, None]:
     """Load the batches of `keys`, an iterable of lists of keys, in order.
 
-    On Linux workers are forked, also where training processes were spawned: a spawned worker would import torch again.
+    On Linux workers are forked, also where training processes were spawned: a spawned worker would import torch again. Batches
+    come through shared memory, and through a pipe while that is full.
 
     Raises:
         InputError: an image cannot be read; the message names it.
-        StateError: a worker was killed, usually because memory ran out.
+        StateError: memory ran out, or a worker was killed, usually for that reason.
     """
-    loader = DataLoader(dataset, batch_sampler=keys, num_workers=workers, collate_fn=collate, pin_memory=pin_memory,
-                        worker_init_fn=_start_worker, generator=torch.Generator(),
-                        multiprocessing_context="fork" if workers and sys.platform.startswith("linux") else None)
-    iterator = iter(loader)
-    # torch's handler raises even in the middle of a step; `next` detects dead workers, too
-    if workers and hasattr(signal, "SIGCHLD"):
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    iterator = None
+    _end_workers_on_send_error()
     try:
-        yield from iterator
-    except InputError as error:
-        raise InputError(str(error).rsplit("InputError: ", 1)[-1].strip()) from None  # without the worker's traceback
-    except (RuntimeError, OSError, EOFError) as error:  # the last two: killed while sending a batch
-        if isinstance(error, RuntimeError) and not any(text in str(error) for text in KILLED_WORKER_TEXTS):
+        loader = DataLoader(dataset, batch_sampler=keys, num_workers=workers, pin_memory=pin_memory,
+                            collate_fn=_collate_to_send if workers else collate, worker_init_fn=_start_worker,
+                            generator=torch.Generator(), prefetch_factor=PREFETCHED if workers else None,
+                            multiprocessing_context="fork" if workers and sys.platform.startswith("linux") else None)
+        iterator = iter(loader)
+        # torch's handler raises even in the middle of a step; `next` detects dead workers, too
+        if workers and hasattr(signal, "SIGCHLD"):
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for batch in iterator:
+            yield pickle.loads(batch) if isinstance(batch, bytes) else batch
+    except (InputError, StateError) as error:
+        kind = InputError if isinstance(error, InputError) else StateError
+        raise kind(str(error).rsplit(f"{kind.__name__}: ", 1)[-1].strip()) from None  # without the worker's traceback
+    except Exception as error:
+        if (fault := _fault(error)) is None:
             raise
-        raise StateError(f"a loader process was killed ({first_line(error)}); usually because memory ran out. "
-                         "Set runtime.workers lower, then run the same command again.") from error
+        raise fault from error
     finally:
-        if workers:
+        if workers and iterator is not None:
             iterator._shutdown_workers()  # type: ignore[attr-defined]  # at once, even if a traceback keeps a reference
+
+
+def _fault(error: Exception) -> StateError | None:
+    """Return what to raise for an exception of a worker or of the exchange with one; None if it is a bug."""
+    text = (str(error).strip().splitlines() or [type(error).__name__])[-1]  # above it is the worker's traceback
+    found = next((found for words, found in FAULTS.items() if any(word in str(error) for word in words)), None)
+    if found is None and is_out_of_memory(error):
+        found = "memory ran out while a batch was loaded", LESS_MEMORY
+    elif found is None and isinstance(error, OSError | EOFError):  # the worker was killed while it sent a batch
+        found = KILLED, LESS_MEMORY
+    return found and StateError(f"{found[0]} ({text:.200}). {found[1]}, then run the same command again.")
+
+
+def _collate_to_send(samples: Sequence[Sample]) -> Batch | bytes:
+    """Return a batch in shared memory; pickled, to be sent through a pipe, if that is full.
+
+    Left to torch, a thread would do this after collating, lose the batch where it fails, and training would wait for ever.
+    """
+    batch = collate(samples)
+    if SHARED_MEMORY.is_dir() and free_bytes(SHARED_MEMORY) < RESERVE_BYTES + sum(tensor.nbytes for tensor in batch):
+        return pickle.dumps(batch)
+    try:
+        for tensor in batch:
+            tensor.share_memory_()
+        return batch
+    except RuntimeError:  # other processes were faster
+        for left in SHARED_MEMORY.glob(f"torch_{os.getpid()}_*"):  # torch leaves an empty file
+            left.unlink(missing_ok=True)
+        return pickle.dumps(batch)
 
 
 def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
@@ -141,6 +215,7 @@ def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]
 def _start_worker(worker: int) -> None:
     """Prepare a loader process: it ignores Ctrl-C, ends GRACE_S after SIGTERM, and always ends with the trainer."""
     cv2.setNumThreads(0)
+    _end_workers_on_send_error()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name in ("SIGHUP", "SIGUSR1"):
         if hasattr(signal, name):
@@ -148,3 +223,15 @@ def _start_worker(worker: int) -> None:
     if hasattr(signal, "alarm"):
         signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_S))
     die_with_parent(signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
+
+
+def _end_workers_on_send_error() -> None:
+    """End loader processes where an object cannot be sent to or from one: Python leaves it out, and training waits for ever."""
+    def end(error: Exception, _: Any) -> None:
+        with suppress(OSError):
+            os.write(2, f"\nloader process: {type(error).__name__}: {error}\n".encode())
+        if get_worker_info() is not None:
+            os._exit(1)
+        for worker in multiprocessing.active_children():
+            worker.kill()
+    setattr(multiprocessing.queues.Queue, "_on_queue_feeder_error", staticmethod(end))  # noqa: B010

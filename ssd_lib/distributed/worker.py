@@ -21,9 +21,9 @@ import torch.distributed as dist
 from ssd_lib.distributed import group as group_module
 from ssd_lib.distributed.collectives import POLL_S, all_gather_object, wake_up_others
 from ssd_lib.distributed.group import TIMEOUT, Group, RunOutcome, check_batch_size, open_run_store, read_outcome, record_outcome
-from ssd_lib.errors import InputError, ReportedElsewhere, StateError, Stopped, print_messages
+from ssd_lib.errors import InputError, ReportedElsewhere, StateError, Stopped, memory_as_state_error, print_messages
 from ssd_lib.params import RuntimeParams
-from ssd_lib.processes import STOP_SIGNALS, available_cores, die_with_parent
+from ssd_lib.processes import STOP_SIGNALS, available_cores, die_with_parent, secure_output
 
 ROUNDS, FIRST = "rounds", "first"
 LAUNCHER_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -35,6 +35,7 @@ def work(function: Callable[..., str], group: Group, host: str, port: int, *argu
     After a stop signal every process returns, after the same step. A process with an error raises it: the agent then ends the
     others, wherever they wait, and the next round returns the error at once.
     """
+    secure_output()
     die_with_parent(signal.SIGTERM)
     store = dist.TCPStore(host, port, is_master=False, timeout=TIMEOUT)
     if (outcome := read_outcome(store)) is not None:
@@ -44,8 +45,9 @@ def work(function: Callable[..., str], group: Group, host: str, port: int, *argu
     else:
         torch.set_num_threads(max(1, torch.get_num_threads() // group.processes))
     try:
-        restart, _round_store = _join(group, store)  # keep it: other processes may still read from it
-        return function(*arguments, replace(group, restart=restart))
+        with memory_as_state_error():
+            restart, _round_store = _join(group, store)  # keep it: other processes may still read from it
+            return function(*arguments, replace(group, restart=restart))
     except Stopped as stop:
         outcome = RunOutcome("Stopped", stop.message, stop.signal_number)
         record_outcome(store, outcome)
@@ -110,7 +112,8 @@ def run_under_launcher(function: Callable[[Group], str], runtime: RuntimeParams,
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(number, _stop_before_training)
     try:
-        return function(_join_under_launcher(store, rank, size, runtime, batch_size))
+        with memory_as_state_error():
+            return function(_join_under_launcher(store, rank, size, runtime, batch_size))
     except Stopped as stop:
         for number in STOP_SIGNALS:  # torchrun sends SIGTERM as soon as the first process has ended
             signal.signal(number, signal.SIG_IGN)

@@ -13,7 +13,7 @@ from torch import Tensor
 from ssd_lib.checkpoint.file import BEST, CHECKPOINTS, read_checkpoint, save_checkpoint
 from ssd_lib.data.loader import images_per_epoch
 from ssd_lib.distributed.collectives import rank_and_size
-from ssd_lib.errors import InputError, StateError
+from ssd_lib.errors import InputError, StateError, memory_as_state_error
 from ssd_lib.files import write_json
 from ssd_lib.nets.model_file import MODEL_PATH, save_model
 from ssd_lib.nets.postprocess import Postprocess
@@ -93,7 +93,7 @@ class CheckpointWriter:
             yield
             self.wait()
         except (InputError, StateError):
-            with suppress(InputError, StateError):  # not finite, or the disk is the problem
+            with suppress(InputError, StateError), memory_as_state_error():  # not finite, or disk or memory are the problem
                 self.wait()
                 if not self.writing_best:  # else the checkpoint would name a best epoch that best.pt does not hold
                     self.save()

@@ -24,7 +24,14 @@ from ssd_lib.checkpoint.resume import MODES, data_digest, make_fingerprint, resu
 from ssd_lib.checkpoint.store import only_writer, prepare_folder, prune
 from ssd_lib.data.augment import build_transform
 from ssd_lib.data.dataset import Batch, DetectionDataset
-from ssd_lib.data.loader import batches_from, evaluation_batches, load_batches, on_device, worker_count
+from ssd_lib.data.loader import (
+    batches_from,
+    evaluation_batches,
+    load_batches,
+    on_device,
+    warn_of_small_shared_memory,
+    worker_count,
+)
 from ssd_lib.data.pixel_cache import open_cache
 from ssd_lib.device import choose_algorithms, pick_device, pick_precision
 from ssd_lib.distributed.collectives import (
@@ -106,6 +113,7 @@ def _fit(make_run_spec: Callable[[], RunSpec], group: Group) -> str:
         for folder in (CHECKPOINTS.parent, CHECKPOINTS, run_spec.resume_dir):
             prepare_folder(folder)
         run_spec = _with_start(run_spec)
+        _warn_of_small_shared_memory(run_spec.params, group)
         is_complete = run_spec.resume_from is not None and run_spec.resume_from.position == (epochs, 0)
         return launch(_train_process, group if group.has_launcher or not is_complete else Group(), run_spec)
 
@@ -136,6 +144,12 @@ def _with_start(run_spec: RunSpec) -> RunSpec:
     weights = None if start is not None else initial_weights(run_spec.net_spec, model, train.seed)
     report_priors(run_spec.net_spec.build(), run_spec.train_set.fixed, is_fitted=model.priors == "auto")
     return replace(run_spec, resume_from=start, weights=weights)
+
+
+def _warn_of_small_shared_memory(params: Params, group: Group) -> None:
+    workers = group.processes * worker_count(params.runtime.workers, group.processes)
+    share = params.train.batch_size // (group.processes * group.nodes)
+    warn_of_small_shared_memory(workers, share * 3 * params.model.image_size**2)
 
 
 def _train_process(run_spec: RunSpec, group: Group) -> str:

@@ -1,10 +1,32 @@
-"""Order of the images: it depends only on seed and position."""
+"""Order of the images: it depends only on seed and position. Loader processes that fail end the loading with one message."""
+
+import os
+import resource
+import sys
+from collections.abc import Callable
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from support.shared_memory import REFUSED, mount_shared_memory
 
-from ssd_lib.data.loader import batches_from, epoch_batches, evaluation_batches, steps_per_epoch
+from ssd_lib.data import loader
+from ssd_lib.data.dataset import Batch, Sample
+from ssd_lib.data.loader import (
+    batches_from,
+    epoch_batches,
+    evaluation_batches,
+    load_batches,
+    steps_per_epoch,
+    warn_of_small_shared_memory,
+)
+from ssd_lib.errors import InputError, StateError
 
 sizes = st.integers(1, 60)
 batch_sizes = st.integers(2, 16)
@@ -70,3 +92,91 @@ def test_evaluation_uses_every_image_once(images: int, batch_size: int, processe
 
 def test_a_dataset_smaller_than_a_batch_fills_it() -> None:
     assert np.bincount(epoch_batches(np.ones(3), 8, 0, 0)[0]).sum() == 8
+
+
+class _Samples:
+    """Samples of 64 px with `index` objects, from the third on after a call of `fail`."""
+
+    def __init__(self, fail: Callable[[], Any]) -> None:
+        self.fail = fail
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        index = key[1]
+        if index >= 2:
+            self.fail()
+        pixels = np.random.default_rng(index).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+        return Sample(pixels, np.full((index, 4), 0.5, dtype=np.float32), np.ones(index, dtype=np.int64), index)
+
+
+def _load(fail: Callable[[], Any], workers: int, images: int = 4, batch_size: int = 1) -> list[Batch]:
+    return list(load_batches(_Samples(fail), evaluation_batches(images, batch_size), workers))  # type: ignore[arg-type]
+
+
+def _say(kind: type[Exception]) -> None:
+    raise kind("a.jpg: wrong. Correct it.")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(("fail", "kind", "message"), [
+    (lambda: np.empty(1 << 55), StateError, r"^memory ran out while a batch was loaded \(.*allocate.*\)\. Set runtime.workers"),
+    (lambda: torch.empty(1 << 50), StateError, r"^memory ran out while a batch was loaded \(.*enforce fail.*\)\. Set"),
+    (partial(_say, InputError), InputError, r"^a\.jpg: wrong\. Correct it\.$"),
+    (partial(_say, StateError), StateError, r"^a\.jpg: wrong\. Correct it\.$"),
+    (partial(_say, ZeroDivisionError), ZeroDivisionError, "a.jpg")], ids=["NumPy", "torch", "input", "state", "bug"])
+def test_an_error_in_a_loader_process_is_one_line_and_a_bug_stays_one(workers: int, fail: Callable[[], Any],
+                                                                    kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message) as caught:
+        _load(fail, workers)
+    assert len(str(caught.value).splitlines()) == 1 or kind is ZeroDivisionError
+
+
+def _ended(function: Callable[[], Any], prepare: Callable[[], Any]) -> int | None:
+    """Call both in a fork of this process; return its exit code, None if it did not end."""
+    def run() -> None:
+        prepare()
+        function()
+    process = get_context("fork").Process(target=run)
+    process.start()
+    process.join(60)
+    process.kill()
+    process.join()
+    if process.exitcode == REFUSED:
+        pytest.skip("this system lets no process mount a file system of its own")
+    return process.exitcode
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mounts a file system")
+@pytest.mark.parametrize("reserve", [0, 1 << 20], ids=["found full", "known to be full"])
+def test_batches_are_the_same_where_shared_memory_is_full(reserve: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader, "RESERVE_BYTES", reserve)
+    monkeypatch.setattr(loader, "free_bytes", loader.free_bytes if reserve else lambda _: 1 << 40)
+    expected = _load(int, workers=0, images=60, batch_size=12)
+
+    def check() -> None:
+        found = _load(int, workers=2, images=60, batch_size=12)
+        same = [torch.equal(a, b) and a.stride() == b.stride() for one, other in zip(expected, found, strict=True)
+                for a, b in zip(one, other, strict=True)]
+        assert all(same)
+        assert not list(Path("/dev/shm").glob("torch_*")), "files are left"
+    assert _ended(check, partial(mount_shared_memory, "180k")) == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sets a limit of POSIX")
+def test_too_many_open_files_end_the_loading_instead_of_stopping_it_for_ever() -> None:
+    def check() -> None:
+        kept = []
+        with pytest.raises(StateError, match=r"Set runtime\.workers lower|set runtime\.workers lower"):
+            kept += _load(int, workers=1, images=200)  # each batch keeps its files open
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 40, 4096))
+    assert _ended(check, limit) == 0
+
+
+@pytest.mark.parametrize(("workers", "batch_bytes", "is_told"), [
+    (1, 1 << 10, False), (8, 1 << 50, True), (1, 1 << 50, True), (0, 1 << 50, False)])
+def test_a_small_shared_memory_is_told_before_training(tmp_path: Path, caplog: pytest.LogCaptureFixture, workers: int,
+                                                       batch_bytes: int, is_told: bool) -> None:
+    warn_of_small_shared_memory(workers, batch_bytes, tmp_path)
+    warn_of_small_shared_memory(workers, batch_bytes, tmp_path / "none")
+    assert [f"{tmp_path} has " in text and "--shm-size" in text for text in caplog.messages] == [True] * is_told

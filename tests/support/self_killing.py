@@ -1,5 +1,6 @@
 """A train stage that sends itself a signal. `arm("POINT:SIGNAL")`, with POINT one of after-step-N (of the run), while-saving-N
-(half of the N-th checkpoint is written), in-validation-N (of epoch N). With `arm("POINT:SIGNAL:loader")` a loader process gets
+(half of the N-th checkpoint is written), in-validation-N (of epoch N). With `arm("POINT:MEMORY")` it asks for more memory than
+there is. With `arm("POINT:SIGNAL:loader")` a loader process gets
 it; with `arm("POINT:SIGNAL:rank-R")` rank R of several processes does, once, however often they are started; with
 `arm("POINT:SIGNAL:rank-R-always")` each time; with
 `arm("POINT:SIGNAL:all-of-rank-R")` all processes of the stage do, when rank R is there; with
@@ -26,6 +27,8 @@ def arm(where: str) -> None:
 
     def strike() -> None:
         if next(countdown, False) and ("rank" not in whom or _is_due(whom)):
+            if signal_name == "MEMORY":
+                torch.empty(1 << 50)
             targets = {"loader": _first_loader, "all": lambda: -os.getpgid(0), "parent": os.getppid}
             os.kill(targets.get(whom.split("-")[0], os.getpid)(), signal.Signals[signal_name])
 

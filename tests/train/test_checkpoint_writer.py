@@ -1,14 +1,17 @@
-"""What is saved when the disk, the folder or a loader process fails; training goes on while a checkpoint is written."""
+"""What is saved when the disk, the folder, memory or a loader process fails; training goes on while a checkpoint is written."""
 
 import os
+import sys
 import threading
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 import torch
-from support.tiny_run import assert_same_weights, final_weights, run_stage, set_params, set_runtime
+from support.shared_memory import REFUSED, mount_shared_memory
+from support.tiny_run import Ended, assert_same_weights, ended, final_weights, run_stage, set_params, set_runtime, start_stage
 
 from ssd_lib.checkpoint.file import LAST, read_checkpoint
 from ssd_lib.errors import InputError, StateError
@@ -66,14 +69,77 @@ def test_a_folder_that_cannot_be_written_is_refused_before_training(workspace: P
     assert "step" not in refused.stderr, "no step was made"
 
 
-def test_the_death_of_a_loader_process_is_told_and_costs_no_step(workspace: Path, never_stopped: Path) -> None:
-    died = run_stage(workspace, kill_at="after-step-4:SIGKILL:loader")
+@pytest.mark.parametrize(("point", "saved"), [
+    ("after-step-4:SIGKILL:loader", (1, 1)),
+    pytest.param("in-validation-1:SIGKILL:loader", (1, 0), marks=pytest.mark.slow)])
+def test_the_death_of_a_loader_process_is_told_and_costs_no_step(workspace: Path, never_stopped: Path, point: str,
+                                                                 saved: tuple[int, int]) -> None:
+    died = run_stage(workspace, kill_at=point)
     assert died.returncode == 1
     assert "a loader process was killed" in died.stderr
+    assert "Set runtime.workers lower" in died.stderr
     assert "Traceback" not in died.stderr
-    assert read_checkpoint(workspace / CHECKPOINTS / LAST).position >= (1, 1)
+    assert read_checkpoint(workspace / CHECKPOINTS / LAST).position >= saved
     assert run_stage(workspace).returncode == 0
     assert_same_weights(workspace, never_stopped)
+
+
+@pytest.mark.parametrize("point", ["after-step-4:MEMORY", pytest.param("in-validation-2:MEMORY", marks=pytest.mark.slow)])
+def test_a_lack_of_memory_is_one_line_and_the_last_checkpoint_stays(workspace: Path, never_stopped: Path, point: str) -> None:
+    """The state may be half changed when it happens, so it is not saved."""
+    failed = run_stage(workspace, kill_at=point)
+    assert failed.returncode == 1
+    assert failed.stderr.strip().startswith("ERROR memory ran out ([enforce fail")
+    assert "lower runtime.workers, then train.batch_size" in failed.stderr
+    assert len(failed.stderr.strip().splitlines()) == 1
+    assert read_checkpoint(workspace / CHECKPOINTS / LAST).position == (1, 0)
+    assert run_stage(workspace).returncode == 0
+    assert_same_weights(workspace, never_stopped)
+
+
+@pytest.mark.parametrize("target", [
+    "/dev/full", pytest.param("a pipe whose reader ends after a line", marks=pytest.mark.slow)])
+def test_training_goes_on_when_its_output_cannot_be_written(workspace: Path, never_stopped: Path, target: str) -> None:
+    (workspace / "stdout").symlink_to(target if target == "/dev/full" else "pipe")
+    if target != "/dev/full":
+        os.mkfifo(workspace / "pipe")
+    stage = start_stage(workspace)
+    if target != "/dev/full":
+        with (workspace / "pipe").open() as reader:
+            assert "priors" in reader.readline()
+    stage.join(300)
+    assert stage.exitcode == 0
+    assert (workspace / "stderr").read_text().startswith("WARNING standard output cannot be written")
+    assert len((workspace / "stderr").read_text().splitlines()) == 1
+    assert_same_weights(workspace, never_stopped)
+
+
+def _with_shared_memory(workspace: Path, size: str) -> Ended:
+    """Run the stage where /dev/shm holds `size`; it must end by itself."""
+    stage = start_stage(workspace, prepare=partial(mount_shared_memory, size))
+    stage.join(120)
+    if stage.exitcode is None:
+        stage.kill()
+    if stage.exitcode == REFUSED:
+        pytest.skip("this system lets no process mount a file system of its own")
+    return ended(stage, workspace)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mounts a file system")
+def test_batches_that_do_not_fit_in_shared_memory_go_through_pipes(workspace: Path, never_stopped: Path) -> None:
+    small = _with_shared_memory(workspace, "256k")
+    assert (small.returncode, small.stderr) == (0, "")
+    assert "WARNING /dev/shm has 0.3 MB free" in small.stdout
+    assert_same_weights(workspace, never_stopped)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mounts a file system")
+def test_shared_memory_too_small_for_any_loader_process_is_one_line(workspace: Path) -> None:
+    none = _with_shared_memory(workspace, "4k")
+    assert none.returncode == 1
+    assert none.stderr.startswith("\nERROR /dev/shm is full (")
+    assert "set runtime.workers: 0" in none.stderr
+    assert len(none.stderr.strip().splitlines()) == 1
 
 
 def _writer(workspace: Path) -> CheckpointWriter:
