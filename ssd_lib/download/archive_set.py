@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tqdm import tqdm
 
 from ssd_lib.download.archives import require_space, unpack
-from ssd_lib.download.http import RETRY_POLICY, RetryPolicy, fetch, offered_bytes, transfer_bar
+from ssd_lib.download.connection import RETRY_POLICY, RetryPolicy
+from ssd_lib.download.http import fetch, offered_bytes, transfer_bar
 from ssd_lib.download.part_file import part_path
 from ssd_lib.files import write_text
 from ssd_lib.manifest import Archive
@@ -82,7 +83,7 @@ def intact_records(root: Path, remotes: Sequence[Remote]) -> dict[str, Record]:
     for remote in remotes:
         try:
             record = Record.model_validate_json(_record_path(root, remote).read_bytes())
-        except (FileNotFoundError, ValidationError):
+        except (OSError, ValidationError):
             continue
         sizes = _sizes(root, {name.rpartition("/")[0] for name in record.files})
         if all(sizes.get(name) == size for name, (size, _) in record.files.items()):

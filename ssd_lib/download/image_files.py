@@ -14,20 +14,13 @@ from queue import Empty, SimpleQueue
 import requests
 
 from ssd_lib.download.archives import require_space
-from ssd_lib.download.http import (
-    AS_STORED,
-    BrokenError,
-    RetryPolicy,
-    check_response,
-    content_length,
-    network_faults,
-    transfer_bar,
-    with_retries,
-)
+from ssd_lib.download.connection import BrokenError, RetryPolicy, ask, check_response, content_length, new_session, with_retries
+from ssd_lib.download.http import transfer_bar
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.files import write_json, write_text
 
 IMAGE_BYTES = 300_000  # generous mean size of an Open Images image (longer side 1024 px), to estimate disk space
+LARGEST_IMAGE_BYTES = 1 << 28  # 256 MiB; validate reads no larger one
 JPEG = b"\xff\xd8\xff"
 MISSING = (403, 404, 410)  # HTTP codes of S3 for a missing key; 403 if the store may not be listed
 MOST_MISSING = 5  # this many missing images, or 1 % if that is more, are left out; more mean a wrong server
@@ -58,7 +51,7 @@ def download_images(folder: Path, base_url: str, names: Sequence[str], threads: 
     """
     record_path, missing_path = folder.parent / ".done" / f"{folder.name}.json", folder.parent / f"{folder.name}-missing.txt"
     record = _read_record(record_path)
-    missing = set(missing_path.read_text(encoding="utf-8").split()) if missing_path.exists() else set()
+    missing = set(missing_path.read_text(encoding="utf-8").split()) if missing_path.is_file() else set()
     rows = _existing_rows(folder, names, record)
     wanted = [name for name in names if name not in rows and name not in missing]
     if wanted:
@@ -91,7 +84,7 @@ def fetch_images(folder: Path, base_url: str, names: Sequence[str], threads: int
         todo.put(name)
 
     def work() -> None:
-        with requests.Session() as session:  # one for each thread: its connection is reused
+        with new_session() as session:  # one for each thread: its connection is reused
             while not stop.is_set() and (name := _next(todo)) is not None:
                 try:
                     done.put((name, _fetch_image(session, f"{base_url}/{name}", folder / name, say, stop, retry_policy)))
@@ -123,32 +116,40 @@ def _next(todo: SimpleQueue[str]) -> str | None:
 
 def _fetch_image(session: requests.Session, url: str, path: Path, say: Callable[[str], None], stop: threading.Event,
                  retry_policy: RetryPolicy) -> Row | None:
-    content = with_retries(lambda: _ask(session, url, retry_policy), url, say, stop, retry_policy)
-    if content is None:
-        return None
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
+        row = with_retries(lambda: _save(session, url, temporary, retry_policy), url, say, stop, retry_policy)
+        if row is not None:
+            os.replace(temporary, path)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         raise StateError(f"{path}: cannot be written: {error.strerror or error}; what has arrived is kept. Free some disk "
                          f"space or correct the permissions, then run the same command again.") from error
-    return len(content), hashlib.sha256(content).hexdigest()
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+    return row
 
 
-def _ask(session: requests.Session, url: str, retry_policy: RetryPolicy) -> bytes | None:
-    """Return the bytes of an image; None if the server has none, or it is not a JPEG."""
-    with network_faults(url):
-        response = session.get(url, headers=AS_STORED, timeout=retry_policy.timeout_s)
-    if response.status_code in MISSING:
-        return None
-    check_response(url, response)
-    if content_length(response) not in (None, len(response.content)):
-        raise BrokenError(f"{len(response.content)} of {content_length(response)} bytes arrived")
-    return response.content if response.content.startswith(JPEG) else None
+def _save(session: requests.Session, url: str, temporary: Path, retry_policy: RetryPolicy) -> Row | None:
+    """Write an image to a file as it arrives; return None if the server has none, or it is not a JPEG."""
+    with ask(url, retry_policy, session) as answer:
+        if answer.response.status_code in MISSING:
+            return None
+        check_response(url, answer.response)
+        stated, size, digest = content_length(answer.response), 0, hashlib.sha256()
+        with temporary.open("wb") as file:
+            for chunk in answer.chunks(LARGEST_IMAGE_BYTES + 1):
+                if size == 0 and not chunk.startswith(JPEG):
+                    return None
+                size += file.write(chunk)
+                digest.update(chunk)
+    if size > LARGEST_IMAGE_BYTES:
+        raise InputError(f"{url}: the server sends more than {LARGEST_IMAGE_BYTES} bytes, the most for an image. Check "
+                         "data.base_url.")
+    if stated not in (None, size):
+        raise BrokenError(f"{size} of {stated} bytes arrived")
+    return (size, digest.hexdigest()) if size else None
 
 
 def _fetch_all(folder: Path, base_url: str, names: Sequence[str], threads: int,
@@ -201,5 +202,5 @@ def _sizes(folder: Path) -> dict[str, int]:
 def _read_record(path: Path) -> dict[str, Row]:
     try:
         return {name: (int(size), str(digest)) for name, (size, digest) in json.loads(path.read_bytes()).items()}
-    except (FileNotFoundError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError):
         return {}  # without a record the images are hashed again

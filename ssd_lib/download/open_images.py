@@ -15,7 +15,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ssd_lib.download.coco2017 import root_name
-from ssd_lib.download.http import RETRY_POLICY, RetryPolicy, fetch, fetch_lines, transfer_bar
+from ssd_lib.download.connection import RETRY_POLICY, RetryPolicy
+from ssd_lib.download.http import fetch, fetch_lines, transfer_bar
 from ssd_lib.download.image_files import IMAGE_BYTES, download_images
 from ssd_lib.download.open_images_rows import (
     LIST_CLASSES_HINT,

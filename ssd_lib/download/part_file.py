@@ -47,16 +47,25 @@ def part_path(target: Path) -> Path:
     return target.with_name(f"{target.name}.part")
 
 
-def read_partial(target: Path) -> Partial:
-    """Return what a transfer can continue from: nothing if the version of the bytes is unknown."""
+def read_partial(target: Path, needs_version: bool = True) -> Partial:
+    """Return what a transfer can continue from: nothing if the note is damaged or says no size.
+
+    Args:
+        target: the file that the part belongs to.
+        needs_version: whether bytes of an unknown version count as nothing; False where the whole file is verified.
+    """
     part = part_path(target)
     try:
         note, size = json.loads(_note_path(target).read_bytes()), part.stat().st_size
         there = Partial(note.get("bytes", size), note["version"], note["total_bytes"], note.get("kept_bytes", 0))
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return Partial()
-    is_whole = there.bytes <= (there.total_bytes or 0) and there.kept_bytes <= size
-    return there if there.version and is_whole else Partial()
+    counts = (there.bytes, there.total_bytes, there.kept_bytes)
+    is_sound = all(type(count) is int and count >= 0 for count in counts) and isinstance(there.version, str) and (
+        there.version.isascii() and there.version.isprintable())
+    if not is_sound or (needs_version and not there.version):
+        return Partial()
+    return there if there.bytes <= (there.total_bytes or 0) and there.kept_bytes <= size else Partial()
 
 
 def begin_partial(target: Path, version: str, total_bytes: int | None) -> None:

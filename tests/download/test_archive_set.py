@@ -11,7 +11,7 @@ import pytest
 from support.servers import Fault, serve
 
 from ssd_lib.download.archive_set import Remote, fetch_archives, intact_records
-from ssd_lib.download.http import RetryPolicy
+from ssd_lib.download.connection import RetryPolicy
 from ssd_lib.errors import InputError, StateError
 
 QUICK = RetryPolicy(attempts=2, first_wait_s=0.01, timeout_s=1.0)

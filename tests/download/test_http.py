@@ -2,19 +2,24 @@
 
 import gzip
 import hashlib
+import io
 import os
 import random
+import socket
 import subprocess
 import sys
 import threading
 import time
+import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from support.servers import Fault, Server, serve
 from tqdm import tqdm
 
-from ssd_lib.download.http import RECEIVE_BYTES, RetryPolicy, fetch, fetch_lines, offered_bytes
+from ssd_lib.download.connection import RECEIVE_BYTES, RetryPolicy
+from ssd_lib.download.http import fetch, fetch_lines, offered_bytes
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.manifest import Archive
 
@@ -258,7 +263,7 @@ def test_a_server_tells_the_size_beforehand(target: Path) -> None:
 def test_a_server_that_names_a_time_is_asked_after_it_or_after_the_longest_wait(
     target: Path, asked: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ssd_lib.download.http.LONGEST_ASKED_S", 1.0)
+    monkeypatch.setattr("ssd_lib.download.connection.LONGEST_ASKED_S", 1.0)
     start_s = time.monotonic()
     with serve({"/a.zip": CONTENT}, faults=[Fault(status=503, headers={"Retry-After": asked})]) as server:
         get(server, target)
@@ -310,6 +315,160 @@ def test_a_compressed_transfer_is_refused_by_name(target: Path) -> None:
     ):
         get(server, target)
     assert not target.parent.exists()
+
+
+def zipped(content: bytes) -> bytes:
+    """Return a zip archive of one stored member, so that equal sizes give equal sizes."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("a.bin"), content)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("has_md5", [True, False], ids=["MD5", "CRCs"])
+def test_a_server_that_names_no_version_is_continued_where_the_whole_file_is_verified(target: Path, has_md5: bool) -> None:
+    content = CONTENT if has_md5 else zipped(CONTENT)
+    md5 = hashlib.md5(content).hexdigest() if has_md5 else None
+    with serve({"/a.zip": content}, faults=[Fault(cut_after=CUT)] * 3, names_version=False) as server:
+        with pytest.raises(StateError, match=f"given up after 1 attempts, {KEPT} bytes are kept"):
+            get(server, target, None, md5, RetryPolicy(attempts=1))
+        server.faults.clear()
+        get(server, target, None, md5)
+        assert server.gets == [("/a.zip", 0), ("/a.zip", KEPT)]
+    assert target.read_bytes() == content
+
+
+@pytest.mark.parametrize("has_md5", [True, False], ids=["MD5", "CRCs"])
+def test_two_versions_of_equal_size_that_no_server_tells_apart_are_found_and_fetched_anew(target: Path, has_md5: bool) -> None:
+    old, new = (OTHER, CONTENT) if has_md5 else (zipped(OTHER), zipped(CONTENT))
+    with serve({"/a.zip": old}, faults=[Fault(cut_after=CUT)], names_version=False) as server:
+        with pytest.raises(StateError):
+            get(server, target, retry_policy=RetryPolicy(attempts=1))
+        server.files["/a.zip"] = new
+        get(server, target, None, hashlib.md5(new).hexdigest() if has_md5 else None)
+        assert server.gets == [("/a.zip", 0), ("/a.zip", KEPT), ("/a.zip", 0)]
+    assert target.read_bytes() == new
+
+
+def test_a_zip_that_stays_damaged_on_a_server_without_versions_is_an_error(target: Path) -> None:
+    damaged = bytearray(zipped(CONTENT))
+    damaged[1000] ^= 1
+    with serve({"/a.zip": bytes(damaged)}, names_version=False) as server, pytest.raises(
+        StateError, match=r"a\.zip: a wrong file, twice: its member 'a\.bin' is damaged"
+    ):
+        get(server, target)
+    assert not target.exists()
+
+
+def test_a_text_of_an_unknown_version_is_not_continued_and_nothing_is_said_to_be_kept(target: Path) -> None:
+    cut = Fault(cut_after=CUT)
+    with serve({"/a.csv": b"".join(LINES)}, faults=[cut], names_version=False) as server:
+        with pytest.raises(StateError, match="0 bytes are kept"):
+            get_lines(server, target, RetryPolicy(attempts=1))
+        assert get_lines(server, target) == EVEN
+        assert server.gets == [("/a.csv", 0), ("/a.csv", 0)]
+
+
+@pytest.mark.parametrize("states_length", [True, False])
+@pytest.mark.parametrize("knows_ranges", [True, False])
+def test_an_endless_body_ends_at_the_expected_size(target: Path, states_length: bool, knows_ranges: bool) -> None:
+    faults = [Fault(cut_after=CUT), Fault(is_endless=True)]
+    with serve({"/a.zip": CONTENT}, faults=faults, states_length=states_length, knows_ranges=knows_ranges) as server:
+        get(server, target, len(CONTENT), MD5)
+    assert target.read_bytes() == CONTENT
+
+
+def test_more_than_the_expected_size_is_not_taken(target: Path) -> None:
+    with serve({"/a.zip": CONTENT + OTHER}, states_length=False) as server:
+        assert get(server, target, len(CONTENT), MD5).bytes == len(CONTENT)
+    assert target.read_bytes() == CONTENT
+
+
+def test_an_endless_body_of_unknown_size_ends_at_the_limit(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ssd_lib.download.http.LARGEST_BYTES", 1_000_000)
+    endless = [Fault(is_endless=True) for _ in range(2)]
+    with serve({"/a.zip": CONTENT, "/a.csv": b"".join(LINES)}, faults=endless, states_length=False) as server:
+        with pytest.raises(InputError, match=r"a\.zip: the server sent 1000000 bytes, the most that are read, and no end"):
+            get(server, target)
+        with pytest.raises(InputError, match=r"a\.csv: the server sent 1000000 bytes"):
+            get_lines(server, target)
+    assert not target.exists()
+    assert not target.with_name("a.zip.part").exists()
+
+
+def test_a_stated_size_beyond_the_limit_is_refused_before_the_transfer(target: Path) -> None:
+    with serve({"/a.zip": CONTENT}, faults=[Fault(headers={"Content-Length": "9" * 15})]) as server, pytest.raises(
+        InputError, match=r"a\.zip: the server says that it has 9{15} bytes; at most 100000000000 are allowed"
+    ):
+        get(server, target)
+
+
+@pytest.mark.parametrize("drip", [Fault(drips=True), Fault(drips=True, headers={"X": "headers at once"}),
+                                  Fault(drips=True, headers={"Content-Length": ""})], ids=["headers", "body", "no length"])
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up(target: Path, drip: Fault) -> None:
+    impatient = RetryPolicy(attempts=2, first_wait_s=0.01, slowest_s=0.2)
+    start_s = time.monotonic()
+    with serve({"/a.zip": CONTENT}, faults=[drip] * 2) as server:
+        with pytest.raises(StateError, match=r"a\.zip: less than 65536 bytes in 0\.2 s, which is too slow; given up after 2"):
+            get(server, target, retry_policy=impatient)
+        assert time.monotonic() - start_s < 3
+        assert get(server, target, retry_policy=impatient).md5 == MD5
+        server.faults.append(drip)
+        assert get(server, target.with_name("b.zip"), len(CONTENT), MD5, impatient).md5 == MD5
+
+
+def test_a_size_is_not_waited_for_longer_than_for_a_file() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def drip() -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            for byte in b"HTTP/1.0 200 OK\r\n" * 9:
+                connection.sendall(bytes([byte]))
+                time.sleep(0.05)
+    sender = threading.Thread(target=drip)
+    sender.start()
+    start_s = time.monotonic()
+    with listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/a.zip"
+        assert offered_bytes(url, RetryPolicy(slowest_s=0.2)) is None
+        assert time.monotonic() - start_s < 2
+        sender.join()
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "-1", "1_0", "+5", "0x10", "\xb2", "1.0", ""])
+def test_a_length_of_odd_digits_counts_as_not_stated(target: Path, length: str) -> None:
+    with serve({"/a.zip": CONTENT}, faults=[Fault(headers={"Content-Length": length})]) as server:
+        assert get(server, target, len(CONTENT), MD5).md5 == MD5
+
+
+@pytest.mark.parametrize("note", [
+    '{"version": 5, "total_bytes": 300000}', '{"version": "v\\nX: y", "total_bytes": 300000}', "[" * 99_999, "\0", "",
+    '{"version": "v", "total_bytes": "300000"}', '{"version": "v", "total_bytes": 3e5}', '{"version": "v"', '"v"',
+    '{"version": "v", "total_bytes": 300000, "bytes": -7}', '{"version": "v", "total_bytes": 300000, "kept_bytes": "1"}',
+])
+def test_a_damaged_note_heals_by_starting_anew(target: Path, note: str) -> None:
+    target.parent.mkdir()
+    target.with_name("a.zip.part").write_bytes(OTHER[:1000])
+    path = target.with_name("a.zip.part.json")
+    path.write_text(note)
+    with serve({"/a.zip": CONTENT}) as server:
+        get(server, target)
+        assert server.gets == [("/a.zip", 0)]
+    assert os.listdir(target.parent) == ["a.zip"]
+    assert target.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.zip.part", "a.zip.part.json"])
+def test_a_folder_in_place_of_a_file_is_one_line(target: Path, name: str) -> None:
+    target.with_name(name).mkdir(parents=True)
+    (target.with_name(name) / "kept").touch()
+    with serve({"/a.zip": CONTENT, "/a.csv": b"".join(LINES)}) as server:
+        for attempt in (lambda: get(server, target), lambda: get_lines(server, target)):
+            with pytest.raises(StateError, match=rf"{name}: (a folder is in the place|cannot be written: Is a)") as caught:
+                attempt()
+            assert "\n" not in str(caught.value)
+    assert (target.with_name(name) / "kept").exists()
 
 
 def test_only_the_lines_that_are_wanted_arrive_and_nothing_else_is_left(target: Path) -> None:

@@ -5,13 +5,14 @@ import os
 import random
 import sys
 import time
+import tracemalloc
 from collections import namedtuple
 from pathlib import Path
 
 import pytest
 from support.servers import Fault, Server, serve
 
-from ssd_lib.download.http import RetryPolicy
+from ssd_lib.download.connection import RetryPolicy
 from ssd_lib.download.image_files import IMAGE_BYTES, JPEG, Row, download_images, fetch_images
 from ssd_lib.errors import InputError, StateError
 
@@ -177,6 +178,45 @@ def test_space_is_checked_before_the_first_image(folder: Path, monkeypatch: pyte
         assert server.gets == []
         get(server, folder, NAMES[:9])
         get(server, folder, NAMES[:10])  # one is new
+
+
+def test_an_endless_image_ends_at_the_limit_and_leaves_no_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ssd_lib.download.image_files.LARGEST_IMAGE_BYTES", 500_000)
+    endless = {FIRST: [Fault(is_endless=True, headers={"Content-Length": ""})]}
+    with serve(on_server(), path_faults=endless) as server, pytest.raises(
+        InputError, match=rf"{NAMES[0]}: the server sends more than 500000 bytes, the most for an image"
+    ):
+        get(server, folder, NAMES[:1])
+    assert list(folder.iterdir()) == []
+
+
+def test_a_photo_that_drips_is_asked_for_again_and_then_given_up(folder: Path) -> None:
+    impatient = RetryPolicy(attempts=2, first_wait_s=0.01, slowest_s=0.2)
+    drip = Fault(drips=True, headers={"Content-Length": ""})
+    with serve(on_server(), path_faults={FIRST: [drip] * 3}) as server:
+        with pytest.raises(StateError, match=f"{NAMES[0]}: less than 65536 bytes in 0.2 s, which is too slow"):
+            get(server, folder, NAMES[:3], impatient)
+        assert not (folder / NAMES[0]).exists()
+        assert get(server, folder, NAMES[:3], impatient) == rows_of(NAMES[:3])
+
+
+def test_a_large_photo_is_never_whole_in_memory(folder: Path) -> None:
+    large = JPEG + random.Random(1).randbytes(30_000_000)
+    with serve(on_server({NAMES[0]: large})) as server:
+        tracemalloc.start()
+        before, _ = tracemalloc.get_traced_memory()
+        (name, row), = fetch_images(folder, f"{server.url}/train", NAMES[:1], 1, lambda text: None, QUICK)
+        peak = tracemalloc.get_traced_memory()[1] - before
+        tracemalloc.stop()
+    assert (name, row) == (NAMES[0], (len(large), hashlib.sha256(large).hexdigest()))
+    assert peak < 10_000_000
+
+
+def test_folders_in_place_of_images_and_records_are_one_line(folder: Path) -> None:
+    (folder.parent / ".done/train.json").mkdir(parents=True)
+    (folder / NAMES[0]).mkdir(parents=True)
+    with serve(on_server()) as server, pytest.raises(StateError, match=rf"{NAMES[0]}: cannot be written: Is a directory"):
+        get(server, folder, NAMES[:2])
 
 
 def test_the_end_does_not_wait_for_a_silent_server(folder: Path) -> None:

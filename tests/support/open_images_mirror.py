@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from ssd_lib.download.http import RetryPolicy
+from ssd_lib.download.connection import RetryPolicy
 from ssd_lib.params import DataParams
 from support.project import data_params
 
