@@ -1,6 +1,7 @@
 """Read image files: decode pixels, and read sizes from file headers. All stages use this decoder."""
 
 import io
+import mmap
 import re
 import struct
 import warnings
@@ -14,6 +15,7 @@ import numpy as np
 from PIL import Image as Pillow
 
 from ssd_lib.errors import InputError
+from ssd_lib.exif import remaining_turn, turn_pixels, upright_size
 from ssd_lib.files import open_regular
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # OpenCV's warnings do not name the file; our errors do
@@ -30,7 +32,7 @@ UNREADABLE_SUFFIXES = frozenset({  # of images that Pillow or OpenCV do not read
 PILLOW_FORMATS = [name for name in SUFFIXES_OF_FORMAT if name != "MPO"]  # an MPO is a JPEG with several images, opened as JPEG
 DECODER_ERRORS = (OSError, ValueError, TypeError, LookupError, ArithmeticError, SyntaxError, EOFError, MemoryError,
                   AttributeError, NotImplementedError, struct.error, zlib.error)  # damaged files make Pillow raise any of these
-READ_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+READ_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION  # `decode_image` turns them: see exif.py
 HEADERS_AT_ONCE = 64  # per task: a task for each file would take longer than reading its header
 MAX_BYTES = 1 << 28  # 256 MiB; a larger file is not read
 MAX_PIXELS = 89_478_485  # the limit from which Pillow warns; a decoder needs up to 8 bytes for each
@@ -141,7 +143,7 @@ def decode_image(data: bytes) -> np.ndarray | None:
 
     For bytes that `validate` or `cost_fault` has checked: others can take minutes and gigabytes.
 
-    Boxes refer to the pixels as stored, so an EXIF rotation is not applied (as in COCO's annotations). A truncated JPEG is
+    Images are upright: turned by their EXIF orientation, as viewers and labelling tools show them. A truncated JPEG is
     refused or, by older versions of OpenCV, completed in gray; `validate` reports it in either case.
 
     Returns:
@@ -152,7 +154,8 @@ def decode_image(data: bytes) -> np.ndarray | None:
         MemoryError: there is too little memory for it.
     """
     try:
-        return cv2.imdecode(np.frombuffer(data, dtype=np.uint8), READ_FLAGS) if data else None
+        pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), READ_FLAGS) if data else None
+        return None if pixels is None else turn_pixels(pixels, remaining_turn(data))
     except cv2.error as error:
         if error.code == cv2.Error.STS_NO_MEM:
             raise MemoryError(error.err) from error
@@ -162,7 +165,7 @@ def decode_image(data: bytes) -> np.ndarray | None:
 def read_sizes(paths: Iterable[Path]) -> np.ndarray:
     """Read the sizes of images from their headers, several at once.
 
-    Guarantees: a size is that of the pixels of `decode_image`, so an EXIF rotation is not applied. No pixel is decoded.
+    Guarantees: a size is that of the upright pixels of `decode_image`. No pixel is decoded.
 
     Returns:
         (N, 2) int64, (width, height) in pixels; (0, 0) where the header cannot be read.
@@ -178,7 +181,8 @@ def read_sizes(paths: Iterable[Path]) -> np.ndarray:
 
 def _header_size(path: Path) -> tuple[int, int]:
     try:
-        with Pillow.open(path, formats=PILLOW_FORMATS) as header:
-            return header.size
+        with (open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+              Pillow.open(file, formats=PILLOW_FORMATS) as header):
+            return upright_size(header.size, remaining_turn(data))
     except (*DECODER_ERRORS, Pillow.DecompressionBombError):
         return 0, 0

@@ -19,7 +19,7 @@ from support.architecture import (
 from support.project import ROOT
 
 # A package or a file of ssd_lib imports only from itself and from those before it.
-LAYERS = ["errors", "files", "processes", "params", "manifest", "images", "annotations", "demo", "download",
+LAYERS = ["errors", "files", "processes", "params", "manifest", "exif", "images", "annotations", "demo", "download",
           "boxes", "data", "validation", "device", "nets", "checkpoint", "distributed", "train", "evaluate",
           "export", "detect", "cli", "__main__"]
 LONGEST_STAGE = 30

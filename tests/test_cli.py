@@ -109,8 +109,8 @@ def test_the_arguments_agree_with_the_library() -> None:
 def test_cache_shows_and_prunes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    (tmp_path / "data/cache/raw-86-1").mkdir(parents=True)
+    (tmp_path / "data/cache/raw-86-2").mkdir(parents=True)
     assert main(["cache"]) == 0
-    assert capsys.readouterr().out.startswith("data/cache/raw-86-1: 0 images")
+    assert capsys.readouterr().out.startswith("data/cache/raw-86-2: 0 images")
     assert main(["cache", "--prune"]) == 1
     assert capsys.readouterr().err.startswith("ERROR params.yaml: missing")

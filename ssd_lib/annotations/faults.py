@@ -39,7 +39,9 @@ KINDS = {kind.name: kind for kind in (
     Kind("duplicate_image_id", "images", True, False, "keeps the first image; it gets the boxes of both"),
     Kind("duplicate_file_name", "images", True, False, "keeps the first entry; it gets the boxes of both"),
     Kind("wrong_format", "images", False, False, "nothing; the image is read by its content"),
-    Kind("exif_rotated", "images", False, False, "nothing; boxes must refer to the pixels as stored"),
+    Kind("exif_rotated", "images", False, False, "nothing; the image is read upright, as viewers show it"),
+    Kind("labels_as_stored", "images", False, False, "turns its boxes, as the image is read upright"),
+    Kind("mixed_orientations", "files", False, False, "nothing; each image is read as its labels say, or else upright"),
     Kind("orphan", "images", False, False, "nothing; the image is not used"),
     Kind("duplicate_content", "images", False, False, "nothing; each copy is trained on"),
     Kind("train_val_leak", "images", False, False, "nothing; it makes AP too high: remove it from one split"),
@@ -74,6 +76,7 @@ class Fault(NamedTuple):
         text: the message.
         image: the image to look at, by its name in the manifest; "" for none.
         xywh: the box on it, in pixels as annotated.
+        orientation: the EXIF orientation by which the boxes of the image must be turned; 1 if they need not be.
     """
 
     kind: str
@@ -81,6 +84,7 @@ class Fault(NamedTuple):
     text: str
     image: str = ""
     xywh: tuple[float, float, float, float] | None = None
+    orientation: int = 1
 
 
 def count_bad(faults: Iterable[Fault], of: str) -> int:

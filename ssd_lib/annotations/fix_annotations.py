@@ -10,7 +10,7 @@ from typing import Any
 from ssd_lib.annotations.coco import write_annotations
 from ssd_lib.annotations.fixed_set import BACKGROUND_NAME, write_fixed
 from ssd_lib.annotations.read import join_parts, read_splits
-from ssd_lib.annotations.repair import fix_and_count, merge_categories
+from ssd_lib.annotations.repair import fix_and_count, merge_categories, turn_upright
 from ssd_lib.annotations.table import Annotations, Category
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.files import write_json, write_text
@@ -27,7 +27,7 @@ def fix_annotations(manifest: Manifest, report: dict[str, Any], params: FixParam
 
     Args:
         manifest: of the downloaded files.
-        report: of `validate`; its `unreadable` images are left out.
+        report: of `validate`; its `unreadable` images are left out, and the boxes of those that are `turned` are turned.
         params: the group `fix`.
         folder: where to write.
 
@@ -38,6 +38,8 @@ def fix_annotations(manifest: Manifest, report: dict[str, Any], params: FixParam
         InputError: no objects are left in train or val, or the two disagree about their classes.
     """
     splits = join_parts(read_splits(manifest.model_copy(update={"splits": {s: manifest.splits[s] for s in SPLITS}})))
+    splits = {split: turn_upright(annotations, {name: turn for part, name, turn in report.get("turned", ()) if part == split})
+              for split, annotations in splits.items()}
     categories = merge_categories(splits["train"], splits["val"])
     unreadable = set(report["unreadable"])
     limit = float(report.get("max_bad_fraction", 0))

@@ -1,11 +1,13 @@
 """Repair annotations: a pure function from any annotations to ones that can be trained on."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from ssd_lib.annotations.table import Annotations, Boxes, Category, Images, clean_name, repeated_rows, translate
 from ssd_lib.errors import InputError
+from ssd_lib.exif import UPRIGHT, turn_boxes, turn_sizes
 
 
 def fix(annotations: Annotations, unreadable: Collection[str], min_box_px: float) -> Annotations:
@@ -48,6 +50,25 @@ def fix_and_count(annotations: Annotations, unreadable: Collection[str], min_box
     kept, areas = kept[is_new], areas[is_new]
     fixed = Boxes(boxes.ids[kept], annotations.images.ids[image[kept]], label[kept], xywh[kept], areas, boxes.is_crowd[kept])
     return Annotations(images, fixed, categories, annotations.info), {why: number for why, number in removed.items() if number}
+
+
+def turn_upright(annotations: Annotations, orientations: Mapping[str, int]) -> Annotations:
+    """Turn sizes and boxes that refer to an image as stored, so that they fit the upright pixels of `decode_image`.
+
+    Args:
+        annotations: with the sizes of the images as stored.
+        orientations: name of an image to turn -> its EXIF orientation; the other images are left as they are.
+    """
+    if not orientations:
+        return annotations
+    images, boxes = annotations.images, annotations.boxes
+    of_image = np.array([orientations.get(name, UPRIGHT) for name in images.file_names])
+    sizes, xywh, index = images.sizes.copy(), boxes.xywh.copy(), annotations.image_indices()
+    for orientation in set(orientations.values()):
+        rows = (index >= 0) & (of_image[index] == orientation)
+        xywh[rows] = turn_boxes(boxes.xywh[rows], images.sizes[index[rows]], orientation)
+        sizes[of_image == orientation] = turn_sizes(images.sizes[of_image == orientation], orientation)
+    return replace(annotations, images=replace(images, sizes=sizes), boxes=replace(boxes, xywh=xywh))
 
 
 def merge_categories(first: Annotations, second: Annotations) -> tuple[Category, ...]:

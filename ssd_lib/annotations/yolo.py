@@ -169,8 +169,8 @@ def names_of_entry(entry: str, base: str = "", *, is_image: bool = False) -> Ite
 def read_yolo(manifest: Manifest) -> dict[PartKey, ParsedPart]:
     """Read all parts of format yolo; images are sorted by name, classes keep their numbers.
 
-    Guarantees: boxes are in pixels as stored, rounded as `rows_in_pixels` does. An image whose size cannot be read has size (0,
-    0) and no boxes; validation reports it. Of pose labels (`kpt_shape`) the box of each line is read.
+    Guarantees: boxes are in pixels of the upright image, rounded as `rows_in_pixels` does. An image of unknown size has size
+    (0, 0) and no boxes; validation reports it. Of pose labels (`kpt_shape`) the box of each line is read.
 
     Raises:
         InputError: the lines of a part look like pose labels, and the YAML file has no `kpt_shape`.

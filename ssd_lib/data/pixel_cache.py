@@ -34,7 +34,7 @@ BATCH = 2048  # entries synced to disk together; after a kill at most this many 
 ABANDONED_S = 3600  # age of a temporary file that no running process still uses
 GB = 1e9
 CacheKind = Literal["none", "jpeg", "raw"]
-RECIPE = 1  # increase it when the pixels made from an image change
+RECIPE = 2  # increase it when the pixels made from an image change
 JPEG_QUALITY = 95
 HEADER_BYTES = 8  # of a raw entry: height and width as little-endian uint32; RGB pixels follow
 

@@ -15,17 +15,19 @@ import torch
 
 from ssd_lib.annotations.coco import format_annotations, read_annotations
 from ssd_lib.annotations.fixed_set import FixedSet, from_arrays, to_arrays
-from ssd_lib.annotations.repair import fix
-from ssd_lib.annotations.table import clean_name
+from ssd_lib.annotations.repair import fix, turn_upright
+from ssd_lib.annotations.table import Images, clean_name
 from ssd_lib.checkpoint.weights import open_model
 from ssd_lib.data.augment import build_transform
 from ssd_lib.data.dataset import DetectionDataset
 from ssd_lib.data.loader import worker_count
 from ssd_lib.device import pick_device
 from ssd_lib.errors import InputError
-from ssd_lib.evaluate.coco_eval import Predictions, predict, results_json, run_coco
+from ssd_lib.evaluate.coco_eval import BOX_DIGITS, Predictions, predict, results_json, run_coco
 from ssd_lib.evaluate.evaluate import all_metrics
-from ssd_lib.files import atomic_write, write_json
+from ssd_lib.exif import INVERSE, UPRIGHT, read_orientation, turn_boxes
+from ssd_lib.files import atomic_write, read_regular, write_json
+from ssd_lib.images import read_sizes
 from ssd_lib.nets.postprocess import Postprocess
 from ssd_lib.nets.ssd import SSD
 
@@ -45,6 +47,7 @@ class ExternalDataset(NamedTuple):
         model_only: names of classes that only the model knows.
         data_only: names of classes that only the dataset knows.
         faulty_boxes: number of boxes of shared classes that are left out because they cannot be repaired.
+        turns: name of an image whose annotations refer to its pixels as stored, and are turned here -> its EXIF orientation.
     """
 
     fixed: FixedSet
@@ -55,6 +58,7 @@ class ExternalDataset(NamedTuple):
     model_only: tuple[str, ...]
     data_only: tuple[str, ...]
     faulty_boxes: int
+    turns: dict[str, int]
 
 
 def evaluate_external(model: Path, annotations: Path, images: Path, out: Path, name: str | None, device: str, batch_size: int,
@@ -83,7 +87,7 @@ def evaluate_external(model: Path, annotations: Path, images: Path, out: Path, n
     postprocess = own._replace(score_threshold=own.score_threshold if score_threshold is None else score_threshold,
                                nms_iou=own.nms_iou if nms_iou is None else nms_iou)
     predictions = predict_external(opened.net, dataset, postprocess, batch_size, torch_device, worker_count("auto"))
-    results = results_json(dataset.fixed, predictions)
+    results = results_json(dataset.fixed, _as_annotated(predictions, dataset))
     write_json(out / "results.json", results)
     print(f"{out / 'results.json'}: {len(results)} detections")
     if submission:
@@ -107,8 +111,10 @@ def open_external(annotations: Path, images: Path, class_names: tuple[str, ...])
     """
     raw = read_annotations(annotations, boxes=False)
     model_names = [clean_name(name) for name in class_names]
+    turns = _turns(raw.images, images)
     shared = tuple(category for category in raw.categories if clean_name(category.name) in model_names)
-    repaired = fix(replace(raw, categories=shared), unreadable=(), min_box_px=0)  # every box with an area counts
+    whole = turn_upright(replace(raw, categories=shared), turns)
+    repaired = fix(whole, unreadable=(), min_box_px=0)  # every box with an area counts
     labels = {category.name: category.id for category in repaired.categories}
     if not labels:
         raise InputError(f"{annotations}: no class in common with the model, whose classes are {', '.join(class_names)}; the "
@@ -124,7 +130,8 @@ def open_external(annotations: Path, images: Path, class_names: tuple[str, ...])
         label_of=np.array([0, *(labels.get(name, 0) for name in model_names)]),
         model_only=tuple(name for name in model_names if name not in labels),
         data_only=tuple(clean_name(category.name) for category in raw.categories if category.id not in ids),
-        faulty_boxes=int(np.isin(raw.boxes.category_ids, list(ids)).sum()) - len(repaired.boxes))
+        faulty_boxes=int(np.isin(raw.boxes.category_ids, list(ids)).sum()) - len(repaired.boxes),
+        turns=turns)
 
 
 def predict_external(net: SSD, dataset: ExternalDataset, postprocess: Postprocess, batch_size: int, device: torch.device,
@@ -188,6 +195,26 @@ def write_submission(folder: Path, name: str, results: list[dict[str, Any]]) -> 
     with atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive:
         archive.writestr(zipfile.ZipInfo(f"{name}.json", EARLIEST), json.dumps(results), zipfile.ZIP_DEFLATED)
     return path
+
+
+def _turns(images: Images, folder: Path) -> dict[str, int]:
+    """Return the orientations of the images whose stated size is that of the stored pixels, not that of the upright ones."""
+    upright = read_sizes(folder / name for name in images.file_names)
+    is_swapped = (images.sizes == upright[:, ::-1]).all(axis=1) & (images.sizes != upright).any(axis=1)
+    names = [images.file_names[row] for row in np.flatnonzero(is_swapped)]
+    orientations = {name: read_orientation(read_regular(folder / name)) for name in names}
+    return {name: orientation for name, orientation in orientations.items() if orientation != UPRIGHT}
+
+
+def _as_annotated(predictions: Predictions, dataset: ExternalDataset) -> Predictions:
+    """Return the detections with boxes that refer to the same pixels as the annotations of the dataset."""
+    boxes = predictions.boxes.copy()
+    for index in range(len(dataset.fixed)) if dataset.turns else ():
+        orientation = dataset.turns.get(dataset.fixed.file_name(index), UPRIGHT)
+        rows = predictions.images == index
+        sizes = np.tile(dataset.fixed.sizes[index][::-1], (int(rows.sum()), 1))
+        boxes[rows] = turn_boxes(boxes[rows], sizes, INVERSE.get(orientation, orientation)).round(BOX_DIGITS)
+    return predictions._replace(boxes=boxes)
 
 
 def _check_images(annotations: Path, file_names: Any, images: Path) -> None:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from ssd_lib.annotations.faults import KINDS, Fault
 from ssd_lib.errors import StateError
+from ssd_lib.exif import UPRIGHT, read_orientation, remaining_turn, upright_size
 from ssd_lib.images import (
     DECODER_ERRORS,
     MAX_BYTES,
@@ -42,7 +43,6 @@ OTHER_CONTENT = {  # unsupported content that is often found under an image's na
     "JPEG 2000; convert it to JPEG or PNG": rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  ",
     "SVG; convert it to PNG": rb"\s*(<\?xml[^>]*>\s*)?<svg",
 }
-EXIF_ORIENTATION = 0x0112  # the tag: 1 is as stored, 2 to 8 rotate or mirror the image
 
 
 class ImageFile(NamedTuple):
@@ -82,7 +82,7 @@ def check_images(files: list[ImageFile], workers: int) -> Iterator[Fault]:
 
 
 def check_image(file: ImageFile) -> list[Fault]:
-    """Return the faults of one image file: at most one that makes it unusable, and `changed`, `wrong_format` or `exif_rotated`.
+    """Return the faults of one image file: at most one that makes it unusable, `changed`, `wrong_format`, and one on EXIF.
 
     Guarantees: a file without faults is decoded by Pillow (which detects missing bytes) and by OpenCV (which training uses) to
     the same size, the annotated one. Of an animation only the first frame is decoded.
@@ -101,7 +101,7 @@ def check_image(file: ImageFile) -> list[Fault]:
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Pillow.DecompressionBombWarning)  # raised before a pixel is decoded
         found = [*_check_bytes(file, data), *_check_pixels(file, data)]
-    return [_fault(file, kind, text) for kind, text in found]
+    return [_fault(file, *fault) for fault in found]
 
 
 def _check_bytes(file: ImageFile, data: bytes) -> Iterator[tuple[str, str]]:
@@ -114,15 +114,15 @@ def _check_bytes(file: ImageFile, data: bytes) -> Iterator[tuple[str, str]]:
         yield "changed", "its hash differs from that in the manifest"
 
 
-def _check_pixels(file: ImageFile, data: bytes) -> Iterator[tuple[str, str]]:
+def _check_pixels(file: ImageFile, data: bytes) -> Iterator[tuple[str, str] | tuple[str, str, int]]:
     Pillow.init()  # runs once; without it Pillow knows only the most frequent formats
     if jpeg_scans(data) > MAX_SCANS:
         yield "too_large", f"a JPEG of more than {MAX_SCANS} scans, which takes too long to decode"
         return
     try:
         with Pillow.open(io.BytesIO(data), formats=PILLOW_FORMATS) as image:
-            kind, size, orientation = image.format or "", image.size, _orientation(image)
-            fault = _decode_fault(image, data)
+            kind, size = image.format or "", upright_size(image.size, remaining_turn(data))
+            fault = _decode_fault(image, data, size)
     except (Pillow.DecompressionBombWarning, Pillow.DecompressionBombError) as error:
         yield "too_large", str(error).partition(",")[0]
         return
@@ -132,32 +132,25 @@ def _check_pixels(file: ImageFile, data: bytes) -> Iterator[tuple[str, str]]:
     if fault:
         yield "truncated", f"{kind} of {size[0]}x{size[1]}, {fault}"
         return
-    if size != file.size:
-        hint = f"; EXIF rotates it, boxes must refer to the pixels {_pixel_order(kind)}" if orientation != 1 else ""
-        yield "size_differs", f"{size[0]}x{size[1]}; annotated as {file.size[0]}x{file.size[1]}{hint}"
+    orientation = read_orientation(data)
+    stored = upright_size(size, orientation)
+    if file.size not in (size, stored):
+        hint = f" after EXIF turns it from {stored[0]}x{stored[1]}" if stored != size else ""
+        yield "size_differs", f"{size[0]}x{size[1]}{hint}; annotated as {file.size[0]}x{file.size[1]}"
         return
     if Path(file.name).suffix.lower() not in SUFFIXES_OF_FORMAT[kind]:
         yield "wrong_format", f"content is {kind}"
-    if orientation != 1:
-        yield "exif_rotated", (f"its EXIF orientation is {orientation}, so viewers rotate it; training sees the pixels "
-                               f"{_pixel_order(kind)}, {size[0]}x{size[1]}: check whether its boxes fit")
+    if file.size != size:
+        text = (f"its labels state {stored[0]}x{stored[1]}, as it is stored; its EXIF orientation is {orientation}, so it is "
+                f"read as {size[0]}x{size[1]} and its boxes are turned as well")
+        yield "labels_as_stored", text, orientation
+    elif orientation != UPRIGHT:
+        yield "exif_rotated", (f"its EXIF orientation is {orientation}, so it is read upright, {size[0]}x{size[1]}, as viewers "
+                               "show it: check whether its boxes fit")
 
 
-def _pixel_order(kind: str) -> str:
-    return "as rotated, because it is a TIFF" if kind == "TIFF" else "as stored"  # OpenCV and Pillow both rotate TIFF files
-
-
-def _orientation(image: Pillow.Image) -> int:
-    """Return the EXIF orientation; 1 where it is missing or invalid."""
-    try:
-        orientation = image.getexif().get(EXIF_ORIENTATION, 1)
-    except DECODER_ERRORS:  # EXIF data may be damaged in a sound image
-        return 1
-    return orientation if orientation in range(2, 9) else 1
-
-
-def _decode_fault(image: Pillow.Image, data: bytes) -> str:
-    """Return what is wrong with the bytes after the header; "" if nothing is."""
+def _decode_fault(image: Pillow.Image, data: bytes, size: tuple[int, int]) -> str:
+    """Return what is wrong with the bytes after the header; "" if nothing is. `size` is that of the upright image."""
     try:
         image.load()
     except DECODER_ERRORS as error:
@@ -165,8 +158,8 @@ def _decode_fault(image: Pillow.Image, data: bytes) -> str:
     pixels = None if png_fault(data) else decode_image(data)
     if pixels is None:
         return "cut short, damaged or of a kind that OpenCV cannot read"
-    if pixels.shape[1::-1] != image.size:
-        return f"which Pillow decodes to {image.size}, OpenCV to {pixels.shape[1::-1]}"
+    if pixels.shape[1::-1] != size:
+        return f"which Pillow decodes to {size}, OpenCV to {pixels.shape[1::-1]}"
     return ""
 
 
@@ -177,8 +170,8 @@ def _describe(data: bytes) -> str:
     return f"{len(data)} bytes that start with {data[:12]!r}"
 
 
-def _fault(file: ImageFile, kind: str, text: str) -> Fault:
-    return Fault(KINDS[kind].name, (file.split, file.name), f"{file.name}: {text}", file.name)
+def _fault(file: ImageFile, kind: str, text: str, orientation: int = UPRIGHT) -> Fault:
+    return Fault(KINDS[kind].name, (file.split, file.name), f"{file.name}: {text}", file.name, orientation=orientation)
 
 
 def _run_all(chunks: list[list[ImageFile]], workers: int) -> Iterator[list[Fault]]:

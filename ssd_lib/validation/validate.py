@@ -10,9 +10,10 @@ import numpy as np
 from ssd_lib.annotations.faults import KINDS, Fault, count_bad, summarise
 from ssd_lib.annotations.files import is_image
 from ssd_lib.annotations.read import join_parts, read_splits
-from ssd_lib.annotations.repair import merge_categories
+from ssd_lib.annotations.repair import merge_categories, turn_upright
 from ssd_lib.annotations.table import Annotations, ParsedPart
 from ssd_lib.errors import InputError
+from ssd_lib.exif import UPRIGHT, turn_boxes
 from ssd_lib.files import sha256, write_json
 from ssd_lib.manifest import REPAIR_HINT, REPORT_PATH, Manifest, Part
 from ssd_lib.params import DataParams, RuntimeParams
@@ -46,17 +47,45 @@ def validate(manifest: Manifest, data: DataParams, runtime: RuntimeParams, path:
     if "train" in splits and "val" in splits:
         merge_categories(splits["train"], splits["val"])  # what would stop fix_annotations stops here, before hours of decoding
     workers = available_cores() if runtime.workers == "auto" else runtime.workers
-    faults = [*check_images(_image_files(manifest, splits), workers), *_other_faults(manifest, parts, splits)]
+    image_faults = list(check_images(_image_files(manifest, splits), workers))
+    faults = [*image_faults, *_mixed_orientations(image_faults), *_other_faults(manifest, parts, splits)]
     report = {**_report(splits, faults), "max_bad_fraction": data.max_bad_fraction,
               "files": [count.model_dump() for count in manifest.counts]}
     write_json(path, report, indent=1)
-    write_report(path.parent, manifest, splits, faults, report, data)
+    write_report(path.parent, manifest, *_upright(splits, faults), report, data)
     for notice in file_notices(report):
         logger.warning(notice)
     if reason := stop_reason(report, data.max_bad_fraction):
         raise InputError(f"{path}: {reason} See {path.with_suffix('.html')}; after a change of the files, {REPAIR_HINT}."
                          f"{first_faults(report)}")
     return report
+
+
+def _mixed_orientations(faults: Sequence[Fault]) -> Iterator[Fault]:
+    """Yield a fault for each split in which the labels of some rotated images, but not of all, state the size as stored."""
+    for split in dict.fromkeys(fault.subject[0] for fault in faults):
+        stored, upright = ([fault.image for fault in faults if fault.kind == kind and fault.subject[0] == split]
+                           for kind in ("labels_as_stored", "exif_rotated"))
+        if stored and upright:
+            yield Fault("mixed_orientations", (split, ""), f"{split}: of the images that EXIF turns, the labels of "
+                        f"{len(stored):,} state the size as stored ({stored[0]}), those of {len(upright):,} the upright size "
+                        f"or nothing that tells ({upright[0]}), so they may be meant as stored: compare both in the report")
+
+
+def _upright(splits: dict[str, Annotations], faults: Sequence[Fault]) -> tuple[dict[str, Annotations], list[Fault]]:
+    """Return annotations and faults with the boxes to draw on upright images; the texts keep the numbers of the labels."""
+    turns = {fault.subject: fault.orientation for fault in faults if fault.orientation != UPRIGHT}
+    sizes = {(split, name): size for split, annotations in splits.items() if turns
+             for name, size in zip(reversed(annotations.images.file_names), annotations.images.sizes[::-1], strict=True)}
+
+    def turned(fault: Fault) -> Fault:
+        key = fault.subject[0], fault.image
+        if key not in turns or fault.xywh is None:
+            return fault
+        box = turn_boxes(np.array([fault.xywh]), sizes[key][None], turns[key])[0]
+        return fault._replace(xywh=tuple(box.tolist()))
+    return ({split: turn_upright(annotations, {str(name): turn for (part, name), turn in turns.items() if part == split})
+             for split, annotations in splits.items()}, [turned(fault) for fault in faults])
 
 
 def _other_faults(manifest: Manifest, parts: dict[str, tuple[ParsedPart, ...]],
@@ -132,6 +161,7 @@ def _report(splits: dict[str, Annotations], faults: list[Fault]) -> dict[str, An
         "warnings": sum(not KINDS[fault.kind].is_bad for fault in faults),
         "splits": [{"split": split, **numbers} for split, numbers in counts.items()],
         "faults": summarise(faults),
+        "turned": sorted([*fault.subject, fault.orientation] for fault in faults if fault.orientation != UPRIGHT),
         "unreadable": sorted({str(fault.subject[1]) for fault in faults if KINDS[fault.kind].leaves_out}),
     }
 

@@ -228,8 +228,8 @@ def test_show_cache_describes_each_cache(project: Path) -> None:
     _open("raw", project)
     _open("jpeg", project)
     jpeg, raw = cache.show_cache(prune=False)
-    assert jpeg.startswith("data/cache/jpeg-86-1: 6 images, 0.000 GB")
-    assert raw.startswith("data/cache/raw-86-1: 6 images, 0.000 GB")
+    assert jpeg.startswith("data/cache/jpeg-86-2: 6 images, 0.000 GB")
+    assert raw.startswith("data/cache/raw-86-2: 6 images, 0.000 GB")
 
 
 def test_pruning_removes_entries_that_are_not_needed(project: Path) -> None:
@@ -246,7 +246,7 @@ def test_pruning_removes_entries_that_are_not_needed(project: Path) -> None:
     cache.show_cache(prune=True)
     assert len(_entries()) == 6
     assert len({*_entries()} & {*kept}) == 5, "the first image has changed"
-    assert not Path("data/cache/raw-86-1").exists()
+    assert not Path("data/cache/raw-86-2").exists()
     tree["data"]["cache"] = "none"
     Path("params.yaml").write_text(yaml.safe_dump(tree))
     cache.show_cache(prune=True)

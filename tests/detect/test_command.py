@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 from support.videos import FPS, HEIGHT, WIDTH, frames_of, make_video
 
 import detect
 from ssd_lib.detect.video import frame_count, frame_rate, frame_size, open_video
 from ssd_lib.evaluate.drawing import write_image
+from ssd_lib.exif import EXIF_ORIENTATION, INVERSE, turn_pixels
 from ssd_lib.images import read_image
 from ssd_lib.nets.model_file import MODEL_PATH, NetSpec, save_model
 from ssd_lib.nets.postprocess import Postprocess
@@ -54,6 +56,21 @@ def test_a_folder_is_drawn_described_and_written(images: Path, capsys: pytest.Ca
     assert {row["file_name"] for row in rows} == {"images/a.png", "images/deeper/a.png"}
     assert {(row["class_name"], row["category_id"]) for row in rows} <= {("dog", 18), ("kite", 38)}
     assert "frame" not in rows[0]
+
+
+def test_photographs_that_exif_turns_are_detected_and_drawn_upright(images: Path) -> None:
+    upright = read_image(images / "a.png")
+    for orientation in range(1, 9):
+        exif = Pillow.Exif()
+        exif[EXIF_ORIENTATION] = orientation
+        stored = turn_pixels(upright, INVERSE.get(orientation, orientation))
+        Pillow.fromarray(stored).save(images / f"{orientation}.png", exif=exif)
+    assert detect.main(["images", "--threshold", "0.1", "--json", "found.json"]) == 0
+    rows = rows_of("found.json")
+    boxes = {number: [row["bbox"] for row in rows if row["file_name"] == f"images/{number}.png"] for number in range(1, 9)}
+    assert boxes[1]
+    assert all(found == boxes[1] for found in boxes.values())
+    assert read_image(Path("detections/6.jpg")).shape == (50, 80, 3)
 
 
 def test_postprocess_values_are_the_model_s_unless_the_command_names_others(images: Path) -> None:

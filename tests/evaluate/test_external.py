@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image as Pillow
 from support.predictions import by_hand, ground_truth_as_predictions, noisy
 from support.project import runtime_params, write_fixed
 from support.trained_project import SIZES, SPEC
@@ -19,6 +20,8 @@ from ssd_lib.errors import InputError
 from ssd_lib.evaluate.coco_eval import SUMMARY_NAMES, coco_metrics, results_json, run_coco
 from ssd_lib.evaluate.evaluate import evaluate
 from ssd_lib.evaluate.external import open_external, predict_external, submission_name, write_submission
+from ssd_lib.exif import EXIF_ORIENTATION, INVERSE, turn_boxes, turn_pixels
+from ssd_lib.images import read_image
 from ssd_lib.manifest import FIXED_FOLDER
 from ssd_lib.nets.model_file import MODEL_PATH, NetSpec, load_model, save_model
 from ssd_lib.nets.postprocess import Postprocess
@@ -162,6 +165,30 @@ def test_the_numbers_are_those_of_the_evaluate_stage_and_of_pycocotools(
     assert dict(zip(names, numbers, strict=True))["VOC10"] == f"{stage['VOC10']:.3f}"
     expected = by_hand(raw_file, read(OUT / "results.json"), tmp_path)
     assert [stage[name] for name in SUMMARY_NAMES] == [None if x == -1 else round(x, 4) for x in expected]
+
+
+def test_labels_of_the_stored_pixels_of_an_image_that_exif_turns_give_the_same_numbers_and_results_on_them(
+        raw_file: Path) -> None:
+    assert measure(raw_file, IMAGES) == 0
+    numbers, found = read(OUT / "eval.json"), read(OUT / "results.json")
+    upright = read_image(IMAGES / "val/0.png")
+    exif = Pillow.Exif()
+    exif[EXIF_ORIENTATION] = 6
+    Pillow.fromarray(turn_pixels(upright, INVERSE[6])).save(IMAGES / "val/0.png", exif=exif)
+    tree = read(raw_file)
+    size, image = np.array([upright.shape[1::-1]]), tree["images"][0]
+    image["width"], image["height"] = image["height"], image["width"]
+
+    def as_stored(row: dict) -> list[float]:
+        if row["image_id"] != image["id"]:
+            return row["bbox"]
+        return turn_boxes(np.array([row["bbox"]]), size, INVERSE[6])[0].tolist()
+    tree["annotations"] = [{**row, "bbox": as_stored(row)} for row in tree["annotations"]]
+    raw_file.write_text(json.dumps(tree))
+    assert measure(raw_file, IMAGES) == 0
+    assert read(OUT / "eval.json") == numbers
+    results = read(OUT / "results.json")
+    assert np.array([row["bbox"] for row in results]) == pytest.approx(np.array([as_stored(row) for row in found]), abs=2e-3)
 
 
 def test_a_combo_checkpoint_is_measured_like_the_model_it_would_become(raw_file: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image as Pillow
 
-from ssd_lib.validation.images import EXIF_ORIENTATION
+from ssd_lib.exif import EXIF_ORIENTATION
 from support.four_formats import WRITERS, Row, class_names
 
 

@@ -19,9 +19,10 @@ from PIL import features
 from support.damage import many_scans
 
 from ssd_lib.errors import StateError
+from ssd_lib.exif import EXIF_ORIENTATION
 from ssd_lib.files import write_json
 from ssd_lib.images import decode_image
-from ssd_lib.validation.images import CHUNK, EXIF_ORIENTATION, ImageFile, check_image, check_images
+from ssd_lib.validation.images import CHUNK, ImageFile, check_image, check_images
 
 SIZE = (60, 40)
 LOSSY = 8  # largest difference of a colour after lossy compression
@@ -143,39 +144,45 @@ def test_another_format_than_the_name_says_is_a_warning(tmp_path: Path, image: P
 def turned_by_exif(pixels: np.ndarray, kind: str, turn: int = 6) -> bytes:
     exif = Pillow.Exif()
     exif[EXIF_ORIENTATION] = turn
-    return encode(Pillow.fromarray(pixels), kind, exif=exif)
+    return encode(Pillow.fromarray(pixels), kind, exif=exif, quality=95)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_an_image_that_exif_rotates_is_seen_as_stored_with_a_hint(tmp_path: Path, quarters: np.ndarray, kind: str) -> None:
-    checked = image_file(tmp_path, turned_by_exif(quarters, kind), f"a.{kind.lower()}")
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_an_image_that_exif_rotates_is_read_upright_and_told(tmp_path: Path, quarters: np.ndarray, kind: str) -> None:
+    checked = image_file(tmp_path, turned_by_exif(quarters, kind), f"a.{kind.lower()}", size=SIZE[::-1])
     fault, = check_image(checked)
-    assert (fault.kind, fault.image) == ("exif_rotated", checked.name)
-    assert "its EXIF orientation is 6, so viewers rotate it; training sees the pixels as stored, 60x40" in fault.text
-    assert np.abs(middles(decode_image(checked.path.read_bytes())) - middles(quarters)).max() <= LOSSY
+    assert (fault.kind, fault.image, fault.orientation) == ("exif_rotated", checked.name, 1)
+    assert "its EXIF orientation is 6, so it is read upright, 40x60, as viewers show it" in fault.text
+    assert np.abs(middles(decode_image(checked.path.read_bytes())) - middles(np.rot90(quarters, -1))).max() <= LOSSY
 
 
-def test_a_rotated_image_that_was_annotated_as_shown_has_another_size(tmp_path: Path, quarters: np.ndarray) -> None:
-    fault, = check_image(image_file(tmp_path, turned_by_exif(quarters, "JPEG"), size=SIZE[::-1]))
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+@pytest.mark.parametrize("turn", [5, 6, 7, 8])
+def test_labels_of_the_size_as_stored_are_told_with_the_turn_of_their_boxes(
+        tmp_path: Path, quarters: np.ndarray, kind: str, turn: int) -> None:
+    fault, = check_image(image_file(tmp_path, turned_by_exif(quarters, kind, turn), f"a.{kind.lower()}"))
+    assert (fault.kind, fault.orientation) == ("labels_as_stored", turn)
+    assert f"its labels state 60x40, as it is stored; its EXIF orientation is {turn}, so it is read as 40x60" in fault.text
+
+
+def test_another_size_than_the_stored_and_the_upright_one_differs(tmp_path: Path, quarters: np.ndarray) -> None:
+    fault, = check_image(image_file(tmp_path, turned_by_exif(quarters, "JPEG"), size=(41, 60)))
     assert fault.kind == "size_differs"
-    assert "60x40; annotated as 40x60; EXIF rotates it, boxes must refer to the pixels as stored" in fault.text
+    assert "40x60 after EXIF turns it from 60x40; annotated as 41x60" in fault.text
+
+
+def test_a_swapped_size_of_an_image_that_exif_does_not_turn_differs(tmp_path: Path, quarters: np.ndarray) -> None:
+    assert kinds(image_file(tmp_path, turned_by_exif(quarters, "JPEG", 3), size=SIZE[::-1])) == ["size_differs"]
 
 
 @pytest.mark.parametrize("turn", range(2, 9))
-def test_a_square_image_has_the_hint_for_every_rotation_and_reflection(tmp_path: Path, quarters: np.ndarray, turn: int) -> None:
+def test_a_square_image_is_told_for_every_rotation_and_reflection(tmp_path: Path, quarters: np.ndarray, turn: int) -> None:
     assert kinds(image_file(tmp_path, turned_by_exif(quarters[:, :40].copy(), "JPEG", turn), size=(40, 40))) == ["exif_rotated"]
 
 
 @pytest.mark.parametrize("turn", [0, 1, 9])
 def test_an_orientation_that_viewers_ignore_gives_no_hint(tmp_path: Path, quarters: np.ndarray, turn: int) -> None:
     assert kinds(image_file(tmp_path, turned_by_exif(quarters, "JPEG", turn))) == []
-
-
-def test_a_tiff_is_read_as_rotated_and_the_hint_says_so(tmp_path: Path, quarters: np.ndarray) -> None:
-    checked = image_file(tmp_path, turned_by_exif(quarters, "TIFF", 3), "a.tif")
-    fault, = check_image(checked)
-    assert (fault.kind, "training sees the pixels as rotated, because it is a TIFF" in fault.text) == ("exif_rotated", True)
-    assert (decode_image(checked.path.read_bytes()) == quarters[::-1, ::-1]).all()
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0II*\0\x08\0\0\0\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08"])
@@ -228,7 +235,7 @@ def test_empty_missing_and_foreign_files_are_distinguished(tmp_path: Path) -> No
     assert kinds(image_file(tmp_path, b"")) == ["empty"]
     assert kinds(image_file(tmp_path, b"<!DOCTYPE html><title>404</title>")) == ["not_an_image"]
     fault, = check_image(ImageFile("train", "b.jpg", tmp_path / "b.jpg", SIZE, None))
-    assert fault == ("missing", ("train", "b.jpg"), "b.jpg: cannot be read: No such file or directory", "b.jpg", None)
+    assert fault == ("missing", ("train", "b.jpg"), "b.jpg: cannot be read: No such file or directory", "b.jpg", None, 1)
     assert kinds(ImageFile("train", "b\0.jpg", tmp_path / "b\0.jpg", SIZE, None)) == ["missing"]
 
 

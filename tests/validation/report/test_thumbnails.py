@@ -43,10 +43,10 @@ def test_large_images_are_reduced_and_small_ones_keep_their_size(
     assert image.getpixel((0, 0)) == pytest.approx((200, 40, 30), abs=8)
 
 
-def test_an_image_is_shown_as_stored_whatever_exif_says(tmp_path: Path) -> None:
+def test_an_image_that_exif_turns_is_shown_upright(tmp_path: Path) -> None:
     exif = Pillow.Exif()
     exif[0x0112] = 6
-    assert read_thumbnail(write_image(tmp_path, 60, 40, exif=exif), ()).size == (60, 40)
+    assert read_thumbnail(write_image(tmp_path, 60, 40, exif=exif), ()).size == (40, 60)
 
 
 @pytest.mark.parametrize(("xywh", "view"), [
