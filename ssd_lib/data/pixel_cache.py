@@ -103,7 +103,7 @@ def expected_bytes(cache_format: CacheFormat, sizes: np.ndarray, file_bytes: np.
 
 
 def show_cache(prune: bool) -> list[str]:
-    """Describe the caches, one line each.
+    """Describe the caches, one line each; or say that there is none.
 
     Args:
         prune: first remove entries that the current params.yaml and data/fixed do not need, even if other runs use them.
@@ -118,7 +118,7 @@ def show_cache(prune: bool) -> list[str]:
             _prune(folder, needed.get(folder.name, set()))
         sizes = [path.stat().st_size for path in folder.glob("[!.]*")]
         lines.append(f"{folder}: {len(sizes)} images, {sum(sizes) / GB:.3f} GB")
-    return lines
+    return lines or [f"{in_project(CACHE_FOLDER)}: empty; training fills it if data.cache is jpeg or raw"]
 
 
 def cache_name(kind: CacheKind, image_size: int) -> str:

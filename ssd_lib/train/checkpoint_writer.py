@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ssd_lib.checkpoint.file import BEST, CHECKPOINTS, read_checkpoint, save_checkpoint
+from ssd_lib.checkpoint.file import BEST, CHECKPOINTS, PREVIOUS, read_checkpoint, save_checkpoint
 from ssd_lib.data.loader import images_per_epoch
 from ssd_lib.distributed.collectives import rank_and_size
 from ssd_lib.errors import InputError, StateError, memory_as_state_error
@@ -104,7 +104,7 @@ class CheckpointWriter:
 
 
 def finish(run_spec: RunSpec, state: TrainState) -> str:
-    """Write the model and the reports of a complete run, and return a line of summary.
+    """Write the model and the reports of a complete run, delete its previous checkpoint, and return a line of summary.
 
     Raises:
         StateError: `train.select` is best, and the checkpoint of the best epoch is damaged or gone.
@@ -118,6 +118,8 @@ def finish(run_spec: RunSpec, state: TrainState) -> str:
     write_ap(AP_PATH, state.history)
     draw_history(CURVES_PATH, state.history)
     write_json(SUMMARY_PATH, {key: round(last[key], 4) for key in SUMMARY_KEYS}, indent=2)
+    for folder in (CHECKPOINTS, run_spec.resume_dir):  # more epochs continue from last.pt; DVC would cache it for each run
+        (folder / PREVIOUS).unlink(missing_ok=True)
     images, shown = len(run_spec.train_set), images_per_epoch(run_spec.repeat_factors)
     balance = "" if shown == images else f", {shown} shown in each"
     ap = f"AP50 {last['AP50']:.3f}, " if last.get("AP50") is not None else ""
