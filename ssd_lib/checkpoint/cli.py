@@ -13,7 +13,7 @@ from ssd_lib.errors import InputError, StateError
 if TYPE_CHECKING:
     from ssd_lib.checkpoint.file import ComboCheckpoint
 
-HEAD_KEYS = ("file", "unreadable", "net", "position", "metrics", "fingerprint", "megabytes", "written")  # shown for each file of a folder
+HEAD_KEYS = ("file", "unreadable", "net", "position", "metrics", "fingerprint", "megabytes", "written")  # of a folder
 
 
 def add_commands(commands: Any) -> None:

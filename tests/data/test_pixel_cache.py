@@ -225,6 +225,7 @@ def test_a_dataset_with_a_cache_can_be_pickled(project: Path) -> None:
 
 
 def test_show_cache_describes_each_cache(project: Path) -> None:
+    assert cache.show_cache(prune=False) == ["data/cache: empty; training fills it if data.cache is jpeg or raw"]
     _open("raw", project)
     _open("jpeg", project)
     jpeg, raw = cache.show_cache(prune=False)
