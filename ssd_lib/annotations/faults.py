@@ -39,6 +39,7 @@ KINDS = {kind.name: kind for kind in (
     Kind("duplicate_image_id", "images", True, False, "keeps the first image; it gets the boxes of both"),
     Kind("duplicate_file_name", "images", True, False, "keeps the first entry; it gets the boxes of both"),
     Kind("wrong_format", "images", False, False, "nothing; the image is read by its content"),
+    Kind("low_contrast", "images", False, False, "nothing; training sees nearly uniform pixels"),
     Kind("exif_rotated", "images", False, False, "nothing; the image is read upright, as viewers show it"),
     Kind("labels_as_stored", "images", False, False, "turns its boxes, as the image is read upright"),
     Kind("mixed_orientations", "files", False, False, "nothing; each image is read as its labels say, or else upright"),

@@ -14,6 +14,7 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from PIL import Image as Pillow
 from tqdm import tqdm
 
@@ -32,6 +33,9 @@ from ssd_lib.images import (
     read_image_file,
 )
 
+MIN_GREY_LEVELS = 32  # of 256 that the values of a 16-bit image span once it is reduced to 8 bits; fewer are a warning
+BITS_PER_SAMPLE = 258  # a tag of TIFF
+SPAN = (0.1, 99.9)  # percentiles between which they are counted, so that single defective pixels do not count
 CHUNK = 32  # images per task: large enough for a small overhead, small enough to react to Ctrl-C
 SIGNATURES = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n|GIF8|RIFF....WEBP|II\*\0|MM\0\*", re.DOTALL)  # the header may be damaged
 OTHER_CONTENT = {  # unsupported content that is often found under an image's name, by its first bytes
@@ -122,7 +126,7 @@ def _check_pixels(file: ImageFile, data: bytes) -> Iterator[tuple[str, str] | tu
     try:
         with Pillow.open(io.BytesIO(data), formats=PILLOW_FORMATS) as image:
             kind, size = image.format or "", upright_size(image.size, remaining_turn(data))
-            fault = _decode_fault(image, data, size)
+            fault, is_deep = _decode_fault(image, data, size), _has_sixteen_bits(image, data)
     except (Pillow.DecompressionBombWarning, Pillow.DecompressionBombError) as error:
         yield "too_large", str(error).partition(",")[0]
         return
@@ -140,6 +144,9 @@ def _check_pixels(file: ImageFile, data: bytes) -> Iterator[tuple[str, str] | tu
         return
     if Path(file.name).suffix.lower() not in SUFFIXES_OF_FORMAT[kind]:
         yield "wrong_format", f"content is {kind}"
+    if is_deep and (levels := _grey_levels(data)) < MIN_GREY_LEVELS:
+        yield "low_contrast", (f"16 bits, of which the upper 8 are read: its values span {levels} of 256 grey levels, fewer "
+                               f"than {MIN_GREY_LEVELS}; scale its values to the full range before training")
     if file.size != size:
         text = (f"its labels state {stored[0]}x{stored[1]}, as it is stored; its EXIF orientation is {orientation}, so it is "
                 f"read as {size[0]}x{size[1]} and its boxes are turned as well")
@@ -161,6 +168,22 @@ def _decode_fault(image: Pillow.Image, data: bytes, size: tuple[int, int]) -> st
     if pixels.shape[1::-1] != size:
         return f"which Pillow decodes to {size}, OpenCV to {pixels.shape[1::-1]}"
     return ""
+
+
+def _has_sixteen_bits(image: Pillow.Image, data: bytes) -> bool:
+    """Return whether a PNG, TIFF or binary PNM has 16 bits for each value; Pillow's mode tells it of grayscale only."""
+    if image.format == "PNG":
+        return data[24] == 16
+    if data[:2] in (b"P5", b"P6"):
+        return len(data) > 2 * len(image.getbands()) * image.width * image.height
+    return max(getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (8,))) == 16
+
+
+def _grey_levels(data: bytes) -> int:
+    """Return how many of the 256 grey levels lie between the darkest and the brightest values that training sees."""
+    pixels = decode_image(data)
+    low, high = (0, 255) if pixels is None else np.percentile(pixels, SPAN).round().astype(int).tolist()
+    return int(high - low + 1)
 
 
 def _describe(data: bytes) -> str:

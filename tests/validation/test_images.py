@@ -185,6 +185,24 @@ def test_an_orientation_that_viewers_ignore_gives_no_hint(tmp_path: Path, quarte
     assert kinds(image_file(tmp_path, turned_by_exif(quarters, "JPEG", turn))) == []
 
 
+@pytest.mark.parametrize(("suffix", "channels"), [("png", 1), ("png", 3), ("tiff", 1), ("tiff", 3), ("pgm", 1), ("ppm", 3)])
+@pytest.mark.parametrize(("low", "high", "levels"), [(7000, 9000, 9), (280, 330, 1), (60_000, 64_150, 17), (20_000, 29_000, 0),
+                                                     (0, 65_535, 0)])
+def test_sixteen_bits_of_which_eight_leave_hardly_any_contrast_are_told(
+        tmp_path: Path, suffix: str, channels: int, low: int, high: int, levels: int) -> None:
+    values = np.linspace(low, high, SIZE[0] * SIZE[1]).round().astype(np.uint16).reshape(SIZE[1], SIZE[0], 1)
+    values[0, 0], values[-1, -1] = 0, 65_535  # defective pixels
+    data = cv2.imencode(f".{suffix}", values.repeat(channels, 2))[1].tobytes()
+    found = [fault.text for fault in check_image(image_file(tmp_path, data, f"a.{suffix}")) if fault.kind == "low_contrast"]
+    assert len(found) == bool(levels)
+    assert all(f"its values span {levels} of 256 grey levels" in text for text in found)
+
+
+def test_a_dark_image_of_eight_bits_is_no_fault(tmp_path: Path) -> None:
+    data = encode(Pillow.fromarray(np.full((SIZE[1], SIZE[0], 3), 7, np.uint8)), "PNG")
+    assert kinds(image_file(tmp_path, data, "a.png")) == []
+
+
 @pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0II*\0\x08\0\0\0\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08"])
 def test_broken_exif_data_leave_an_image_valid(tmp_path: Path, quarters: np.ndarray, exif: bytes) -> None:
     for kind in ("JPEG", "PNG", "WEBP"):
