@@ -199,6 +199,14 @@ def test_commands_are_found() -> None:
     assert sum(command.inline for command in found) > 15
 
 
+def test_no_block_records_an_experiment_of_some_stages_only() -> None:
+    """DVC would record the older results of the other stages with it, such as the AP of another model."""
+    found = [command for document in DOCUMENTS for command in commands(document)
+             if command.words[:3] == ["dvc", "exp", "run"] and not command.inline]
+    assert len(found) > 5
+    assert not [command for command in found if get_main_parser().parse_args(command.words[1:]).targets]
+
+
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
 @pytest.mark.parametrize("line", [
     "dvc reproduce", "dvc repro --singel-item download", "dvc repro no_stage", "dvc exp run -S train.lrr=1",
