@@ -17,19 +17,8 @@ from torch import Tensor
 
 from ssd_lib.errors import InputError, first_line
 from ssd_lib.files import atomic_write, link_or_copy
-from ssd_lib.nets.schema import (
-    PostprocessSchema,
-    StateDict,
-    Strict,
-    TensorField,
-    check,
-    check_plain,
-    check_spec,
-    plain,
-    refuse_bomb,
-    shown,
-    shown_name,
-)
+from ssd_lib.nets.schema import StateDict, TensorField, check_spec, refuse_bomb
+from ssd_lib.plain_values import PostprocessSchema, Strict, check, check_plain, plain, shown, shown_name
 
 CHECKPOINT_FORMAT = "ssd-combo-1"
 CHECKPOINTS = Path("models/checkpoints")

@@ -61,7 +61,7 @@ def test_the_exported_file_finds_in_an_image_what_the_model_finds(exported: Path
 def test_a_file_is_known_by_its_suffix_and_says_its_classes(tmp_path: Path) -> None:
     detector = Detector(graph(tmp_path / "a.ONNX", ABOUT | {"source_ids": "[18, 38]"}))
     found = detector(np.zeros((100, 200, 3), np.uint8))
-    assert found.class_names == ("kite", "dog")
+    assert found.names == ("kite", "dog")
     assert found.boxes.tolist() == [[0, 0, 100, 50], [100, 50, 200, 100]]
     assert (detector.source_ids, detector.image_size) == ((18, 38), 64)
 
