@@ -121,8 +121,8 @@ class Detector:
     def _detect(self, images: Sequence[np.ndarray]) -> list[Objects]:
         side = (self.image_size, self.image_size)
         scores, boxes = self._score_priors(np.stack([cv2.resize(one, side, interpolation=cv2.INTER_LINEAR) for one in images]))
-        return [self._objects(select(*found, self._postprocess, self._nms), image.shape[:2])
-                for *found, image in zip(scores, boxes, images, strict=True)]
+        return [self._objects(select(of_image, places, self._postprocess, self._nms), image.shape[:2])
+                for of_image, places, image in zip(scores, boxes, images, strict=True)]
 
     def _objects(self, found: Selected, size: tuple[int, ...]) -> Objects:
         height, width = size
