@@ -11,7 +11,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from ssd_lib.checkpoint.file import ComboCheckpoint
 from ssd_lib.distributed.collectives import rank_and_size, sum_over_processes
@@ -66,8 +66,7 @@ def new_state(spec: NetSpec, params: TrainParams, device: torch.device, precisio
     freeze(net, params.freeze)
     average = None
     if params.ema_decay > 0:
-        average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(params.ema_decay), use_buffers=True)
-        average.n_averaged = average.n_averaged.cpu()  # read in every step, which must not wait for the device
+        average = moving_average(net, params.ema_decay)
     if params.sync_batch_norm and rank_and_size()[1] > 1:
         net = cast(SSD, with_shared_statistics(net))  # the average is only ever evaluated
     return TrainState(
@@ -77,6 +76,25 @@ def new_state(spec: NetSpec, params: TrainParams, device: torch.device, precisio
         scaler=torch.amp.GradScaler(device.type, enabled=precision == torch.float16),
         totals=torch.zeros(3, dtype=torch.float64, device=device),
     )
+
+
+def moving_average(net: SSD, decay: float) -> AveragedModel:
+    """Return a copy of a net that follows its weights; its batch norm statistics are those of the net at every update.
+
+    Guarantees: update n decays by min(decay, (1 + n) / (10 + n)), so that the first weights are soon forgotten and the average
+    of a short run is about as good as the net. All that the updates depend on is in the state dict.
+    Source of the ramp: TensorFlow's ExponentialMovingAverage with num_updates. Averaged statistics were worse (docs/log.md).
+    """
+    average = AveragedModel(net)
+    average.n_averaged = average.n_averaged.cpu()  # read in every step, which must not wait for the device
+
+    @torch.no_grad()
+    def update(averages: Any, values: Any, _: Any) -> None:
+        updates = int(average.n_averaged)
+        torch._foreach_lerp_(averages, values, 1 - min(decay, (1 + updates) / (10 + updates)))
+
+    average.multi_avg_fn = update
+    return average
 
 
 def restore(state: TrainState, checkpoint: ComboCheckpoint) -> None:

@@ -69,6 +69,21 @@ def test_dropout_continues_bit_for_bit(workspace: Path) -> None:
     assert torch.equal(undisturbed, torch.cat([p.flatten() for p in calm.net.parameters()]))
 
 
+def test_the_average_of_a_short_run_is_near_the_net(workspace: Path) -> None:
+    """With a decay that would keep 96 % of the first weights and statistics over these steps."""
+    set_params(workspace, epochs=1, ema_decay=0.999, warmup_epochs=0.0)
+    params = load_params("train", path=workspace / "params.yaml").train
+    state = new_state(SPEC, params, CPU, torch.float32)
+    first = {key: value.clone() for key, value in state.net.state_dict().items()}
+    steps = train_epoch(state, state.net, (_batch(step) for step in range(40)), 40, params, torch.float32)
+    assert len(list(steps)) == 40
+    for name, value in state.net.named_parameters():
+        moved = (value - first[name]).norm()
+        assert (state.final_net.get_parameter(name) - value).norm() < 0.5 * moved + 1e-6, name
+    for name, value in state.net.named_buffers():
+        assert torch.equal(state.final_net.get_buffer(name), value), name
+
+
 def in_two_processes(folder: Path, work: Callable[[int], dict[str, Tensor]]) -> dict[str, Tensor]:
     """What `work` gives in the first of two processes."""
     def run(rank: int) -> None:
