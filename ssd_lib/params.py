@@ -83,7 +83,8 @@ class ModelParams(_Group):
     """The net, by its name in `ssd_lib.nets.zoo`, and its initial weights."""
 
     net: Literal["vgg16-ssd", "mb1-ssd", "mb1-ssd-lite", "mb2-ssd-lite", "mb3-large-ssd-lite", "mb3-small-ssd-lite",
-                 "sq-ssd-lite", "tv-mb3-large-ssd-lite", "tv-mb3-small-ssd-lite", "resnet34-ssd", "resnet50-ssd"]
+                 "sq-ssd-lite", "lite0-ssd-lite", "tv-mb3-large-ssd-lite", "tv-mb3-small-ssd-lite", "resnet34-ssd",
+                 "resnet50-ssd"]
     image_size: Annotated[int, Field(ge=64, le=1024)]
     width_mult: Annotated[float, Field(ge=0.1, le=4)]
     priors: Literal["published", "auto"]

@@ -57,7 +57,7 @@ def make_fingerprint(params: Groups, digest: str) -> str:
     resume = params["train"]["resume"]
     if resume not in MODES:
         shaping["parent"] = sha256(resume_path(resume))
-    for key, built_in in (("weights", ("none",)), ("backbone_weights", ("none", "imagenet"))):
+    for key, built_in in (("weights", ("none",)), ("backbone_weights", ("none", "auto", "imagenet"))):
         if (source := params["model"][key]) not in built_in:
             shaping[key] = sha256(_weights_path(key, source))
     return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:16]
@@ -187,7 +187,7 @@ def _weights_path(key: str, source: str) -> Path:
     path = in_project(source)
     if reason := why_unreadable(path):
         raise InputError(f"params.yaml: model.{key} is '{source}', which cannot be read ({path}: {reason}); allowed are "
-                         f"none{', imagenet' if key == 'backbone_weights' else ''}, or the path of a file of weights.")
+                         f"none{', auto, imagenet' if key == 'backbone_weights' else ''}, or the path of a file of weights.")
     return path
 
 

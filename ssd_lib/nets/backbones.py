@@ -5,61 +5,73 @@ reimplemented here, so that upstream's weights fit. Modules are registered in th
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
 from typing import cast
 
 from torch import Tensor, nn
 from torchvision.models import MobileNetV3, ResNet, mobilenet_v2, squeezenet1_1
 from torchvision.models.vgg import cfgs, make_layers
+from torchvision.ops import Conv2dNormActivation
 
 
-class TwoMapBackbone(nn.Module):
-    """A sequence of layers with two output maps: after `cut` layers and at the end, or only the first if no layers follow.
+class SequentialBackbone(nn.Module):
+    """A sequence of layers with an output map after each of some of them.
 
     Args:
         layers: all layers.
-        cut: the number of layers before the first map.
+        ends: for each map the number of layers before it.
         channels: the number of channels of each map.
         norm: applied to the first map; None: no normalisation.
     """
 
-    def __init__(self, layers: Sequence[nn.Module], cut: int, channels: tuple[int, ...], norm: nn.Module | None = None) -> None:
+    def __init__(self, layers: Sequence[nn.Module], ends: tuple[int, ...], channels: tuple[int, ...],
+                 norm: nn.Module | None = None) -> None:
         super().__init__()
         self.features = nn.Sequential(*layers)
         self.norm = norm
-        self.cut, self.out_channels = cut, channels
+        self.ends, self.out_channels = ends, channels
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the feature maps of (B, 3, H, W) normalised pixels, the largest first."""
-        fine = self.features[:self.cut](images)
-        maps = [fine if self.norm is None else self.norm(fine)]
-        return maps if self.cut == len(self.features) else [*maps, self.features[self.cut:](fine)]
+        maps = [images]
+        for begin, end in pairwise((0, *self.ends)):
+            maps.append(self.features[begin:end](maps[-1]))
+        first = maps[1] if self.norm is None else self.norm(maps[1])
+        return [first, *maps[2:]]
 
 
 class InvertedResidualBackbone(nn.Module):
-    """Inverted residual blocks with two output maps: the expanded input of a block with stride 2, and the end.
+    """Inverted residual blocks whose maps are the expanded inputs of some blocks with stride 2, and the end.
 
     Args:
         features: all blocks, as in torchvision's model.
-        index: of the block whose expansion is the first map.
-        layers_name: the attribute of a torchvision block that has its layers.
+        indices: of the blocks whose expansions are maps.
+        layers_name: the attribute of a block that has its layers.
     """
 
-    def __init__(self, features: nn.Sequential, index: int, layers_name: str) -> None:
+    def __init__(self, features: nn.Sequential, indices: tuple[int, ...], layers_name: str) -> None:
         super().__init__()
-        self.features, self.index, self.layers_name = features, index, layers_name
-        expansion, last = getattr(features[index], layers_name)[0], cast(nn.Sequential, features[-1])
-        self.out_channels = expansion[0].out_channels, cast(nn.Conv2d, last[0]).out_channels
+        self.features, self.indices, self.layers_name = features, indices, layers_name
+        last = cast(nn.Sequential, features[-1])
+        expansions = [cast(nn.Sequential, self._layers(index)[0]) for index in indices]
+        self.out_channels = tuple(cast(nn.Conv2d, block[0]).out_channels for block in (*expansions, last))
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Return the feature maps of (B, 3, H, W) normalised pixels, with strides 16 and 32."""
-        layers = getattr(self.features[self.index], self.layers_name)
-        fine = layers[0](self.features[:self.index](images))
-        return [fine, self.features[self.index + 1:](layers[1:](fine))]
+        """Return the feature maps of (B, 3, H, W) normalised pixels, the largest first."""
+        maps, x, begin = [], images, 0
+        for index in self.indices:
+            maps.append(self._layers(index)[0](self.features[begin:index](x)))
+            x, begin = self._layers(index)[1:](maps[-1]), index + 1
+        return [*maps, self.features[begin:](x)]
+
+    def _layers(self, index: int) -> nn.Sequential:
+        return cast(nn.Sequential, getattr(self.features[index], self.layers_name))
 
 
 def mobilenet_v2_features(width_mult: float) -> InvertedResidualBackbone:
     """Return MobileNetV2. Source: Sandler et al. 2018, arXiv 1801.04381."""
-    return InvertedResidualBackbone(mobilenet_v2(width_mult=width_mult).features, 14, "conv")
+    return InvertedResidualBackbone(mobilenet_v2(width_mult=width_mult).features, (14,), "conv")
 
 
 def torchvision_mobilenet_v3(make: Callable[[], MobileNetV3], index: int) -> InvertedResidualBackbone:
@@ -67,10 +79,46 @@ def torchvision_mobilenet_v3(make: Callable[[], MobileNetV3], index: int) -> Inv
 
     Source: Howard et al. 2019, arXiv 1905.02244, sec. 6.3.
     """
-    return InvertedResidualBackbone(make().features, index, "block")
+    return InvertedResidualBackbone(make().features, (index,), "block")
 
 
-def vgg16_atrous() -> TwoMapBackbone:
+# kernel, expansion, out, repeats, stride: Tan & Le 2019, arXiv 1905.11946, table 1, without squeeze-and-excitation
+LITE0 = ((3, 1, 16, 1, 1), (3, 6, 24, 2, 2), (5, 6, 40, 2, 2), (3, 6, 80, 3, 2), (5, 6, 112, 3, 1), (5, 6, 192, 4, 2),
+         (3, 6, 320, 1, 1))
+
+
+class LiteBlock(nn.Module):
+    """EfficientNet-Lite's inverted residual: MobileNetV2's with any kernel, and TensorFlow's epsilon of batch norms."""
+
+    def __init__(self, channels: int, out: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        wide = channels * expansion
+        expand = [_lite_conv(channels, wide, 1, 1)] if expansion > 1 else []
+        self.layers = nn.Sequential(*expand, _lite_conv(wide, wide, kernel, stride, groups=wide),
+                                    _lite_conv(wide, out, 1, 1, activation=None))
+        self.has_shortcut = stride == 1 and channels == out
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, out, H / stride, W / stride) for x of shape (B, channels, H, W)."""
+        return x + self.layers(x) if self.has_shortcut else self.layers(x)
+
+
+def efficientnet_lite0() -> InvertedResidualBackbone:
+    """Return EfficientNet-Lite0 with maps of strides 8, 16 and 32. ReLU6 throughout, so it can be quantised to INT8.
+
+    Source: https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
+    """
+    layers: list[nn.Module] = [_lite_conv(3, 32, 3, 2)]
+    channels = 32
+    for kernel, expansion, out, repeats, stride in LITE0:
+        for number in range(repeats):
+            layers.append(LiteBlock(channels, out, kernel, stride if number == 0 else 1, expansion))
+            channels = out
+    layers.append(_lite_conv(channels, 1280, 1, 1))
+    return InvertedResidualBackbone(nn.Sequential(*layers), (6, 12), "layers")
+
+
+def vgg16_atrous() -> SequentialBackbone:
     """Return VGG16 with fc6 and fc7 as convolutions; its maps have strides 8 (conv4_3, normalised) and 16.
 
     Source: Liu et al. 2016, arXiv 1512.02325, sec. 3.
@@ -82,10 +130,10 @@ def vgg16_atrous() -> TwoMapBackbone:
     for layer in layers:
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-    return TwoMapBackbone(layers, 23, (512, 1024), nn.BatchNorm2d(512))
+    return SequentialBackbone(layers, (23, len(layers)), (512, 1024), nn.BatchNorm2d(512))
 
 
-def mobilenet_v1() -> TwoMapBackbone:
+def mobilenet_v1() -> SequentialBackbone:
     """Return MobileNetV1; its maps have strides 16 and 32. Source: Howard et al. 2017, arXiv 1704.04861, table 1."""
     layers: list[nn.Module] = [_conv_norm(3, 32, 3, 2)]
     channels = 32
@@ -93,10 +141,10 @@ def mobilenet_v1() -> TwoMapBackbone:
         depthwise, pointwise = _conv_norm(channels, channels, 3, stride, groups=channels), _conv_norm(channels, out, 1, 1)
         layers.append(nn.Sequential(*depthwise, *pointwise))
         channels = out
-    return TwoMapBackbone(layers, 12, (512, 1024))
+    return SequentialBackbone(layers, (12, len(layers)), (512, 1024))
 
 
-def squeezenet() -> TwoMapBackbone:
+def squeezenet() -> SequentialBackbone:
     """Return SqueezeNet 1.1 without its last module, with one map of stride 16.
 
     `heads.after_squeezenet` has the last module.
@@ -104,10 +152,10 @@ def squeezenet() -> TwoMapBackbone:
     layers = list(squeezenet1_1().features)[:12]
     for index in (2, 5, 8):
         layers[index].ceil_mode = False  # as upstream
-    return TwoMapBackbone(layers, 12, (512,))
+    return SequentialBackbone(layers, (len(layers),), (512,))
 
 
-def resnet(make: Callable[[], ResNet]) -> TwoMapBackbone:
+def resnet(make: Callable[[], ResNet]) -> SequentialBackbone:
     """Return a ResNet up to its third stage, with stride 1 in that stage: one map of stride 8.
 
     Source: NVIDIA's SSD300 v1.1: Liu et al. 2016 with ResNet-50 instead of VGG16.
@@ -117,7 +165,7 @@ def resnet(make: Callable[[], ResNet]) -> TwoMapBackbone:
     for layer in (first.conv1, first.conv2, first.downsample[0]):
         layer.stride = (1, 1)
     layers = [whole.conv1, whole.bn1, whole.relu, whole.maxpool, whole.layer1, whole.layer2, whole.layer3]
-    return TwoMapBackbone(layers, len(layers), (whole.layer4[0].conv1.in_channels,))
+    return SequentialBackbone(layers, (len(layers),), (whole.layer4[0].conv1.in_channels,))
 
 
 class SqueezeExcite(nn.Module):
@@ -167,7 +215,7 @@ SMALL = ((3, 16, 16, R, True, 2), (3, 72, 24, R, False, 2), (3, 88, 24, R, False
          (5, 288, 96, H, True, 2), (5, 576, 96, H, True, 1), (5, 576, 96, H, True, 1))
 
 
-def mobilenet_v3(rows: Sequence[tuple[int, int, int, type[nn.Module], bool, int]], cut: int) -> TwoMapBackbone:
+def mobilenet_v3(rows: Sequence[tuple[int, int, int, type[nn.Module], bool, int]], cut: int) -> SequentialBackbone:
     """Return upstream's MobileNetV3; its maps have strides 16 and 32.
 
     Args:
@@ -181,10 +229,16 @@ def mobilenet_v3(rows: Sequence[tuple[int, int, int, type[nn.Module], bool, int]
         channels = out
     last = channels * 6
     layers += _conv_norm(channels, last, 1, 1, activation=nn.Hardswish)
-    return TwoMapBackbone(layers, 3 + cut, (rows[cut - 1][2], last))
+    return SequentialBackbone(layers, (3 + cut, len(layers)), (rows[cut - 1][2], last))
 
 
 def _conv_norm(channels: int, out: int, kernel: int, stride: int, groups: int = 1,
                activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(channels, out, kernel, stride, kernel // 2, groups=groups, bias=False), nn.BatchNorm2d(out),
                          activation(inplace=True))
+
+
+def _lite_conv(channels: int, out: int, kernel: int, stride: int, groups: int = 1,
+               activation: type[nn.Module] | None = nn.ReLU6) -> nn.Sequential:
+    return Conv2dNormActivation(channels, out, kernel, stride, groups=groups, norm_layer=partial(nn.BatchNorm2d, eps=1e-3),
+                                activation_layer=activation)

@@ -13,6 +13,7 @@ from ssd_lib.boxes.priors import PriorLevel, with_sizes
 from ssd_lib.nets.backbones import (
     LARGE,
     SMALL,
+    efficientnet_lite0,
     mobilenet_v1,
     mobilenet_v2_features,
     mobilenet_v3,
@@ -53,7 +54,7 @@ class NetRow:
         heads: makes the heads, given the channels and the number of outputs of each map.
         priors: one level for each map.
         mean, std: normalisation of the pixels: (pixel - mean) / std, for pixels in [0, 255].
-        imagenet: torchvision's name for ImageNet weights of the backbone; None if there are none for this variant.
+        imagenet: torchvision's name for ImageNet weights of the backbone, or a key of `pretrained.PACKAGED`; or None.
         backbone_mean, backbone_std: the normalisation that pretrained backbone weights were trained with.
         is_upstreams: whether qfgaohao/pytorch-ssd has this net.
     """
@@ -82,8 +83,10 @@ SSD_STRIDES, SSD_RATIOS = (8, 16, 32, 64, None, None), ((2,), (2, 3), (2, 3), (2
 MOBILE_PRIORS = _priors((16, 32, 64, None, None, None), (60, 105, 150, 195, 240, 285, 330), [(2, 3)] * 6)
 VGG_PRIORS = _priors(SSD_STRIDES, (30, 60, 111, 162, 213, 264, 315), SSD_RATIOS)
 RESNET_PRIORS = _priors(SSD_STRIDES, (21, 45, 99, 153, 207, 261, 315), SSD_RATIOS)
+LITE0_PRIORS = _priors(SSD_STRIDES, (24, 48, 99, 153, 207, 261, 315), [(2, 3)] * 6)
 HALVING = ((512, 256, 2, 1), (256, 128, 2, 1), (256, 128, 2, 1), (256, 128, 2, 1))
 V2_ROWS = ((512, 0.2), (256, 0.25), (256, 0.5), (64, 0.25))
+LITE0_ROWS = ((512, 0.2), (256, 0.25), (128, 0.5))
 V3_ROWS = ((512, 256), (256, 128), (256, 128), (64, 64))
 VGG_ROWS = ((512, 256, 2, 1), (256, 128, 2, 1), (256, 128, 1, 0), (256, 128, 1, 0))
 RESNET_ROWS = ((512, 256, 2, 1), (512, 256, 2, 1), (256, 128, 2, 1), (256, 128, 1, 0), (256, 128, 1, 0))
@@ -106,6 +109,10 @@ NETS = {
     "sq-ssd-lite": NetRow(
         lambda _: squeezenet(), after_squeezenet, SQUEEZENET_ROWS, lite_heads_without_norm, MOBILE_PRIORS,
         imagenet="SqueezeNet1_1_Weights.IMAGENET1K_V1"),
+    "lite0-ssd-lite": NetRow(
+        lambda _: efficientnet_lite0(), partial(extra_maps, inverted_residual), LITE0_ROWS, lite_heads, LITE0_PRIORS,
+        imagenet="EfficientNet-Lite0", backbone_mean=(127.0, 127.0, 127.0), backbone_std=(128.0, 128.0, 128.0),
+        is_upstreams=False),
     "tv-mb3-large-ssd-lite": NetRow(
         lambda _: torchvision_mobilenet_v3(mobilenet_v3_large, 13), partial(extra_maps, inverted_residual), V2_ROWS, lite_heads,
         MOBILE_PRIORS, imagenet="MobileNet_V3_Large_Weights.IMAGENET1K_V1", is_upstreams=False),

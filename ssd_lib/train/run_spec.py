@@ -163,16 +163,25 @@ def repeat_factors_of(fixed: FixedSet, data: DataParams) -> np.ndarray:
 def initial_weights(spec: NetSpec, model: ModelParams, seed: int) -> dict[str, Tensor] | None:
     """Return the weights of `model.weights` or, without it, of `model.backbone_weights`; None for new ones.
 
+    `auto` takes ImageNet weights where they can be read or downloaded, and says so where they cannot.
+
     Raises:
         InputError: they cannot be read or downloaded, or are of another net.
     """
     if model.weights != "none":
         return fit_weights(read_weights(in_project(model.weights)), spec.build(seed), spec, model.weights)
-    if model.backbone_weights != "none":
-        weights, line = with_backbone_weights(spec.build(seed), spec.net, model.backbone_weights)
-        log.info("%s", line)
-        return weights
-    return None
+    if model.backbone_weights == "none":
+        return None
+    is_auto = model.backbone_weights == "auto"
+    try:
+        weights, line = with_backbone_weights(spec.build(seed), spec.net, "imagenet" if is_auto else model.backbone_weights)
+    except InputError as error:
+        if not is_auto:
+            raise
+        log.warning("model.backbone_weights: auto: the backbone has new weights, since %s", error)
+        return None
+    log.info("%s", line)
+    return weights
 
 
 def report_priors(net: SSD, fixed: FixedSet, is_fitted: bool, path: Path = PRIORS_PATH) -> None:

@@ -265,7 +265,7 @@ def test_other_weights_under_the_same_name_are_another_run(run: Run, make: Make,
     assert len({before, started.fingerprint, run.fingerprint}) == 3
 
 
-@pytest.mark.parametrize(("key", "allowed"), [("weights", "none, or"), ("backbone_weights", "none, imagenet, or")])
+@pytest.mark.parametrize(("key", "allowed"), [("weights", "none, or"), ("backbone_weights", "none, auto, imagenet, or")])
 def test_weights_that_do_not_exist_are_an_error_that_names_the_key(make: Make, key: str, allowed: str) -> None:
     with pytest.raises(InputError, match=rf"params.yaml: model\.{key} is 'gone\.pth', which cannot be read .* {allowed}"):
         make_fingerprint(_params(model={key: "gone.pth"}), DIGEST)

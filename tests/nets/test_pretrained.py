@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.models import get_weight, mobilenet_v2, mobilenet_v3_small, resnet34, squeezenet1_1, vgg16
 
 from ssd_lib.errors import InputError
-from ssd_lib.nets.pretrained import with_backbone_weights
+from ssd_lib.nets.pretrained import PACKAGED, with_backbone_weights
 from ssd_lib.nets.zoo import NETS, build_net
 
 CLASSIFIERS = {"mb2-ssd-lite": mobilenet_v2, "tv-mb3-small-ssd-lite": mobilenet_v3_small, "sq-ssd-lite": squeezenet1_1,
@@ -69,7 +69,7 @@ def test_without_a_network_the_message_has_the_url(cache: Path) -> None:
 
 @pytest.mark.parametrize("name", ["mb1-ssd", "mb3-small-ssd-lite"])
 def test_a_backbone_without_torchvision_weights_is_reported(name: str) -> None:
-    with pytest.raises(InputError, match=f"no weights for the backbone of {name}; it has them for vgg16-ssd, mb2-ssd-lite"):
+    with pytest.raises(InputError, match=f"no such weights for the backbone of {name}; there are for vgg16-ssd, mb2-ssd-lite"):
         with_backbone_weights(build_net(name, 2, 64), name, "imagenet")
 
 
@@ -108,3 +108,21 @@ def test_the_message_says_what_another_file_is(tmp_path: Path, content: bytes, r
 def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.pth: there is no such file"):
         with_backbone_weights(build_net("mb2-ssd-lite", 2, 64), "mb2-ssd-lite", str(tmp_path / "none.pth"))
+
+
+def test_efficientnet_lite0_has_the_weights_of_an_installed_package() -> None:
+    net = build_net("lite0-ssd-lite", 2, 64)
+    weights, line = with_backbone_weights(net, "lite0-ssd-lite", "imagenet")
+    assert line == "backbone: 245 of 245 tensors from EfficientNet-Lite0"
+    assert weights["backbone.features.16.layers.2.1.running_var"].std() > 0.1  # of a new net it is 0
+
+
+def test_a_changed_file_of_a_package_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_weights").mkdir()
+    for name in ("__init__.py", "w.pth"):
+        (tmp_path / "my_weights" / name).write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    for package, reason in (("my_weights", r"w\.pth: not the published"), ("my_absent", "my-absent,.*not installed")):
+        monkeypatch.setitem(PACKAGED, "EfficientNet-Lite0", (package, "w.pth", "00"))
+        with pytest.raises(InputError, match=reason):
+            with_backbone_weights(build_net("lite0-ssd-lite", 2, 64), "lite0-ssd-lite", "imagenet")
