@@ -73,8 +73,10 @@ def main() -> None:
 def read_log(path: Path) -> list[dict[str, Any]]:
     """Return the kills of a log; a path that is not a log ends the program with a message."""
     try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
-    except (OSError, ValueError) as error:
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        table(rows)
+        return rows
+    except (OSError, ValueError, TypeError, KeyError) as error:
         sys.exit(f"{path}: not a log of kills ({error}). Write one with: python -m benchmarks.kill_campaign --log {path}")
 
 

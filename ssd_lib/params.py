@@ -13,7 +13,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import ErrorDetails
 
 from ssd_lib.errors import InputError
-from ssd_lib.files import read_regular
+from ssd_lib.files import in_project, read_regular
+from ssd_lib.processes import has_cuda_driver
 
 PARAMS_PATH = Path("params.yaml")
 
@@ -201,6 +202,34 @@ def load_params(*groups: str, path: Path = PARAMS_PATH) -> Params:
     """
     whole = _check(path)
     return Params.model_construct(**{name: getattr(whole, name) for name in (*groups, "runtime")})
+
+
+def check_before_download(path: Path = PARAMS_PATH) -> None:
+    """Check now what only a later stage needs, so that it is not noticed after hours of downloading.
+
+    The first stage calls it. It does not depend on these values, so that changing them runs it no second time: train checks
+    them again.
+
+    Raises:
+        InputError: a file of weights is missing, or there is no CUDA device.
+    """
+    params, faults = _check(path), []
+    for key, value, words in (("model.backbone_weights", params.model.backbone_weights, ("none", "imagenet")),
+                              ("model.weights", params.model.weights, ("none",)),
+                              ("train.resume", params.train.resume, ("auto", "never"))):
+        if value not in words and not in_project(value).is_file():
+            faults.append(f"{key} is '{value}', which is not a file; it must be {', '.join(words)} or the path of a file")
+    if params.runtime.device.startswith("cuda") and not has_cuda_driver():
+        faults.append(f"runtime.device is '{params.runtime.device}' and this machine has no CUDA driver; set auto or cpu")
+    if faults:
+        raise InputError("\n  ".join([f"{path}: nothing was downloaded.", *faults]))
+
+
+def batch_warning(images: int, path: Path = PARAMS_PATH) -> str:
+    """Return a line of warning if the training images are fewer than a batch; "" if they are not."""
+    batch = _check(path).train.batch_size
+    return "" if images >= batch else (f"\nWARNING train.batch_size is {batch}, and there are {images} training images: a step "
+                                       f"shows images more than once. Set it to {images} or less.")
 
 
 def _check(path: Path) -> Params:

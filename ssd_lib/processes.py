@@ -115,3 +115,12 @@ class _Output(io.FileIO):
                     os.write(3 - self.fileno(), f"WARNING standard {name} cannot be written ({error.strerror}); the work goes "
                                                 "on without it\n".encode())
             return memoryview(data).nbytes
+
+
+def has_cuda_driver() -> bool:
+    """Return whether a driver for GPUs is here that torch's device cuda may use: NVIDIA's, or AMD's. torch is not imported."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return Path("/dev/kfd").exists()
+    return True

@@ -6,7 +6,7 @@ import time
 
 from ssd_lib.download.download import download, summary
 from ssd_lib.download.open_images import statistics
-from ssd_lib.params import load_params
+from ssd_lib.params import batch_warning, check_before_download, load_params
 from stages.runner import run
 
 
@@ -18,10 +18,11 @@ def download_data() -> str:
     params = load_params("data")
     if stats_only:
         return statistics(params.data)
+    check_before_download()
     start_s = time.monotonic()
     manifest = download(params.data, params.runtime)
     manifest.save()
-    return summary(manifest, time.monotonic() - start_s)
+    return summary(manifest, time.monotonic() - start_s) + batch_warning(len(manifest.images("train")))
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ import yaml
 from support.architecture import PIPELINE
 from support.project import ROOT
 
+from ssd_lib import params as params_module
 from ssd_lib.errors import InputError
-from ssd_lib.params import Params, load_params
+from ssd_lib.params import Params, batch_warning, check_before_download, load_params
 
 GROUPS = ("data", "fix", "model", "train", "postprocess", "eval", "export")
 
@@ -112,3 +113,29 @@ def test_a_changed_group_runs_again_the_stages_that_use_its_values() -> None:
     stages = {group: [name for name, stage in PIPELINE.items() if group in stage["params"]] for group in (*GROUPS, "runtime")}
     assert stages == {"data": ["download", "validate", "train"], "fix": ["fix_annotations", "train"], "model": ["train"],
                       "train": ["train"], "postprocess": ["train"], "eval": ["evaluate"], "export": ["export"], "runtime": []}
+
+
+@pytest.mark.parametrize(("key", "value", "fault"), [
+    ("model__backbone_weights", "lost.pth", "model.backbone_weights is 'lost.pth', which is not a file"),
+    ("model__weights", "lost.pt", "model.weights is 'lost.pt'"),
+    ("train__resume", "lost.pt", "train.resume is 'lost.pt'"),
+    ("runtime__device", "cuda:1", "runtime.device is 'cuda:1' and this machine has no CUDA driver")])
+def test_what_a_later_stage_needs_is_checked_before_a_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str,
+                                                              value: Any, fault: str) -> None:
+    monkeypatch.setattr(params_module, "has_cuda_driver", lambda: False)
+    path = _write(tmp_path / "params.yaml", **{key: value})
+    load_params(*GROUPS, path=path)  # no fault of the values
+    with pytest.raises(InputError, match="nothing was downloaded") as caught:
+        check_before_download(path)
+    assert fault in str(caught.value)
+
+
+@pytest.mark.parametrize("path", [ROOT / "params.yaml", *sorted((ROOT / "recipes").glob("*.yaml"))], ids=lambda p: p.name)
+def test_the_shipped_files_pass_the_check_before_a_download(path: Path) -> None:
+    check_before_download(path)
+
+
+def test_fewer_images_than_a_batch_are_said(tmp_path: Path) -> None:
+    path = _write(tmp_path / "params.yaml", train__batch_size=1000)
+    assert "train.batch_size is 1000, and there are 96 training images" in batch_warning(96, path)
+    assert batch_warning(1000, path) == ""

@@ -75,7 +75,7 @@ def test_an_installed_faster_coco_eval_is_compared(monkeypatch: pytest.MonkeyPat
     assert "the twelve numbers differ by at most 0" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("content", [None, "not JSON\n"])
+@pytest.mark.parametrize("content", [None, "not JSON\n", '{"a": 1}\n', "[1, 2]\n7\n"])
 def test_a_log_that_is_none_ends_in_a_message(tmp_path: Path, content: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     log = tmp_path / "kills.jsonl"
     if content is not None:

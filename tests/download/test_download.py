@@ -34,6 +34,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def set_data(project: Path, **data: object) -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     params["data"] |= data
+    params["train"]["batch_size"] = 4
     (project / "params.yaml").write_text(yaml.safe_dump(params))
 
 
