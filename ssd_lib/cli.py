@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ssd_lib.checkpoint.cli import add_commands as add_checkpoint_commands
-from ssd_lib.errors import InputError, StateError, memory_as_state_error, print_messages
+from ssd_lib.errors import InputError, StateError, memory_as_state_error, print_messages, visible_lines
 from ssd_lib.processes import secure_output
 
 INTERRUPTED = 130  # exit code after Ctrl-C, as in the shell
@@ -56,7 +56,7 @@ def run_command(options: argparse.Namespace) -> int:
         with memory_as_state_error():
             return int(options.run(options))
     except (InputError, StateError) as error:
-        print(f"ERROR {error}", file=sys.stderr)
+        print(visible_lines(f"ERROR {error}"), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -137,7 +137,7 @@ def _cache(options: argparse.Namespace) -> int:
     from ssd_lib.data.pixel_cache import show_cache
 
     for line in show_cache(options.prune):
-        print(line)
+        print(visible_lines(line))
     return 0
 
 

@@ -1,6 +1,7 @@
-"""Messages for the user. Exceptions of these kinds are printed without a traceback; any other exception is a bug.
+"""Messages for the user, and how they show text of data and models.
 
-An error's message says: where, what is wrong, the value found, what is allowed, what to do.
+Exceptions of these kinds are printed without a traceback; any other exception is a bug. An error's message says: where, what is
+wrong, the value found, what is allowed, what to do.
 """
 
 import errno
@@ -12,6 +13,10 @@ from contextlib import contextmanager
 NO_MEMORY = ("allocate memory", "unable to allocate", "not enough memory", "out of memory", "insufficient memory", "bad_alloc",
              "bad allocation", "alloc_failed", "could not create a primitive", "can't start new thread",
              "resource temporarily unavailable", "failed to map segment")
+
+JOINERS = "\u200c\u200d"  # invisible, and part of words in Persian and Indic scripts, and of emoji
+ELLIPSIS = "…"
+MAX_LINE = 2000  # characters of a line on the terminal
 
 
 class InputError(ValueError):
@@ -43,6 +48,23 @@ def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+def visible(text: str, length: int | None = None) -> str:
+    """Return text of data or models as it is shown to people: on one line, and nothing that a terminal or a format interprets.
+
+    Every character that cannot be printed (control, lone surrogate, direction of writing) is escaped. Of a text of more than
+    `length` characters the middle is left out, because names differ at their ends.
+    """
+    if length is not None and len(text) > length:
+        head = (length - 1) // 3
+        text = text[:head] + ELLIPSIS + text[len(text) - (length - 1 - head):]
+    return "".join(char if char.isprintable() or char in JOINERS else char.encode("unicode_escape").decode() for char in text)
+
+
+def visible_lines(text: str) -> str:
+    """Return a message for the terminal: its lines as `visible` shows them, each of MAX_LINE characters at most."""
+    return "\n".join(visible(line, MAX_LINE) for line in text.split("\n"))
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an exception says that memory could not be allocated; each library says it in its own way."""
     if isinstance(error, InputError | StateError):
@@ -54,9 +76,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def no_memory(error: BaseException) -> StateError:
     """Return the error to raise for one of which `is_out_of_memory` is true."""
-    return StateError(f"memory ran out ({first_line(error):.200}). Close other programs or raise the limit (of `ulimit -v`, of "
-                      "the container), or use less: lower runtime.workers, then train.batch_size or eval.batch_size. The same "
-                      "command continues from what is saved.")
+    return StateError(f"memory ran out ({visible(first_line(error), 200)}). Close other programs or raise the limit (of "
+                      "`ulimit -v`, of the container), or use less: lower runtime.workers, then train.batch_size or "
+                      "eval.batch_size. The same command continues from what is saved.")
 
 
 @contextmanager
@@ -83,4 +105,4 @@ def print_messages(is_printing: bool = True) -> None:
 
 class _Printer(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        print(("WARNING " if record.levelno >= logging.WARNING else "") + record.getMessage(), flush=True)
+        print(visible_lines(("WARNING " if record.levelno >= logging.WARNING else "") + record.getMessage()), flush=True)

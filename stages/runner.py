@@ -4,7 +4,15 @@ import signal
 import sys
 from collections.abc import Callable
 
-from ssd_lib.errors import InputError, ReportedElsewhere, StateError, Stopped, memory_as_state_error, print_messages
+from ssd_lib.errors import (
+    InputError,
+    ReportedElsewhere,
+    StateError,
+    Stopped,
+    memory_as_state_error,
+    print_messages,
+    visible_lines,
+)
 from ssd_lib.processes import secure_output
 
 STOPPED = "stopped; what is finished is kept. The same command continues from here."
@@ -18,9 +26,9 @@ def run(stage: Callable[[], str]) -> None:
         with memory_as_state_error():
             summary = stage()
         if summary:  # empty in all but one of several training processes
-            print(summary, flush=True)
+            print(visible_lines(summary), flush=True)
     except (InputError, StateError) as error:
-        sys.exit(f"\nERROR {error}")
+        sys.exit(visible_lines(f"\nERROR {error}"))
     except Stopped as stop:
         _leave(stop.message, stop.signal_number)
     except ReportedElsewhere as end:
@@ -30,5 +38,5 @@ def run(stage: Callable[[], str]) -> None:
 
 
 def _leave(message: str, signal_number: int) -> None:
-    print(f"\n{message}", file=sys.stderr)
+    print(visible_lines(f"\n{message}"), file=sys.stderr)
     sys.exit(128 + signal_number)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssd_lib.errors import InputError, StateError, first_line, is_out_of_memory, memory_as_state_error
+from ssd_lib.errors import InputError, StateError, first_line, is_out_of_memory, memory_as_state_error, visible, visible_lines
 
 
 @pytest.mark.parametrize(("error", "line"), [
@@ -45,3 +45,19 @@ def test_other_errors_are_none_of_memory(error: BaseException) -> None:
     assert not is_out_of_memory(error)
     with pytest.raises(type(error)), memory_as_state_error():
         raise error
+
+
+@pytest.mark.parametrize(("text", "shown"), [
+    ("red \x1b[31mcar\x07", "red \\x1b[31mcar\\x07"), ("two\nlines\ttab", "two\\nlines\\ttab"), ("\ud800", "\\ud800"),
+    ("abc\u202edcba", "abc\\u202edcba"), ("caf\u00e9 \u732b", "caf\u00e9 \u732b"),
+    ("\U0001f469\u200d\U0001f680", "\U0001f469\u200d\U0001f680"),
+    ("x" * 100_000 + "end", "xxxxxx\u2026xxxxxxxxxxend")])
+def test_text_of_data_is_shown_on_one_line_without_what_a_terminal_interprets(text: str, shown: str) -> None:
+    assert visible(text, 20) == shown
+    shown.encode()
+
+
+def test_a_message_keeps_its_lines_but_none_is_endless() -> None:
+    lines = visible_lines("a\x1b\n" + "b" * 10_000).split("\n")
+    assert lines[0] == "a\\x1b"
+    assert len(lines[1]) == 2000

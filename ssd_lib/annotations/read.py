@@ -7,12 +7,13 @@ from difflib import get_close_matches
 import numpy as np
 
 from ssd_lib.annotations.coco import read_coco
+from ssd_lib.annotations.files import HALF_CHARACTER
 from ssd_lib.annotations.open_images import read_open_images
 from ssd_lib.annotations.table import Annotations, Category, ParsedPart, clean_name, merge
 from ssd_lib.annotations.voc import read_voc
 from ssd_lib.annotations.yolo import read_yolo
-from ssd_lib.errors import InputError
-from ssd_lib.manifest import MAX_CLASSES, Manifest, PartKey
+from ssd_lib.errors import InputError, visible
+from ssd_lib.manifest import MAX_CLASSES, MAX_NAME, Manifest, PartKey
 from ssd_lib.params import Format
 
 MAX_NAMES = 40  # classes in a message
@@ -30,15 +31,15 @@ def read_splits(manifest: Manifest) -> dict[str, tuple[ParsedPart, ...]]:
     """Read the parts of every split; of the classes only those of `data.classes`, if it names any.
 
     Raises:
-        InputError: a file cannot be read, a part has more than MAX_CLASSES classes, or `data.classes` names a class that the
-            dataset does not have.
+        InputError: a file cannot be read, a part has more than MAX_CLASSES classes or a name that is too long or not
+            Unicode, or `data.classes` names a class that the dataset does not have.
     """
     parsed: dict[PartKey, ParsedPart] = {}
     for form, read in READERS.items():
         parsed |= read(manifest) if manifest.parts(form) else {}
     splits = {split: tuple(parsed[split, number] for number in range(len(parts))) for split, parts in manifest.splits.items()}
     if not manifest.classes:
-        _refuse_many(manifest, splits)
+        _check_classes(manifest, splits)
         return splits
     declared = [name for parts in manifest.splits.values() for part in parts for name in part.class_names.values()]
     found = [category.name for parts in splits.values() for part in parts for category in part.annotations.categories]
@@ -81,13 +82,17 @@ def _keep_classes(part: ParsedPart, classes: Sequence[str]) -> ParsedPart:
     return part._replace(annotations=kept, skipped_images=skipped)
 
 
-def _refuse_many(manifest: Manifest, splits: Mapping[str, Sequence[ParsedPart]]) -> None:
+def _check_classes(manifest: Manifest, splits: Mapping[str, Sequence[ParsedPart]]) -> None:
     for split, parts in splits.items():
         for number, part in enumerate(parts):
             if (count := len(part.annotations.categories)) > MAX_CLASSES:
                 where = manifest.splits[split][number].annotations or f"the labels of {split}"
                 raise InputError(f"{where}: {count} classes; at most {MAX_CLASSES} are allowed. Are these names of classes? If "
                                  "so, choose some with data.classes.")
+            for category in part.annotations.categories:
+                if len(category.name) > MAX_NAME or HALF_CHARACTER.search(category.name):
+                    raise InputError(f"the class {visible(category.name, 60)!r}: its name has {len(category.name)} characters; "
+                                     f"at most {MAX_NAME} are allowed, all of them Unicode. Rename it.")
 
 
 def _refuse_unknown(wanted: Sequence[str], known: set[str]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from ssd_lib.errors import InputError, StateError
+from ssd_lib.errors import InputError, StateError, visible_lines
 
 if TYPE_CHECKING:
     from ssd_lib.checkpoint.file import ComboCheckpoint
@@ -56,9 +56,9 @@ def _show(options: argparse.Namespace) -> int:
     code = 0
     for path in options.paths:
         try:
-            print(show(path))
+            print(visible_lines(show(path)))
         except (InputError, StateError) as error:
-            print(f"ERROR {error}", file=sys.stderr)
+            print(visible_lines(f"ERROR {error}"), file=sys.stderr)
             code = 1
     return code
 

@@ -24,7 +24,7 @@ from ssd_lib.detect.video import (
     show_image,
     write_video,
 )
-from ssd_lib.errors import InputError
+from ssd_lib.errors import InputError, visible, visible_lines
 from ssd_lib.evaluate.drawing import class_colour, draw_boxes, write_image
 from ssd_lib.files import write_json
 from ssd_lib.nets.postprocess import Nms
@@ -166,7 +166,7 @@ def _process_video(detector: Detector, source: Source, target: Path, shown: bool
     name, counts, index = name_of(source), Counter[str](), -1
     with open_video(source) as capture:
         frames, size, total = read_frames(capture), frame_size(capture), frame_count(capture)
-        bar = tqdm(frames, desc=name, total=total, unit=" frames", leave=False, disable=None)
+        bar = tqdm(frames, desc=visible(name, 40), total=total, unit=" frames", leave=False, disable=None)
         found_in = detector.stream(bar) if isinstance(source, Path) else ((frame, detector(frame)) for frame in bar)
         with write_video(target, frame_rate(capture), size) as write:
             for index, (frame, found) in enumerate(found_in):
@@ -188,7 +188,7 @@ def _process_video(detector: Detector, source: Source, target: Path, shown: bool
 
 def _describe(counts: Counter[str]) -> str:
     """Return the number of objects per class: "2 person, 1 dog"."""
-    return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "no objects"
+    return ", ".join(f"{count} {visible(name, 60)}" for name, count in counts.most_common()) or "no objects"
 
 
 def _draw(image: np.ndarray, found: Objects) -> np.ndarray:
@@ -198,5 +198,5 @@ def _draw(image: np.ndarray, found: Objects) -> np.ndarray:
 
 def _print(line: str, file: TextIO) -> None:
     """Print a line above the progress bar."""
-    tqdm.write(line, file=file)
+    tqdm.write(visible_lines(line), file=file)
     file.flush()

@@ -15,6 +15,7 @@ from ssd_lib.download.archives import require_space, unpack
 from ssd_lib.download.connection import RETRY_POLICY, RetryPolicy
 from ssd_lib.download.http import fetch, offered_bytes, transfer_bar
 from ssd_lib.download.part_file import part_path
+from ssd_lib.errors import visible_lines
 from ssd_lib.files import write_text
 from ssd_lib.manifest import Archive
 
@@ -112,7 +113,7 @@ def _fetch_and_unpack(root: Path, remote: Remote, base_url: str, stop: threading
         record = Record(archive=found, files=unpack(archive, root, remote.members, bar, stop))
     write_text(_record_path(root, remote), record.model_dump_json(indent=1) + "\n")
     archive.unlink()
-    tqdm.write(f"{archive.name}: {found.bytes / 1e6:.1f} MB, {len(record.files)} files", file=sys.stderr)
+    tqdm.write(visible_lines(f"{archive.name}: {found.bytes / 1e6:.1f} MB, {len(record.files)} files"), file=sys.stderr)
     return record
 
 

@@ -37,7 +37,7 @@ from ssd_lib.download.part_file import (
     part_path,
     read_partial,
 )
-from ssd_lib.errors import InputError, StateError
+from ssd_lib.errors import InputError, StateError, visible, visible_lines
 from ssd_lib.files import CHUNK_BYTES
 from ssd_lib.manifest import Archive
 
@@ -120,8 +120,8 @@ def offered_bytes(url: str, retry_policy: RetryPolicy = RETRY_POLICY) -> int | N
 def transfer_bar(name: str, unit: str = "B", total: int | None = None) -> tqdm:
     """Return a progress bar that is removed when closed; without a terminal it prints a line every half minute."""
     every_s = 0.2 if sys.stderr.isatty() else LINE_EVERY_S
-    return tqdm(desc=name, total=total, unit=unit, unit_scale=unit == "B", leave=False, dynamic_ncols=True, delay=every_s,
-                mininterval=every_s)
+    return tqdm(desc=visible(name, 60), total=total, unit=unit, unit_scale=unit == "B", leave=False, dynamic_ncols=True,
+                delay=every_s, mininterval=every_s)
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class _Job:
 def _transfer(job: _Job) -> None:
     """Try until the part is complete."""
     def say(text: str) -> None:
-        job.progress.write(f"{job.target.name}: {text}", file=sys.stderr)
+        job.progress.write(visible_lines(f"{job.target.name}: {text}"), file=sys.stderr)
 
     with_retries(partial(_attempt, job), job.url, say, job.stop, job.retry_policy, lambda: _there(job).bytes)
 

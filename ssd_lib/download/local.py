@@ -13,7 +13,7 @@ from tqdm import tqdm
 from ssd_lib.annotations.detect_format import find_dataset
 from ssd_lib.annotations.files import files_of, join, join_listings, list_files, move_listing
 from ssd_lib.download.archives import Rows, unpack
-from ssd_lib.errors import InputError
+from ssd_lib.errors import InputError, visible
 from ssd_lib.files import in_project, sha256, why_unreadable
 from ssd_lib.manifest import Manifest, raw_folder
 from ssd_lib.params import DataParams, RuntimeParams
@@ -84,7 +84,8 @@ def _opened(place: Path) -> Opened:
     if place.is_dir():
         return Opened(place, list_files(place), {})
     folder = raw_folder() / ZIPS / f"{place.stem}-{sha256(place)[:12]}"
-    with tqdm(desc=f"{place.name}, unpacking", unit="B", unit_scale=True, leave=False, dynamic_ncols=True, disable=None) as bar:
+    label = f"{visible(place.name, 60)}, unpacking"
+    with tqdm(desc=label, unit="B", unit_scale=True, leave=False, dynamic_ncols=True, disable=None) as bar:
         rows = unpack(place, folder, None, bar, threading.Event(), is_own=True)
     return Opened(folder.resolve(), frozenset(rows), rows)
 

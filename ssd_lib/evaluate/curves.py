@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ssd_lib.errors import visible
 from ssd_lib.files import atomic_write, write_text
 
 CURVES = {"IoU 0.50": slice(0, 1), "IoU 0.75": slice(5, 6), "IoU 0.50 to 0.95": slice(None)}  # along COCO's ten IoUs
@@ -72,7 +73,7 @@ def _draw_bars(axes: Axes, precision: np.ndarray, class_names: tuple[str, ...]) 
         title = f"AP of the {MAX_BARS // 2} best and the {MAX_BARS // 2} worst classes"
     rows = range(len(order))
     axes.barh(rows, ap[order], color=COLOURS["IoU 0.50 to 0.95"], height=0.7)
-    axes.set_yticks(rows, [class_names[k] for k in order])
+    axes.set_yticks(rows, [visible(class_names[k], 40) for k in order], parse_math=False)  # a name may hold dollars
     axes.set_ylim(len(order) - 0.5, -0.5)
     for row, k in enumerate(order):
         axes.text(ap[k] + 0.01, row, f"{ap[k]:.2f}", va="center", color=GREY, fontsize=9)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ssd_lib.data.dataset import DetectionDataset
+from ssd_lib.errors import visible
 from ssd_lib.files import atomic_write
 from ssd_lib.images import read_image
 from ssd_lib.nets.postprocess import Postprocess, detect
@@ -127,6 +128,7 @@ def _head(text: str) -> np.ndarray:
 
 def _draw_tag(image: np.ndarray, taken: np.ndarray, text: str, box: Sequence[int], colour: Colour) -> None:
     """Draw a name on a coloured patch at the first corner of the box, inside the image, that no other name covers."""
+    text = visible(text, 60)
     scale = float(np.clip(min(image.shape[:2]) / 26, 11, 48)) / FONT_PX
     (width, height), below = cv2.getTextSize(text, FONT, scale, 1)
     pad = max(2, height // 4)

@@ -13,7 +13,7 @@ from ssd_lib.data.augment import build_transform
 from ssd_lib.data.dataset import DetectionDataset
 from ssd_lib.data.loader import worker_count
 from ssd_lib.device import pick_device
-from ssd_lib.errors import InputError
+from ssd_lib.errors import InputError, visible
 from ssd_lib.evaluate.coco_eval import Predictions, coco_metrics, predict, results_json, run_coco
 from ssd_lib.evaluate.curves import draw_curves, write_curves
 from ssd_lib.evaluate.drawing import validation_sheet, write_image
@@ -82,8 +82,10 @@ def _rounded(metrics: dict[str, Any]) -> dict[str, Any]:
 
 def _check_classes(model: Model, fixed: FixedSet) -> None:
     if model.spec.class_names != fixed.class_names:
-        raise InputError(f"{MODEL_PATH}: its classes are {', '.join(model.spec.class_names)}; those of "
-                         f"{FIXED_FOLDER / 'val.json'} are {', '.join(fixed.class_names)}. Run `dvc repro train`.")
+        found, wanted = (", ".join(visible(name, 60) for name in names)
+                         for names in (model.spec.class_names, fixed.class_names))
+        raise InputError(f"{MODEL_PATH}: its classes are {found}; those of {FIXED_FOLDER / 'val.json'} are {wanted}. "
+                         "Run `dvc repro train`.")
 
 
 def _summary(metrics: dict[str, Any], images: int, detections: int) -> str:

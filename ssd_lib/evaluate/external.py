@@ -6,6 +6,7 @@ Classes are matched by name. Classes that only one side has do not count: neithe
 import json
 import re
 import zipfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ from ssd_lib.data.augment import build_transform
 from ssd_lib.data.dataset import DetectionDataset
 from ssd_lib.data.loader import worker_count
 from ssd_lib.device import pick_device
-from ssd_lib.errors import InputError
+from ssd_lib.errors import InputError, visible, visible_lines
 from ssd_lib.evaluate.coco_eval import BOX_DIGITS, Predictions, predict, results_json, run_coco
 from ssd_lib.evaluate.evaluate import all_metrics
 from ssd_lib.exif import INVERSE, UPRIGHT, read_orientation, turn_boxes
@@ -82,7 +83,7 @@ def evaluate_external(model: Path, annotations: Path, images: Path, out: Path, n
     torch_device = pick_device(device)
     opened = open_model(model, torch_device)
     dataset = open_external(annotations, images, opened.spec.class_names)
-    print(_describe(dataset, annotations), flush=True)
+    print(visible_lines(_describe(dataset, annotations)), flush=True)
     own = opened.postprocess
     postprocess = own._replace(score_threshold=own.score_threshold if score_threshold is None else score_threshold,
                                nms_iou=own.nms_iou if nms_iou is None else nms_iou)
@@ -117,8 +118,8 @@ def open_external(annotations: Path, images: Path, class_names: tuple[str, ...])
     repaired = fix(whole, unreadable=(), min_box_px=0)  # every box with an area counts
     labels = {category.name: category.id for category in repaired.categories}
     if not labels:
-        raise InputError(f"{annotations}: no class in common with the model, whose classes are {', '.join(class_names)}; the "
-                         f"file has {', '.join(category.name for category in raw.categories) or 'none'}. Give equal classes "
+        raise InputError(f"{annotations}: no class in common with the model, whose classes are {_listed(class_names)}; the "
+                         f"file has {_listed([category.name for category in raw.categories]) or 'none'}. Give equal classes "
                          "equal names: upper and lower case differ.")
     _check_images(annotations, repaired.images.file_names, images)
     ids = {category.id for category in shared}
@@ -226,6 +227,10 @@ def _check_images(annotations: Path, file_names: Any, images: Path) -> None:
                          f"'{missing[0]}'; all are needed. Download them, or give their folder with --images.")
 
 
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(visible(name, 60) for name in names)
+
+
 def _describe(dataset: ExternalDataset, annotations: Path) -> str:
     """Return lines on what is measured and what is left out."""
     lines = [f"{annotations}: {len(dataset.fixed)} images; {len(dataset.fixed.class_names)} classes in common with the model"]
@@ -236,7 +241,7 @@ def _describe(dataset: ExternalDataset, annotations: Path) -> str:
     for what, names in (("objects of classes that the model does not know", dataset.data_only),
                         ("detections of classes that the dataset does not have", dataset.model_only)):
         if names:
-            lines.append(f"left out: {what} ({len(names)}): {', '.join(names)}")
+            lines.append(f"left out: {what} ({len(names)}): {_listed(names)}")
     return "\n".join(lines)
 
 

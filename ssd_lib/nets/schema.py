@@ -16,10 +16,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from torch import Tensor
 
 from ssd_lib.errors import InputError
-from ssd_lib.manifest import MAX_CLASSES
+from ssd_lib.manifest import MAX_CLASSES, MAX_NAME
 from ssd_lib.nets.zoo import NETS
 
-MAX_NAME = 1000  # characters
 MAX_VALUES, MAX_DEPTH = 100_000, 20  # of plain values, such as parameters
 SHOWN = 60  # characters of a wrong value in a message
 STORAGE_BYTES = {"DoubleStorage": 8, "LongStorage": 8, "ComplexFloatStorage": 8, "ComplexDoubleStorage": 16, "FloatStorage": 4,

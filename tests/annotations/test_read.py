@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from support.folders import plant, run
 from support.four_formats import WRITERS, Row, image_rows_of_val, write_files
 from support.project import data_params
 from support.rows import Rows, flat, rows_of
@@ -124,3 +125,12 @@ def test_too_many_classes_are_refused_by_the_file_that_has_them(tmp_path: Path) 
     manifest = local(data_params(source="local", paths=[str(tmp_path)]), RUNTIME)
     with pytest.raises(InputError, match=r"boxes\.json: 30000 classes; at most 20000 are allowed"):
         read_splits(manifest)
+
+
+@pytest.mark.parametrize("name", ['"\\ud800"', "n" * 1001])
+def test_a_class_name_that_no_file_can_hold_is_refused(tmp_path: Path, name: str) -> None:
+    labels = {f"labels/{split}/{split}.txt": "0 0.5 0.5 0.2 0.2\n" for split in ("train", "val")}
+    plant(tmp_path, *(f"images/{split}/{split}.jpg" for split in ("train", "val")),
+          texts={"data.yaml": f"names: [{name}]\n", **labels})
+    with pytest.raises(InputError, match=r"the class '.*': its name has \d+ characters; at most 1000 are allowed"):
+        read_splits(run(tmp_path))

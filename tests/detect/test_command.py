@@ -198,3 +198,12 @@ def wait_until_frames_are_written(process: subprocess.Popen[str]) -> None:
             return
         time.sleep(0.01)
     raise AssertionError(process.communicate()[1])
+
+
+def test_a_class_name_cannot_give_orders_to_the_terminal(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = NetSpec("mb2-ssd-lite", 64, 0.1, ("\x1b[2Jcar", "$\x07dog\n"), (18, 38))
+    save_model(MODEL_PATH, spec, spec.build().state_dict(), {})
+    assert detect.main(["images", "--threshold", "0"]) == 0
+    printed = "".join(capsys.readouterr())
+    assert "\\x1b[2Jcar" in printed
+    assert not {"\x1b", "\x07"} & set(printed)

@@ -38,3 +38,9 @@ def test_the_image_is_the_same_bytes_twice(tmp_path: Path, precision: np.ndarray
         draw_curves(tmp_path / file, values, names)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", ["$x^{", "a $\\frac$ b", "\x1b[31mred", "\ud800", "n" * 100_000, "\u202eab", "<b>&amp;"])
+def test_any_class_name_can_be_drawn(tmp_path: Path, precision: np.ndarray, name: str) -> None:
+    draw_curves(tmp_path / "a.png", precision, (name, "b", "c"))
+    assert (tmp_path / "a.png").stat().st_size < 300_000

@@ -7,7 +7,6 @@ from typing import ClassVar
 
 MAX_OPEN_ROWS = 40  # a longer table is collapsed in HTML, and a chart ends here
 NUMBER = re.compile(r"[\d,.]+( %)?|–|")
-ELLIPSIS = "…"
 
 
 @dataclass(frozen=True)
@@ -131,19 +130,6 @@ class Section:
 
     title: str
     elements: Sequence[Element]
-
-
-def visible(text: str) -> str:
-    """Return the text on one line, with every character that cannot be printed (control, surrogate, bidi) escaped."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
-def shorten(text: str, length: int) -> str:
-    """Return at most `length` characters; the middle is cut, because names differ at their ends."""
-    if len(text) <= length:
-        return text
-    head = (length - 1) // 3
-    return text[:head] + ELLIPSIS + text[len(text) - (length - 1 - head):]
 
 
 def percent(part: float, total: float) -> str:

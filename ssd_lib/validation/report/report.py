@@ -13,10 +13,11 @@ from markupsafe import Markup, escape
 from ssd_lib.annotations.faults import Fault
 from ssd_lib.annotations.table import Annotations
 from ssd_lib.data.balance import Mode
+from ssd_lib.errors import visible
 from ssd_lib.files import write_text
 from ssd_lib.manifest import Manifest
 from ssd_lib.params import DataParams
-from ssd_lib.validation.report.elements import MAX_OPEN_ROWS, Bars, Section, Table, percent, shorten, visible
+from ssd_lib.validation.report.elements import MAX_OPEN_ROWS, Bars, Section, Table, percent
 from ssd_lib.validation.report.sections import (
     classes_section,
     counts_section,
@@ -94,7 +95,7 @@ def _environment(for_html: bool) -> Environment:
         loader=FileSystemLoader(Path(__file__).parent), autoescape=for_html, finalize=_finalize if for_html else None,
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     environment.filters |= {
-        "shorten": lambda text, length: shorten(visible(text), length), "percent": percent, "bar_width": _bar_width,
+        "shorten": visible, "percent": percent, "bar_width": _bar_width,
         "svg_box": svg_box, "short": _short, "base64": lambda data: b64encode(data).decode(), "code_html": _code_html,
         "code_markdown": _code_markdown, "escape_markdown": _escape_markdown, "as_table": _as_table,
         "table_markdown": _table_markdown}

@@ -12,6 +12,7 @@ import numpy as np
 from ssd_lib.annotations.account import FILE_KINDS
 from ssd_lib.annotations.faults import KINDS, Fault
 from ssd_lib.annotations.table import Annotations
+from ssd_lib.errors import visible
 from ssd_lib.manifest import Manifest
 from ssd_lib.params import DataParams
 from ssd_lib.validation.annotations import Duplicate, find_duplicates
@@ -28,7 +29,6 @@ from ssd_lib.validation.report.elements import (
     Tile,
     percent,
     plural,
-    visible,
 )
 from ssd_lib.validation.report.statistics import (
     ClassCounts,
@@ -51,7 +51,8 @@ FEW_BOXES = 10  # with fewer boxes a class is hardly learned, and its AP is chan
 HIGH_RATIO = 20  # of the boxes of the most and the least frequent class: advise data.balance
 # Sides of the smallest priors as shares of the image: the scale rule of arXiv 1512.02325 sec. 2.2 with the numbers of the
 # configs that each kind of net was published with, in pixels of 300.
-SMALLEST_PRIORS = {"resnet nets": 21 / 300, "vgg16-ssd": 30 / 300, "mobile nets and sq-ssd-lite": 60 / 300}
+SMALLEST_PRIORS = {"resnet nets": 21 / 300, "lite0-ssd-lite": 24 / 300, "vgg16-ssd": 30 / 300,
+                   "mobile nets and sq-ssd-lite": 60 / 300}
 MANY = 0.1  # a share of the objects that is worth advice
 LONGEST_RATIO = 3  # of all published priors
 COUNT_EDGES = (1, 2, 3, 4, 5, 10, 20, 50, 100)
@@ -296,8 +297,8 @@ def _small_object_advice(sides: np.ndarray) -> Iterator[Text]:
     yield Text(f"Share of the objects that are smaller than the smallest prior: {shares}.", "advice" if many else "plain")
     if many:
         yield Text("Such small objects are hard to detect. A larger `model.image_size` does not help, because prior sizes are "
-                   "relative to the image: use `model.net: vgg16-ssd`, or `model.priors: auto`, which fits the priors to these "
-                   "objects.", "advice")
+                   "relative to the image: use `model.net: lite0-ssd-lite`, or `model.priors: auto`, which fits the priors to "
+                   "these objects.", "advice")
 
 
 def _size_rows(sizes: Sizes, images: int) -> Sequence[Sequence[str]]:
