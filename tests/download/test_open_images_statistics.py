@@ -68,7 +68,7 @@ def test_without_classes_all_are_counted_and_nothing_is_kept(mirror: dict[str, b
 def test_a_count_that_breaks_off_goes_on_and_one_of_another_version_begins_anew(
     mirror: dict[str, bytes], raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ssd_lib.download.http.RECEIVE_BYTES", 512)
+    monkeypatch.setattr("ssd_lib.download.connection.RECEIVE_BYTES", 512)
     older = mirror[TRAIN] + mirror[TRAIN].partition(b"\n")[2]
     with serve(mirror) as server:
         whole = statistics(params(server.url, classes=[]), QUICK)
