@@ -360,12 +360,18 @@ def _file_names(path: Path) -> list[str]:
     try:
         return [image.file_name for image in msgspec.json.decode(data, type=_ListedImages).images]
     except (msgspec.MsgspecError, RecursionError, ValueError):
-        pass  # Python's parser also accepts NaN, a byte order mark and UTF-16, and its errors say where
-    try:
-        return [str(image["file_name"]) for image in json.loads(data)["images"]]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"{path}: not an annotation file in COCO format ({type(error).__name__}: {error}); it needs a "
-                         "list 'images' with a 'file_name' each. Export it again.") from error
+        pass  # Python's parser also accepts NaN, and its errors say where
+    tree = _load_json(data, f"{path}: not an annotation file in COCO format")
+    images = tree.get("images") if isinstance(tree, dict) else None
+    if not isinstance(images, list):
+        found = ", ".join(map(reprlib.repr, list(tree)[:10])) if isinstance(tree, dict) else f"a {type(tree).__name__}"
+        raise InputError(f"{path}: not an annotation file in COCO format: no list 'images' at its top, but {found:.200}. "
+                         "Export it again.")
+    for at, image in enumerate(images):
+        if not isinstance(image, dict) or "file_name" not in image:
+            raise InputError(f"{path}: not an annotation file in COCO format: images[{at}] is {reprlib.repr(image):.200}, "
+                             "without a file_name. Correct it, or export it again.")
+    return [str(image["file_name"]) for image in images]
 
 
 def _read_file(path: Path, *, boxes: bool) -> _Parsed:
@@ -409,6 +415,9 @@ def _normalise(tree: Any) -> dict[str, str]:
         if isinstance(name, str) and name in id_of and _whole_number(name) is None:
             changed.append(f"annotations[{at}].category_id: {name!r:.60}")
             row["category_id"] = id_of[name]
+    for row in categories:
+        if type(row.get("name")) is int:
+            row["name"] = str(row["name"])
     for key, rows, refer in (("images", images, "image_id"), ("categories", categories, "category_id")):
         _number_texts(key, rows, boxes, refer, changed)
     for key, rows, names in (("images", images, ("id", "width", "height")), ("categories", categories, ("id", "source_id")),
@@ -421,10 +430,10 @@ def _normalise(tree: Any) -> dict[str, str]:
     if changed:
         notes["inexact_numbers"] = (f"{len(changed)} numbers are written as text or with a fraction of 0, the first is "
                                     f"{changed[0]}")
-    if boxes and any(row.get("id") is None for row in boxes) and all("image_id" in row for row in boxes):
+    if any(row.get("id") is None or isinstance(row["id"], str) for row in boxes) and all("image_id" in row for row in boxes):
         for number, row in enumerate(boxes, 1):
             row["id"] = number
-        notes["renumbered_boxes"] = "annotations have no id; they are numbered from 1 in their order"
+        notes["renumbered_boxes"] = "annotations have no id, or a text; they are numbered from 1 in their order"
     return notes
 
 
@@ -517,6 +526,8 @@ def _renumbered(parsed: _Parsed) -> _Parsed:
         return parsed
     count = int((ids[1:] == ids[:-1]).sum())
     pairs = np.stack([boxes.image_ids, boxes.ids], axis=1)
+    if (ids == ids[0]).all():
+        pairs[:, 1] = np.arange(len(pairs))
     _, first, same = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
     annotations = replace(parsed.annotations, boxes=replace(boxes, ids=first[same.reshape(-1)] + 1))
     text = f"{count} of {len(boxes)} annotations have the id of one of another image; all are numbered from 1 in their order"
@@ -537,10 +548,11 @@ def _with_sizes(annotations: Annotations, manifest: Manifest) -> tuple[Annotatio
 def _load_json(data: bytes, where: str) -> Any:
     """Parse JSON with Python's parser, which also accepts NaN, infinity and whole numbers of any length."""
     try:
-        return json.loads(data.decode(), parse_int=lambda digits: (int if len(digits) <= INT64_DIGITS else float)(digits),
+        return json.loads(data.decode(json.detect_encoding(data)), parse_int=lambda digits: (int if len(digits) <= INT64_DIGITS else float)(digits),
                           object_hook=lambda row: {key: value for key, value in row.items() if key not in UNUSED_KEYS})
     except UnicodeDecodeError as error:
-        raise InputError(f"{where}: byte {error.start} is not UTF-8; annotations are JSON text. Is it an archive?") from error
+        raise InputError(f"{where}: byte {error.start} is not UTF-8; annotations are JSON text in UTF-8. Save it "
+                         "as UTF-8.") from error
     except json.JSONDecodeError as error:
         cut = " (the file ends there: it is truncated)" if error.pos >= len(error.doc.rstrip()) else ""
         raise InputError(f"{where}: not JSON at line {error.lineno}, column {error.colno}: {error.msg}{cut}. "

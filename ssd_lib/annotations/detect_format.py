@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from ssd_lib.annotations import coco, open_images, voc, yolo
 from ssd_lib.annotations.account import account
-from ssd_lib.annotations.files import DatasetListing, describe_files, join_listings, move_listing
+from ssd_lib.annotations.files import DatasetListing, describe_files, is_image, join_listings, move_listing
+from ssd_lib.annotations.names import folded_stem
 from ssd_lib.errors import InputError
 from ssd_lib.params import Auto, DataParams, Format
 
@@ -45,6 +46,8 @@ def find_dataset(root: Path, names: frozenset[str], known: Auto | Format, data: 
     if not candidates and known in ("auto", "coco") and coco.matches_content(root, names):
         candidates = {"coco": {"": names}}
     if not candidates:
+        candidates = {form: {"": names} for form in ("voc", "yolo") if known in ("auto", form) and _has_labels_elsewhere(names, form)}
+    if not candidates:
         raise InputError(_nothing_found(root, names, known))
     if len(candidates) > 1:
         raise InputError(_several_found(root, candidates))
@@ -65,6 +68,13 @@ def _matching_folders(names: frozenset[str], forms: list[Format]) -> dict[Format
         if any(found.values()):
             return {form: matching for form, matching in found.items() if matching}
     return {}
+
+
+def _has_labels_elsewhere(names: frozenset[str], form: Format) -> bool:
+    """Whether label files in any folder have the names of images: of the two formats that match them by name."""
+    suffix = ".xml" if form == "voc" else ".txt"
+    labels = {folded_stem(name) for name in names if name.lower().endswith(suffix) and name.count("/") <= MAX_DEPTH + 1}
+    return any(folded_stem(name) in labels for name in names if is_image(name) and name.count("/") <= MAX_DEPTH + 1)
 
 
 def _folders_at(depth: int, names: frozenset[str]) -> dict[str, frozenset[str]]:

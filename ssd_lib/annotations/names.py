@@ -7,17 +7,18 @@ from difflib import get_close_matches
 from functools import lru_cache
 from urllib.parse import unquote
 
-from ssd_lib.annotations.files import stem
+from ssd_lib.annotations.files import is_image, stem
 from ssd_lib.annotations.splits import split_of
 
 LOOKED_AT = 400  # names that are compared to find the nearest
 
 
 def fold(name: str) -> str:
-    """Return a name after percent decoding, Unicode NFC and case folding, with "/" for "\\"."""
+    """Return a name after percent decoding, Unicode NFC and case folding, with "/" for "\\" and a space for "+"."""
     if name.isascii() and "%" not in name:
-        return name.replace("\\", "/").casefold()
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", unquote(name)).replace("\\", "/").casefold())
+        return name.replace("\\", "/").replace("+", " ").casefold()
+    name = unquote(unquote(name)).replace("\\", "/").replace("+", " ")  # some tools encode twice
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def folded_base(name: str) -> str:
@@ -26,8 +27,9 @@ def folded_base(name: str) -> str:
 
 
 def folded_stem(name: str) -> str:
-    """Return the folded name without its folders and suffix."""
-    return stem(folded_base(name))
+    """Return the folded name without its folders and suffixes: "a" for labels/a.jpg.txt, too."""
+    found = stem(folded_base(name))
+    return stem(found) if is_image(found) else found
 
 
 def match_names(wanted: Iterable[str], candidates: Iterable[str], *keys: Callable[[str], str],

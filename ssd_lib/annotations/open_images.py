@@ -217,8 +217,9 @@ def _list_images(manifest: Manifest, part: Part) -> list[str]:
 
 
 def _index_by_id(images: list[str]) -> dict[str, int]:
-    """Return ImageID -> index of the image; of two images with the same ImageID, the first."""
-    return {_image_id(name): index for index, name in reversed(list(enumerate(images)))}
+    """Return ImageID, with or without suffix -> index of the image; of two images with the same ImageID, the first."""
+    ordered = list(reversed(list(enumerate(images))))
+    return {PurePosixPath(name).name: index for index, name in ordered} | {_image_id(name): index for index, name in ordered}
 
 
 def _image_id(name: str) -> str:
@@ -253,7 +254,11 @@ def _read_rows(manifest: Manifest, part: Part, index_by_id: dict[str, int], know
                 box = (row.xmin, row.ymin, row.xmax - row.xmin, row.ymax - row.ymin)
                 yield index_by_id[row.image_id], class_of.get(row.label, -1), box, row.is_group, row.line
 
-    return np.fromiter(kept(), LABEL_ROW), absent
+    rows = np.fromiter(kept(), LABEL_ROW)
+    if absent and index_by_id and not len(rows):
+        raise InputError(f"{manifest.path(part.annotations)}: none of its {absent} rows is of an image in {part.images}/; the "
+                         f"ImageID of an image is its name, such as {min(index_by_id)!r}. Correct the column ImageID.")
+    return rows, absent
 
 
 def _rows_of_file(path: Path, wanted: Container[str]) -> Iterator[OpenImagesRow | None]:
@@ -302,9 +307,15 @@ def _find_columns(header: list[str], where: str) -> dict[str, int]:
 
 def _parse_fields(fields: list[str], columns: dict[str, int], line: int, where: str) -> OpenImagesRow:
     xmin, xmax, ymin, ymax = (_number(fields, columns, name, where) for name in SIDES)
-    is_group, is_depiction = (name in columns and _number(fields, columns, name, where) == 1 for name in FLAGS)
+    is_group, is_depiction = (name in columns and _flag(fields, columns, name, where) for name in FLAGS)
     return OpenImagesRow(line, fields[columns["ImageID"]], fields[columns["LabelName"]], xmin, xmax, ymin, ymax,
                          is_group, is_depiction)
+
+
+def _flag(fields: list[str], columns: dict[str, int], name: str, where: str) -> bool:
+    """Return whether a flag is 1 or true; one that is empty is not known, and false."""
+    word = fields[columns[name]].strip().lower()
+    return word == "true" if word in ("", "true", "false") else _number(fields, columns, name, where) == 1
 
 
 def _number(fields: list[str], columns: dict[str, int], name: str, where: str) -> float:

@@ -25,7 +25,7 @@ from ssd_lib.annotations.files import (
     read_lines,
     stem,
 )
-from ssd_lib.annotations.names import fold, match_names
+from ssd_lib.annotations.names import fold, folded_stem, match_names
 from ssd_lib.annotations.splits import require_images, split_names, split_of
 from ssd_lib.annotations.table import LABEL_ROW, Category, Images, ParsedPart, annotations_from_rows, clean_name
 from ssd_lib.errors import InputError
@@ -94,7 +94,7 @@ def find(root: Path, names: frozenset[str], data: DataParams) -> DatasetListing:
     ordered = sorted(names)
     images = _by_key(name for name in ordered if is_image(name))
     xmls = _by_key(name for name in ordered if _is_xml(name))
-    matched = match_names(images, xmls, fold, lambda key: fold(key).rpartition("/")[2],
+    matched = match_names(images, xmls, fold, lambda key: folded_stem(f"{key}.xml"),
                           exact={key: key for key in images if key in xmls})
     images = {matched.get(key, key): files for key, files in images.items()}  # the key of the XML file
     pairs = _pairs(root, images, xmls)

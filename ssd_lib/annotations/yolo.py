@@ -4,8 +4,10 @@ A YAML file, as Ultralytics and Roboflow write it, or a list of classes names th
 are.
 """
 
+import codecs
 import math
 import posixpath
+import re
 import reprlib
 from collections.abc import Iterable, Iterator, Set
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -29,7 +31,7 @@ from ssd_lib.annotations.files import (
     read_lines,
     stem,
 )
-from ssd_lib.annotations.names import fold, folded_stem, match_names
+from ssd_lib.annotations.names import fold, folded_base, folded_stem, match_names
 from ssd_lib.annotations.splits import SPLIT_WORDS, is_val, matching, require_images, split_names, split_of
 from ssd_lib.annotations.table import LABEL_ROW, Category, Images, ParsedPart, annotations_from_rows, rows_in_pixels
 from ssd_lib.errors import InputError
@@ -120,7 +122,7 @@ def find(root: Path, names: frozenset[str], data: DataParams) -> DatasetListing:
                               keypoints=config.keypoints if config else None),)
     used = {image for part in (train, val) for image in part}
     counts = count_matched({image: label for image, label in matched.items() if image in used})
-    return DatasetListing(splits, frozenset([class_file]), counts)
+    return DatasetListing(splits, frozenset([class_file]) | _lists(names, config or NO_CONFIG), counts)
 
 
 def label_of(image: str, names: frozenset[str]) -> str:
@@ -187,7 +189,7 @@ def parse_yolo(data: bytes, where: str, keypoints: tuple[int, int] | None = None
     validation to report.
 
     Args:
-        data: UTF-8 text, with or without byte order mark; lines end with LF, CR LF or CR.
+        data: UTF-8 text, with or without byte order mark, or UTF-16 with one; lines end with LF, CR LF or CR.
         where: the name of the file, for errors.
         keypoints: number of points and of values for each that follow every box; None for labels without.
         outlines: the lines with more values than a box are appended to it, up to POSE_SAMPLE; None drops them.
@@ -195,7 +197,7 @@ def parse_yolo(data: bytes, where: str, keypoints: tuple[int, int] | None = None
     Raises:
         InputError: it is not such a file; names the line.
     """
-    text = _decode(data.replace(b"\r\n", b"\n").replace(b"\r", b"\n"), where)
+    text = _decode(data, where).replace("\r\n", "\n").replace("\r", "\n")
     return [_parse_line(values, number, f"{where}: line {number}", keypoints, outlines)
             for number, line in enumerate(text.split("\n"), 1) if (values := line.split())]
 
@@ -248,7 +250,7 @@ def _is_near_root(image: str) -> bool:
 
 def _class_list(root: Path, names: frozenset[str]) -> tuple[str, tuple[str, ...]]:
     """Return the list of classes and its names: that of the root, or else of the folders below if they all agree."""
-    lists = sorted((name for name in names if name.rpartition("/")[2] in CLASS_FILES), key=lambda name: (name.count("/"), name))
+    lists = sorted((name for name in names if name.rpartition("/")[2].lower() in CLASS_FILES), key=lambda name: (name.count("/"), name))
     if not lists:
         raise InputError(f"{root}: no names of classes; label files have only numbers. Looked for a YAML file with `names`, "
                          f"{' and '.join(CLASS_FILES)}; {describe_files(names)}. Write classes.txt, one name per line.")
@@ -283,14 +285,24 @@ def _configured_images(root: Path, names: frozenset[str], folders: set[str], con
     """Return the images that the YAML file names for a split."""
     images: dict[str, None] = {}
     for entry in config.entries[split]:
-        source = next((name for name in names_of_entry(entry, config.base)
-                       if name in folders or (name in names and name.endswith(".txt"))), None)
+        places = {fold(name): name for name in sorted(folders | {name for name in names if name.lower().endswith(".txt")})}
+        places |= {name: name for name in places.values()}
+        source = next((places[key] for name in names_of_entry(entry, config.base) for key in (name, fold(name))
+                       if key in places), None)
         if source is None:
             raise InputError(f"{root / config.file}: {split} is {entry!r:.200}, which is no folder with files and no .txt list "
                              f"below {root}; {describe_files(names)}. Correct it, or name the folder that holds all in "
                              "data.paths.")
         images |= dict.fromkeys(_images_of_source(root, names, folders, source, config.base))
     return list(images)
+
+
+def _lists(names: frozenset[str], config: Config) -> set[str]:
+    """Return the lists of the images of train and of val."""
+    if any(config.entries.values()):
+        return {name for entries in config.entries.values() for entry in entries
+                for name in names_of_entry(entry, config.base) if name in names}
+    return {source for split in ("train", "val") for source in matching(names, split, SPLIT_PATTERNS[:1])}
 
 
 def _source_of_split(root: Path, candidates: Iterable[str], split: str) -> str:
@@ -318,6 +330,9 @@ def _listed_images(root: Path, names: frozenset[str], file: str, base: str) -> l
     found = {row: next((name for folder in (beside, base) for name in names_of_entry(row, folder, is_image=True)
                         if name in names), "") for row in rows}
     missing = [row for row, image in found.items() if not image]
+    if missing:
+        found |= match_names(missing, [name for name in names if is_image(name)], fold, folded_base)
+        missing = [row for row in missing if not found[row]]
     if missing:
         raise InputError(f"{root / file}: {len(missing)} images that do not exist, the first is {missing[0]!r:.200}; all "
                          "that are listed must exist. Remove these lines, or add the images.")
@@ -377,6 +392,8 @@ def _names_in_order(path: Path, names: object) -> list[object]:
         return names
     if not isinstance(names, dict):
         raise InputError(f"{path}: names is {_shown(names)}; it must be a list, or numbers with a name each. Correct it.")
+    names = {int(key) if isinstance(key, str) and key.isascii() and key.isdigit() else key: name
+             for key, name in names.items()} if all(isinstance(key, str) for key in names) else names
     numbers = [key for key in names if type(key) is int]
     if len(numbers) < len(names) or sorted(numbers) != list(range(len(numbers))):
         keys = ", ".join(map(_shown, list(names)[:10]))
@@ -482,14 +499,15 @@ def _pose_shape(lines: list[list[float]]) -> tuple[int, int] | None:
 
 
 def _decode(data: bytes, where: str) -> str:
+    is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-16" if is_utf16 else "utf-8-sig")
     except UnicodeDecodeError as error:
-        line = 1 + data.count(b"\n", 0, error.start)
+        line = 1 + len(re.findall(rb"\r\n?|\n", data[:error.start]))
         raise InputError(f"{where}: line {line} has the byte 0x{data[error.start]:02x}, which is not UTF-8; labels are plain "
                          "text. Is it another file?") from error
     if "\0" in text:
-        line = 1 + text.count("\n", 0, text.index("\0"))
+        line = 1 + len(re.findall(r"\r\n?|\n", text[:text.index("\0")]))
         raise InputError(f"{where}: line {line} has a zero byte; labels are plain text. Is it another file?")
     return text
 
@@ -526,7 +544,7 @@ def _without_track_id(values: list[str], where: str) -> list[str]:
     """
     if len(values) == 6 and values[5].isascii() and values[5].isdigit():
         return values[:5]
-    if len(values) == 6:
+    if len(values) == 6 and None not in map(parse_number, values):
         raise InputError(f"{where} has 6 values; {LINE_FORMAT}. With a confidence at the end these are "
                          "predictions, not labels.")
     if len(values) == 7 and values[6].isascii() and values[6].isdigit() and int(values[6][:9]) > 1:

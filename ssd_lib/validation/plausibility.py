@@ -18,6 +18,7 @@ SAMPLE = 20_000  # boxes that are looked at
 MISFIT_SHARE = 0.1  # of the boxes must not fit, and two at least
 OTHER_MISFITS = 0.05  # of the boxes may not fit in the other reading
 SIDE_SLACK, SLACK_PX = 0.1, 2.0  # annotators overshoot: by a share of the box's side, and by pixels
+FEWEST_OF_PERCENT = 20  # boxes in percent look like small ones in pixels; of fewer nothing is said
 SMALL_REACH = 0.5  # of the image that some box must reach, for other units to be plausible
 ORDERS = {
     "xyxy": "corners (x1, y1, x2, y2)",
@@ -95,8 +96,12 @@ def _corners(numbers: np.ndarray, reading: tuple[str, str], size: np.ndarray) ->
         c, d = a + c, b + d
     elif order in ("cxcywh", "cycxhw"):
         a, b, c, d = a - c / 2, b - d / 2, a + c / 2, b + d / 2
-    scale = {"pixels": np.ones_like(size), "fractions": size, "percent": size / 100, "thousandths": size / 1000}[unit]
-    return np.stack([a, b, c, d], axis=1) * np.tile(scale, 2)
+    return np.stack([a, b, c, d], axis=1) * np.tile(_scale(unit, size), 2)
+
+
+def _scale(unit: str, size: np.ndarray) -> np.ndarray:
+    """Return (N, 2) the pixels of one unit in each image."""
+    return {"pixels": np.ones_like(size), "fractions": size, "percent": size / 100, "thousandths": size / 1000}[unit]
 
 
 def _fits(corners: np.ndarray, size: np.ndarray) -> np.ndarray:
@@ -106,16 +111,25 @@ def _fits(corners: np.ndarray, size: np.ndarray) -> np.ndarray:
     return ((high > low) & (low >= -slack) & (high <= size + slack)).all(axis=1)
 
 
+def _ends_at_100(corners: np.ndarray, size: np.ndarray) -> bool:
+    """Whether boxes of images that are much larger come near 100 on both axes, and never go beyond."""
+    high = corners[:, 2:].max(axis=0)
+    return bool(((size >= 200).mean(axis=0) >= 0.9).all() and ((high >= 95) & (high <= 101)).all())
+
+
 def _other_reading(numbers: np.ndarray, size: np.ndarray, declared: tuple[str, str],
                    misfits: np.ndarray) -> tuple[str, str] | None:
     """Return the likeliest reading if the declared one is implausible, else None."""
     order, unit = declared
     if unit == "pixels" and (np.abs(numbers).max(axis=1) <= 1.001).mean() >= 1 - OTHER_MISFITS:
         candidates = [(other, "fractions") for other in (order, *ORDERS)]
+    elif unit == "pixels" and len(numbers) >= FEWEST_OF_PERCENT and _ends_at_100(_corners(numbers, declared, size), size):
+        candidates = [(order, "percent")]
     elif misfits.sum() >= 2 and misfits.mean() >= MISFIT_SHARE:
         same_unit = ((other, unit) for other in ORDERS if other != order)
-        same_order = ((order, other) for other in UNITS if other != unit)
-        both = ((one, other) for other in UNITS for one in ORDERS if one != order and other != unit)
+        units = sorted(UNITS, key=lambda other: -_scale(other, size).mean())  # the largest that fits is the likeliest
+        same_order = ((order, other) for other in units if other != unit)
+        both = ((one, other) for other in units for one in ORDERS if one != order and other != unit)
         candidates = list(chain(same_unit, same_order, both))
     else:
         return None

@@ -219,6 +219,18 @@ def test_annotation_ids_that_are_unique_within_an_image_only_are_numbered_anew(t
     assert twice.annotations.boxes.ids.tolist() == [1, 2, 3, 4, 5, 6, 6]  # within an image it stays a fault
 
 
+def test_one_id_for_all_annotations_is_no_id(tmp_path: Path) -> None:
+    found = read_one(tmp_path, tree(images=[{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}],
+                                    annotations=[box_row(id=0, image_id=image) for image in (1, 1, 2)]))
+    assert found.annotations.boxes.ids.tolist() == [1, 2, 3]
+
+
+def test_annotation_ids_that_are_texts_are_numbered(tmp_path: Path) -> None:
+    found = read_one(tmp_path, tree(annotations=[box_row(id="5f1c"), box_row(id="07aa")]))
+    assert found.annotations.boxes.ids.tolist() == [1, 2]
+    assert "renumbered_boxes" in {fault.kind for fault in found.faults}
+
+
 @pytest.mark.parametrize("missing", [(0,), (0, 1)])
 def test_annotations_without_ids_are_numbered(tmp_path: Path, missing: tuple[int, ...]) -> None:
     boxes = [{key: value for key, value in BOX_ROW.items() if key != "id" or at not in missing} for at in (0, 1)]
@@ -468,6 +480,20 @@ def test_what_is_no_coco_file_is_named(tmp_path: Path, text: str) -> None:
     put_coco(tmp_path)
     (tmp_path / "annotations/instances_train2017.json").write_text(text)
     with pytest.raises(InputError, match=r"instances_train2017\.json: not an annotation file in COCO format"):
+        run(tmp_path)
+
+
+@pytest.mark.parametrize(("content", "cause"), [
+    (b'{"dataset": {"images": []}}', "no list 'images' at its top, but 'dataset'"),
+    (b'{"images": [{"file_name": "a"}, null]}', r"images\[1\] is None, without a file_name"),
+    (b'{"images": [{"fileName": "a"}]}', r"images\[0\] is {'fileName': 'a'}, without a file_name"),
+    (b'{"images": [{"file_name": "\xe9"}]}', "byte 27 is not UTF-8; .* Save it as UTF-8"),
+    (b'{"id": 1}\n{"id": 2}', "not JSON at line 2, column 1: Extra data"),
+])
+def test_what_is_wrong_with_it_is_said(tmp_path: Path, content: bytes, cause: str) -> None:
+    put_coco(tmp_path)
+    (tmp_path / "annotations/instances_train2017.json").write_bytes(content)
+    with pytest.raises(InputError, match=cause):
         run(tmp_path)
 
 

@@ -59,7 +59,8 @@ def test_a_class_name_stands_in_for_a_label() -> None:
     assert parse(SOUND.replace(b"LabelName", b"ClassName")) == parse(SOUND)
 
 
-@pytest.mark.parametrize(("flag", "is_group"), [("1", True), ("1.0", True), ("0", False), ("-1", False)])
+@pytest.mark.parametrize(("flag", "is_group"), [("1", True), ("1.0", True), ("0", False), ("-1", False), ("", False), ("True", True),
+                                                ("false", False)])
 def test_a_flag_that_is_not_known_is_false(flag: str, is_group: bool) -> None:
     row, = parse(HEADER + line("a", "/m/dog", group=flag))
     assert row is not None
@@ -135,6 +136,14 @@ def test_rows_of_absent_images_are_counted_and_images_without_rows_have_no_objec
     assert found.images.file_names == ("train/a.JPG", "train/sub/b.png")
     assert found.info == {"rows_of_absent_images": "2"}
     assert named_boxes(found) == [("train/sub/b.png", "Dog", [0, 0, 100, 50], False)]
+
+
+def test_image_ids_may_have_the_suffix_of_the_image_but_must_be_of_some_image(tmp_path: Path) -> None:
+    part = a_part(tmp_path, "train", ["a.JPG"], line("a.JPG", "/m/dog"), line("x", "/m/dog"))
+    assert named_boxes(read(manifest_of(tmp_path, train=part))) == [("train/a.JPG", "Dog", [0, 0, 100, 50], False)]
+    part = a_part(tmp_path, "train", ["a.JPG"], line("A-1", "/m/dog"), line("x", "/m/dog"))
+    with pytest.raises(InputError, match=r"train\.csv: none of its 2 rows is of an image in train/; .* such as 'a'"):
+        read(manifest_of(tmp_path, train=part))
 
 
 def test_depictions_are_dropped_where_they_do_not_count(tmp_path: Path) -> None:

@@ -495,3 +495,11 @@ def test_any_list_and_any_class_file_is_read_or_refused(tmp_path: Path, content:
     except InputError as error:
         found = str(error)
     assert found in ("ab", "abb", "bb") or str(tmp_path.resolve()) in found
+
+
+@pytest.mark.parametrize(("image", "xml"), [("img/{}.jpg", "xml/{}.xml"), ("images/{}.jpg", "{}.xml"),
+                                            ("JPEGImages/{}.jpg", "Annotations/{}.jpg.xml")])
+def test_labels_of_another_place_or_spelling_are_matched_by_their_name(tmp_path: Path, image: str, xml: str) -> None:
+    found = pairs(run(plant(tmp_path, *(form.format(name) for form in (image, xml) for name in "abcdef"))))
+    assert len(found["train"]) + len(found["val"]) == 6
+    assert all(Path(name).stem == Path(text).name.partition(".")[0] for side in found.values() for name, text in side.items())

@@ -2,7 +2,9 @@
 
 import math
 import random
+import re
 import shutil
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +57,8 @@ def test_an_outline_with_a_corner_nowhere_is_nowhere() -> None:
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
 def test_lines_end_as_on_any_system_and_empty_ones_are_counted(ending: str) -> None:
     text = ending.join(["\ufeff0 0.5 0.5 0.2 0.4", "", "  ", "1 0.5 0.5 0.2 0.4", ""])
-    assert [(row.line, row.class_number) for row in parse(text)] == [(1, 0), (4, 1)]
+    for data in (text.encode(), text.encode("utf-16-le"), text.encode("utf-16-be")):
+        assert [(row.line, row.class_number) for row in parse(data)] == [(1, 0), (4, 1)]
     with pytest.raises(InputError, match=r"^a\.txt: line 3 has 1 value,"):
         parse(ending.join(["0 0.5 0.5 0.2 0.4", "", "x"]))
 
@@ -85,7 +88,8 @@ def test_what_is_not_finite_passes_for_the_checks_to_name() -> None:
     ("1e12 0.5 0.5 0.2 0.4", "line 1 has the class '1e12'"),
     ("9" * 400 + " 0.5 0.5 0.2 0.4", "line 1 has the class '9{58}"),
     (b"0 0.5 0.5 0.2 0.4\r0 \xff", "line 2 has the byte 0xff, which is not UTF-8; labels are plain text"),
-    ("0 0.5 0.5 0.2 0.4".encode("utf-16"), "line 1 has the byte 0xff, which is not UTF-8"),
+    ("0 0.5 0.5 0.2 0.4".encode("utf-16-le"), "line 1 has a zero byte"),
+    ("# class cx cy w h\n0 0.5 0.5 0.2 0.4", "line 1 has 6 values, '# class cx cy w h'; a line is .* Correct it"),
     (b"0 0.5 0.5 0.2 0.4\n\0\0", "line 2 has a zero byte"),
 ])
 def test_a_broken_line_is_named_with_what_it_has(text: str | bytes, error: str) -> None:
@@ -510,3 +514,31 @@ def test_any_bytes_are_read_or_refused(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(InputError) as caught:
         run(tmp_path)
     assert str(tmp_path.resolve()) in str(caught.value)
+
+
+@pytest.mark.parametrize(("image", "label"), [
+    ("photos/a.jpg", "annotations_yolo/a.txt"), ("images/day/a.jpg", "labels/a.txt"), ("train/a.jpg", "train/labelTxt/a.txt"),
+    ("images/a.jpg", "labels/a.jpg.txt"), ("images/my a.jpg", "labels/my+a.txt"), ("images/my a.jpg", "labels/my%2520a.txt"),
+])
+def test_labels_of_another_place_or_spelling_are_matched_by_their_name(tmp_path: Path, image: str, label: str) -> None:
+    files = [re.sub(r"a(?=\.jpg|\.txt)", letter, name) for name in (image, label) for letter in "abcdef"]
+    found = pairs(run(plant(tmp_path, texts={"classes.txt": "cat\n"} | dict.fromkeys(files, "0 0.5 0.5 0.2 0.4\n"))))
+    assert len(found["train"] | found["val"]) == 6
+    assert all(found["train"].values()) and all(found["val"].values())
+
+
+@pytest.mark.parametrize("row", ["images/FA\u00c7ADE 1.JPG", "images/fac\u0327ade 1.jpg", "images/fa%C3%A7ade%201.jpg"])
+def test_rows_of_lists_may_be_written_differently_and_the_lists_are_no_other_files(tmp_path: Path, row: str) -> None:
+    plant(tmp_path, "images/fa\u00e7ade 1.jpg", "labels/fa\u00e7ade 1.txt", "images/b.jpg", "labels/b.txt", texts={
+        "data.yaml": "names: {'0': cat}\ntrain: train.txt\nval: val.txt\n", "train.txt": row + "\n", "val.txt": "images/b.jpg"})
+    manifest = run(tmp_path)
+    assert [Path(name).name for name in pairs(manifest)["train"]] == ["fa\u00e7ade 1.jpg"]
+    assert "other_files" not in {count.kind for count in manifest.counts}
+
+
+@pytest.mark.parametrize("folder", ["Train/Images", "trai\u0302n", "TRAIN"])
+def test_a_folder_of_the_yaml_file_may_be_written_differently(tmp_path: Path, folder: str) -> None:
+    said = unicodedata.normalize("NFC", folder).lower()
+    plant(tmp_path, f"{folder}/a.jpg", f"{folder}/a.txt", "v/b.jpg", "v/b.txt", texts={
+        "data.yaml": f"names: [cat]\ntrain: {said}\nval: v\n", "Classes.txt": "cat"})
+    assert len(pairs(run(tmp_path))["train"]) == 1

@@ -51,6 +51,13 @@ def scaled(order: str, unit: str) -> Change:
     return change
 
 
+@pytest.mark.parametrize("form", ["coco", "voc"])
+def test_percent_in_place_of_pixels_is_named_though_every_box_fits(form: Format) -> None:
+    corners, sizes = objects(100)
+    (fault,) = judge(form, scaled(DECLARED[form][0], "percent")(corners, sizes), sizes)
+    assert "look like percent of the image, 0 to 100" in fault.text
+
+
 @pytest.mark.parametrize("form", list(DECLARED))
 @pytest.mark.parametrize("count", [4, 20, 200])
 @pytest.mark.parametrize("largest", [0.2, 0.7, 1.0])
