@@ -548,7 +548,8 @@ def _with_sizes(annotations: Annotations, manifest: Manifest) -> tuple[Annotatio
 def _load_json(data: bytes, where: str) -> Any:
     """Parse JSON with Python's parser, which also accepts NaN, infinity and whole numbers of any length."""
     try:
-        return json.loads(data.decode(json.detect_encoding(data)), parse_int=lambda digits: (int if len(digits) <= INT64_DIGITS else float)(digits),
+        return json.loads(data.decode(json.detect_encoding(data)),
+                          parse_int=lambda digits: (int if len(digits) <= INT64_DIGITS else float)(digits),
                           object_hook=lambda row: {key: value for key, value in row.items() if key not in UNUSED_KEYS})
     except UnicodeDecodeError as error:
         raise InputError(f"{where}: byte {error.start} is not UTF-8; annotations are JSON text in UTF-8. Save it "

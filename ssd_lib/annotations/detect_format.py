@@ -46,7 +46,8 @@ def find_dataset(root: Path, names: frozenset[str], known: Auto | Format, data: 
     if not candidates and known in ("auto", "coco") and coco.matches_content(root, names):
         candidates = {"coco": {"": names}}
     if not candidates:
-        candidates = {form: {"": names} for form in ("voc", "yolo") if known in ("auto", form) and _has_labels_elsewhere(names, form)}
+        others: tuple[Format, ...] = ("voc", "yolo")
+        candidates = {form: {"": names} for form in others if known in ("auto", form) and _has_labels_elsewhere(names, form)}
     if not candidates:
         raise InputError(_nothing_found(root, names, known))
     if len(candidates) > 1:

@@ -285,8 +285,8 @@ def _configured_images(root: Path, names: frozenset[str], folders: set[str], con
     """Return the images that the YAML file names for a split."""
     images: dict[str, None] = {}
     for entry in config.entries[split]:
-        places = {fold(name): name for name in sorted(folders | {name for name in names if name.lower().endswith(".txt")})}
-        places |= {name: name for name in places.values()}
+        exact = {name: name for name in (*folders, *(name for name in names if name.lower().endswith(".txt")))}
+        places = {fold(name): name for name in sorted(exact)} | exact
         source = next((places[key] for name in names_of_entry(entry, config.base) for key in (name, fold(name))
                        if key in places), None)
         if source is None:

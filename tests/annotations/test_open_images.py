@@ -59,7 +59,8 @@ def test_a_class_name_stands_in_for_a_label() -> None:
     assert parse(SOUND.replace(b"LabelName", b"ClassName")) == parse(SOUND)
 
 
-@pytest.mark.parametrize(("flag", "is_group"), [("1", True), ("1.0", True), ("0", False), ("-1", False), ("", False), ("True", True),
+@pytest.mark.parametrize(("flag", "is_group"), [("1", True), ("1.0", True), ("0", False), ("-1", False), ("", False),
+                                                ("True", True),
                                                 ("false", False)])
 def test_a_flag_that_is_not_known_is_false(flag: str, is_group: bool) -> None:
     row, = parse(HEADER + line("a", "/m/dog", group=flag))
