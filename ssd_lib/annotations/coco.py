@@ -346,13 +346,12 @@ def _find_images(root: Path, names: frozenset[str], folders: set[str], split: st
 
 
 def _listed_images(path: Path) -> list[str]:
-    """Return the names of the images in an annotation file, without those that lead out of their folder."""
+    """Return the names of the images in an annotation file, without those that lead out of their folder, unless all do."""
     names = _file_names(path)
     inside = [name for name in names if not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts]
-    if not inside:
-        raise InputError(f"{path}: {len(names)} images, none of them with a relative file_name; that is needed. Write "
-                         "file_name relative to the image folder.")
-    return inside
+    if not names:
+        raise InputError(f"{path}: the list 'images' is empty; train and val need images. Export it again.")
+    return inside or names  # paths of another machine: `_match_images` looks for their last part below the root
 
 
 def _file_names(path: Path) -> list[str]:

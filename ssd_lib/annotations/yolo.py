@@ -250,7 +250,8 @@ def _is_near_root(image: str) -> bool:
 
 def _class_list(root: Path, names: frozenset[str]) -> tuple[str, tuple[str, ...]]:
     """Return the list of classes and its names: that of the root, or else of the folders below if they all agree."""
-    lists = sorted((name for name in names if name.rpartition("/")[2].lower() in CLASS_FILES), key=lambda name: (name.count("/"), name))
+    lists = sorted((name for name in names if name.rpartition("/")[2].lower() in CLASS_FILES),
+                   key=lambda name: (name.count("/"), name))
     if not lists:
         raise InputError(f"{root}: no names of classes; label files have only numbers. Looked for a YAML file with `names`, "
                          f"{' and '.join(CLASS_FILES)}; {describe_files(names)}. Write classes.txt, one name per line.")
