@@ -51,13 +51,14 @@ def first_line(error: BaseException) -> str:
 def visible(text: str, length: int | None = None) -> str:
     """Return text of data or models as it is shown to people: on one line, and nothing that a terminal or a format interprets.
 
-    Every character that cannot be printed (control, lone surrogate, direction of writing) is escaped. Of a text of more than
+    Every character that cannot be printed (control, lone surrogate, direction of writing) is escaped. Of what is longer than
     `length` characters the middle is left out, because names differ at their ends.
     """
-    if length is not None and len(text) > length:
-        head = (length - 1) // 3
-        text = text[:head] + ELLIPSIS + text[len(text) - (length - 1 - head):]
-    return "".join(char if char.isprintable() or char in JOINERS else char.encode("unicode_escape").decode() for char in text)
+    shown = "".join(char if char.isprintable() or char in JOINERS else char.encode("unicode_escape").decode() for char in text)
+    if length is None or len(shown) <= length:
+        return shown
+    head = (length - 1) // 3
+    return shown[:head] + ELLIPSIS + shown[len(shown) - (length - 1 - head):]
 
 
 def visible_lines(text: str) -> str:

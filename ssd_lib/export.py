@@ -25,12 +25,12 @@ from torch import Tensor, nn
 
 from ssd_lib.annotations.fixed_set import BACKGROUND_NAME, load_fixed
 from ssd_lib.boxes.coder import decode
+from ssd_lib.boxes.selection import Postprocess
 from ssd_lib.errors import StateError
 from ssd_lib.files import atomic_write, write_text
 from ssd_lib.images import read_image
 from ssd_lib.manifest import load_manifest
 from ssd_lib.nets.model_file import Model, load_model
-from ssd_lib.nets.postprocess import Postprocess
 from ssd_lib.nets.ssd import SSD
 from ssd_lib.params import ExportParams
 

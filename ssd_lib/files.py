@@ -123,7 +123,15 @@ def write_json(path: Path, value: Any, *, indent: int | None = None) -> None:
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file as 64 hex digits."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of_rest(file)
+
+
+def sha256_of_rest(file: IO[bytes]) -> str:
+    """Return the SHA-256 of an open file from its position on; hashlib.file_digest is missing in Python 3.10."""
+    digest = hashlib.sha256()
+    while chunk := file.read(CHUNK_BYTES):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -18,7 +18,6 @@ REPORT_PATH = Path("reports/validation.json")  # written by validate, read by fi
 FIXED_FOLDER = Path("data/fixed")  # written by fix_annotations
 PartKey = tuple[str, int]  # split of a part, and its number in the split
 MAX_CLASSES = 20_000  # of a dataset or a model; Open Images, the largest, has 600
-MAX_NAME = 1000  # characters of the name of a class, and of a key in a model file
 TEXT_SUFFIXES = (".json", ".csv", ".xml", ".txt", ".yaml", ".yml", ".names")  # of annotation files
 REPAIR_HINT = "`dvc repro --force --single-item download` fetches what is missing, and lists your own files again"
 

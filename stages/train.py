@@ -3,11 +3,11 @@
 import argparse
 from functools import partial
 
+from ssd_lib.boxes.selection import Postprocess
 from ssd_lib.data.loader import worker_count
 from ssd_lib.evaluate.coco_eval import measure
 from ssd_lib.evaluate.drawing import validation_sheet
 from ssd_lib.manifest import FIXED_FOLDER, load_manifest
-from ssd_lib.nets.postprocess import Postprocess
 from ssd_lib.params import load_params
 from ssd_lib.train.fit import fit
 from stages.runner import run

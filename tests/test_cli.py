@@ -11,10 +11,10 @@ from support.project import ROOT
 
 import detect
 from ssd_lib import cli
+from ssd_lib.boxes.selection import Nms
 from ssd_lib.cli import add_detect_arguments, main, run_command
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.nets.model_file import MODEL_PATH
-from ssd_lib.nets.postprocess import Nms
 
 COMMANDS = ("detect", "evaluate", "checkpoint", "cache")
 

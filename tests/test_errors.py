@@ -51,7 +51,7 @@ def test_other_errors_are_none_of_memory(error: BaseException) -> None:
     ("red \x1b[31mcar\x07", "red \\x1b[31mcar\\x07"), ("two\nlines\ttab", "two\\nlines\\ttab"), ("\ud800", "\\ud800"),
     ("abc\u202edcba", "abc\\u202edcba"), ("caf\u00e9 \u732b", "caf\u00e9 \u732b"),
     ("\U0001f469\u200d\U0001f680", "\U0001f469\u200d\U0001f680"),
-    ("x" * 100_000 + "end", "xxxxxx\u2026xxxxxxxxxxend")])
+    ("\x1b" * 100, "\\x1b\\x\u2026b\\x1b\\x1b\\x1b"), ("x" * 100_000 + "end", "xxxxxx\u2026xxxxxxxxxxend")])
 def test_text_of_data_is_shown_on_one_line_without_what_a_terminal_interprets(text: str, shown: str) -> None:
     assert visible(text, 20) == shown
     shown.encode()

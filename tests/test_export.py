@@ -14,10 +14,11 @@ from torch import nn
 
 from ssd_lib import Detector
 from ssd_lib import export as export_module
+from ssd_lib.boxes.selection import PUBLISHED, Postprocess
 from ssd_lib.errors import StateError
 from ssd_lib.export import LABELS_PATH, NMS_FOLDER, ONNX_PATH, as_input, check_nms, check_onnx, export, to_onnx, with_nms
 from ssd_lib.nets.model_file import MODEL_PATH, load_model, save_model
-from ssd_lib.nets.postprocess import PUBLISHED, Postprocess, select_detections
+from ssd_lib.nets.postprocess import select_detections
 from ssd_lib.params import ExportParams
 
 OPSET = ExportParams(opset=18, nms=True)

@@ -85,7 +85,7 @@ def test_the_wheel_requires_what_requirements_txt_lists(installed: Installed) ->
 
 def test_detector_is_imported_from_the_installed_package(installed: Installed) -> None:
     code = ("import ssd_lib, sys; from ssd_lib import Detector; print(ssd_lib.__file__); "
-            "print(Detector('ssd.pt', 'cpu', threshold=0.0, top_k=1)('a.png').class_names)")
+            "print(Detector('ssd.pt', 'cpu', threshold=0.0, top_k=1)('a.png').names)")
     done = installed.run("python", "-c", code)
     assert done.returncode == 0, done.stderr
     path, names = done.stdout.splitlines()

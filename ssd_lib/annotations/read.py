@@ -13,8 +13,9 @@ from ssd_lib.annotations.table import Annotations, Category, ParsedPart, clean_n
 from ssd_lib.annotations.voc import read_voc
 from ssd_lib.annotations.yolo import read_yolo
 from ssd_lib.errors import InputError, visible
-from ssd_lib.manifest import MAX_CLASSES, MAX_NAME, Manifest, PartKey
+from ssd_lib.manifest import MAX_CLASSES, Manifest, PartKey
 from ssd_lib.params import Format
+from ssd_lib.plain_values import MAX_NAME
 
 MAX_NAMES = 40  # classes in a message
 

@@ -68,4 +68,4 @@ def spelled(split: str, patterns: Iterable[str]) -> str:
 
 def _fraction_of(name: str) -> float:
     """Return a number in [0, 1) from a hash of the name."""
-    return int.from_bytes(hashlib.sha256(name.encode(errors="surrogatepass")).digest()[:6]) / 2**48
+    return int.from_bytes(hashlib.sha256(name.encode(errors="surrogatepass")).digest()[:6], "big") / 2**48

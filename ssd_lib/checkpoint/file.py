@@ -16,20 +16,9 @@ from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from ssd_lib.errors import InputError, first_line
-from ssd_lib.files import atomic_write, link_or_copy
-from ssd_lib.nets.schema import (
-    PostprocessSchema,
-    StateDict,
-    Strict,
-    TensorField,
-    check,
-    check_plain,
-    check_spec,
-    plain,
-    refuse_bomb,
-    shown,
-    shown_name,
-)
+from ssd_lib.files import atomic_write, link_or_copy, sha256_of_rest
+from ssd_lib.nets.schema import StateDict, TensorField, check_spec, refuse_bomb
+from ssd_lib.plain_values import PostprocessSchema, Strict, check, check_plain, plain, shown, shown_name
 
 CHECKPOINT_FORMAT = "ssd-combo-1"
 CHECKPOINTS = Path("models/checkpoints")
@@ -195,7 +184,7 @@ def _seal(file: IO[bytes]) -> None:
     without an error.
     """
     file.seek(0)
-    digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # a file opened to read and write
+    digest = sha256_of_rest(file)
     file.seek(-len(NO_COMMENT), io.SEEK_END)
     file.write(SEAL + digest.encode())
 

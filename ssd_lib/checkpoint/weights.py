@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ssd_lib.annotations.fixed_set import BACKGROUND_NAME
+from ssd_lib.boxes.selection import PUBLISHED, Postprocess
 from ssd_lib.checkpoint.file import CHECKPOINT_FORMAT, ComboCheckpoint, read_checkpoint
 from ssd_lib.checkpoint.kaboom import read_kaboom
 from ssd_lib.errors import InputError
@@ -26,12 +27,12 @@ from ssd_lib.nets.model_file import (
     refuse_strange,
     save_model,
 )
-from ssd_lib.nets.postprocess import PUBLISHED, Postprocess
 from ssd_lib.nets.rewrite import rescale_input
-from ssd_lib.nets.schema import ModelSchema, check, shown_name
+from ssd_lib.nets.schema import ModelSchema
 from ssd_lib.nets.ssd import SSD
 from ssd_lib.nets.upstream import CLASS_HEADS, from_upstream, to_upstream
 from ssd_lib.nets.zoo import NETS
+from ssd_lib.plain_values import check, shown_name
 
 WANTED = "weights of a detector (a combo checkpoint, an ssd.pt, or a .pth of qfgaohao, dusty-nv or kaboom-labs)"
 KABOOM = "kaboom-labs/pytorch-ssd"

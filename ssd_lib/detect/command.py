@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TextIO
 import numpy as np
 from tqdm import tqdm
 
+from ssd_lib.boxes.selection import Nms
 from ssd_lib.detect.detector import Detector, Objects
 from ssd_lib.detect.inputs import STDIN, Source, drawing_paths, find_sources, is_video, name_of, read_input
 from ssd_lib.detect.video import (
@@ -27,7 +28,6 @@ from ssd_lib.detect.video import (
 from ssd_lib.errors import InputError, visible, visible_lines
 from ssd_lib.evaluate.drawing import class_colour, draw_boxes, write_image
 from ssd_lib.files import write_json
-from ssd_lib.nets.postprocess import Nms
 
 BATCH_SIZE = 8  # images or frames at once, which bounds memory
 
@@ -145,7 +145,7 @@ def _process_images(detector: Detector, paths: list[Path], targets: Mapping[Sour
         for (path, image), found in zip(images.items(), detector(list(images.values())), strict=True):
             drawing = _draw(image, found)
             write_image(targets[path], drawing)
-            _print(f"{path}: {_describe(Counter(found.class_names))}", sys.stdout)
+            _print(f"{path}: {_describe(Counter(found.names))}", sys.stdout)
             yield FrameResult(name_of(path), None, found)
             if shown and not show_image(drawing, wait_ms=0):
                 return
@@ -172,7 +172,7 @@ def _process_video(detector: Detector, source: Source, target: Path, shown: bool
             for index, (frame, found) in enumerate(found_in):
                 drawing = _draw(frame, found)
                 write(drawing)
-                counts.update(found.class_names)
+                counts.update(found.names)
                 yield FrameResult(name, index, found)
                 if shown and not show_image(drawing, wait_ms=1):
                     total = None
@@ -192,7 +192,7 @@ def _describe(counts: Counter[str]) -> str:
 
 
 def _draw(image: np.ndarray, found: Objects) -> np.ndarray:
-    names = [f"{name} {score:.2f}" for name, score in zip(found.class_names, found.scores, strict=True)]
+    names = [f"{name} {score:.2f}" for name, score in zip(found.names, found.scores, strict=True)]
     return draw_boxes(image, found.boxes, names, [class_colour(label) for label in found.labels.tolist()])
 
 

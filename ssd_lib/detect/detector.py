@@ -2,32 +2,36 @@
 
     from ssd_lib import Detector
     found = Detector("models/ssd.pt")("photo.jpg")
-    print(found.class_names, found.boxes)
+    print(found.names, found.boxes)
 """
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, get_args, overload
+from typing import NamedTuple, Protocol, get_args, overload
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor
 
-from ssd_lib.checkpoint.weights import open_model
-from ssd_lib.detect.onnx_net import OnnxNet, load_onnx
-from ssd_lib.device import pick_device
+from ssd_lib.boxes.selection import Nms, Postprocess, Selected, select
 from ssd_lib.errors import InputError
 from ssd_lib.images import read_image
-from ssd_lib.nets.model_file import MODEL_PATH, NetSpec
-from ssd_lib.nets.postprocess import Detections, Nms, Postprocess, score_priors, select_detections
-from ssd_lib.nets.rewrite import fuse_batch_norms
 from ssd_lib.params import DEVICE_PATTERN
 
 Image = np.ndarray | str | Path
-ScorePriors = Callable[[Tensor], tuple[Iterable[Tensor], Iterable[Tensor]]]  # (B, 3, S, S) uint8 -> scores, boxes
+ScorePriors = Callable[[np.ndarray], tuple[Iterable[np.ndarray], Iterable[np.ndarray]]]  # (B, S, S, 3) uint8 -> scores, boxes
+
+
+class About(Protocol):
+    """What a model file says of its net."""
+
+    @property
+    def image_size(self) -> int: ...
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+    @property
+    def source_ids(self) -> tuple[int, ...]: ...
 
 
 class Objects(NamedTuple):
@@ -37,13 +41,13 @@ class Objects(NamedTuple):
         boxes: (N, 4) float32, xyxy in pixels of the image.
         labels: (N,) int64 in 1..K.
         scores: (N,) float32.
-        class_names: N names.
+        names: N names, that of each object's class.
     """
 
     boxes: np.ndarray
     labels: np.ndarray
     scores: np.ndarray
-    class_names: tuple[str, ...]
+    names: tuple[str, ...]
 
 
 class Detector:
@@ -69,7 +73,7 @@ class Detector:
         InputError: the file is not a model of this project, or an argument is out of range.
     """
 
-    def __init__(self, path: str | Path = MODEL_PATH, device: str = "auto", threshold: float | None = 0.4,
+    def __init__(self, path: str | Path = "models/ssd.pt", device: str = "auto", threshold: float | None = 0.4,
                  top_k: int | None = None, nms: Nms = "hard", batch_size: int = 16, nms_iou: float | None = None) -> None:
         _check(device, threshold, top_k, nms, batch_size, nms_iou)
         self._score_priors, about, own = _load(Path(path), device, threshold)
@@ -97,7 +101,7 @@ class Detector:
         """
         if isinstance(images, np.ndarray | str | Path):
             return self._detect([_pixels(images)])[0]
-        if isinstance(images, bytes | Tensor) or not isinstance(images, Iterable):
+        if isinstance(images, bytes) or type(images).__name__ == "Tensor" or not isinstance(images, Iterable):
             raise _not_an_image(images)
         return [found for _, found in self.stream(images)]
 
@@ -114,31 +118,31 @@ class Detector:
         while batch := [_pixels(image) for image in islice(remaining, self._batch_size)]:
             yield from zip(batch, self._detect(batch), strict=True)
 
-    @torch.inference_mode()
     def _detect(self, images: Sequence[np.ndarray]) -> list[Objects]:
         side = (self.image_size, self.image_size)
-        resized = np.stack([cv2.resize(image, side, interpolation=cv2.INTER_LINEAR) for image in images])
-        scores, boxes = self._score_priors(torch.from_numpy(resized).permute(0, 3, 1, 2))
-        found = select_detections(scores, boxes, self._postprocess, self._nms)
-        return [self._objects(one, image.shape[:2]) for one, image in zip(found, images, strict=True)]
+        scores, boxes = self._score_priors(np.stack([cv2.resize(one, side, interpolation=cv2.INTER_LINEAR) for one in images]))
+        return [self._objects(select(of_image, places, self._postprocess, self._nms), image.shape[:2])
+                for of_image, places, image in zip(scores, boxes, images, strict=True)]
 
-    def _objects(self, found: Detections, size: tuple[int, ...]) -> Objects:
+    def _objects(self, found: Selected, size: tuple[int, ...]) -> Objects:
         height, width = size
-        labels = found.labels.cpu().numpy()
-        return Objects(found.boxes.cpu().numpy() * np.array([width, height, width, height], dtype=np.float32), labels,
-                       found.scores.cpu().numpy(), tuple(self.class_names[label - 1] for label in labels))
+        boxes = found.boxes * np.array([width, height, width, height], dtype=np.float32)
+        return Objects(boxes, found.labels, found.scores, tuple(self.class_names[label - 1] for label in found.labels))
 
 
-def _load(path: Path, name: str, threshold: float | None) -> tuple[ScorePriors, NetSpec | OnnxNet, Postprocess]:
-    """Return a function that runs the net of the file, its classes and image size, and its postprocess values."""
+def _load(path: Path, device: str, threshold: float | None) -> tuple[ScorePriors, About, Postprocess]:
+    """Return a function that runs the net of the file, its classes and image size, and its postprocess values.
+
+    What runs the net is imported only here: an ONNX file needs no torch, and a device without torch can use it.
+    """
     if path.suffix.lower() == ".onnx":
-        exported = load_onnx(path, name)
+        from ssd_lib.detect.onnx_net import load_onnx
+
+        exported = load_onnx(path, device)
         return exported.score_priors, exported, exported.postprocess
-    device = pick_device(name)
-    model = open_model(path, device)
-    net = fuse_batch_norms(model.net)
-    floor = model.postprocess.score_threshold if threshold is None else threshold
-    return lambda images: score_priors(net, images.to(device), floor), model.spec, model.postprocess
+    from ssd_lib.detect.torch_net import load_torch
+
+    return load_torch(path, device, threshold)
 
 
 def _check(device: str, threshold: float | None, top_k: int | None, nms: str, batch_size: int, nms_iou: float | None) -> None:

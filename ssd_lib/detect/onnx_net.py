@@ -1,4 +1,4 @@
-"""Run an exported net in ONNX Runtime. The format of the file is described in export.py."""
+"""Run an exported net in ONNX Runtime, without torch. The format of the file is described in export.py."""
 
 import json
 from dataclasses import dataclass
@@ -7,14 +7,13 @@ from typing import Annotated, Any
 
 import numpy as np
 import onnxruntime
-import torch
 from pydantic import Field
-from torch import Tensor
 
+from ssd_lib.boxes.selection import Postprocess
 from ssd_lib.errors import InputError, StateError, first_line
 from ssd_lib.files import why_unreadable
-from ssd_lib.nets.postprocess import Postprocess
-from ssd_lib.nets.schema import MAX_CLASSES, Id, Name, PostprocessSchema, Strict, check
+from ssd_lib.manifest import MAX_CLASSES
+from ssd_lib.plain_values import Id, Name, PostprocessSchema, Strict, check
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
@@ -46,19 +45,19 @@ class OnnxNet:
     source_ids: tuple[int, ...]
     postprocess: Postprocess
 
-    def score_priors(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute what `postprocess.score_priors` computes, one image at a time, as the graph takes one.
+    def score_priors(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return scores without the background (B, P, K) and boxes (B, P, 4); one image at a time, as the graph takes one.
 
         Args:
-            images: (B, 3, S, S) uint8, RGB.
+            images: (B, S, S, 3) uint8, RGB.
 
         Raises:
             StateError: the graph gives nan or infinity.
         """
-        pixels = (images.numpy().astype(np.float32) / 255 - 0.5) / 0.5
+        pixels = (images.transpose(0, 3, 1, 2).astype(np.float32) / 255 - 0.5) / 0.5
         outputs = [self.session.run(["scores", "boxes"], {"input_0": one[None]}) for one in pixels]
-        scores, boxes = (torch.from_numpy(np.concatenate(column)) for column in zip(*outputs, strict=True))
-        if not torch.stack([*scores.aminmax(), *boxes.aminmax()]).isfinite().all():  # keeps nan; faster than isfinite()
+        scores, boxes = (np.concatenate(column) for column in zip(*outputs, strict=True))
+        if not all(np.isfinite(extreme) for values in (scores, boxes) for extreme in (values.min(), values.max())):
             raise StateError("net: the output of the ONNX file is nan or infinite; the weights are not usable. Train again, "
                              "then run `dvc repro export`.")
         return scores[..., 1:], boxes

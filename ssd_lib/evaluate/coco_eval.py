@@ -18,9 +18,10 @@ from pycocotools.cocoeval import COCOeval
 from tqdm import tqdm
 
 from ssd_lib.annotations.fixed_set import FixedSet
+from ssd_lib.boxes.selection import Postprocess
 from ssd_lib.data.dataset import DetectionDataset
 from ssd_lib.data.loader import evaluation_batches, load_batches
-from ssd_lib.nets.postprocess import Detections, Postprocess, detect
+from ssd_lib.nets.postprocess import Detections, detect
 from ssd_lib.nets.ssd import SSD
 
 SUMMARY_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")

@@ -8,11 +8,12 @@ import cv2
 import numpy as np
 import torch
 
+from ssd_lib.boxes.selection import Postprocess
 from ssd_lib.data.dataset import DetectionDataset
 from ssd_lib.errors import visible
 from ssd_lib.files import atomic_write
 from ssd_lib.images import read_image
-from ssd_lib.nets.postprocess import Postprocess, detect
+from ssd_lib.nets.postprocess import detect
 from ssd_lib.nets.ssd import SSD
 
 SHOWN_SCORE = 0.3  # detections with a lower score count for AP but are not drawn

@@ -18,6 +18,7 @@ from ssd_lib.annotations.coco import format_annotations, read_annotations
 from ssd_lib.annotations.fixed_set import FixedSet, from_arrays, to_arrays
 from ssd_lib.annotations.repair import fix, turn_upright
 from ssd_lib.annotations.table import Images, clean_name
+from ssd_lib.boxes.selection import Postprocess
 from ssd_lib.checkpoint.weights import open_model
 from ssd_lib.data.augment import build_transform
 from ssd_lib.data.dataset import DetectionDataset
@@ -29,7 +30,6 @@ from ssd_lib.evaluate.evaluate import all_metrics
 from ssd_lib.exif import INVERSE, UPRIGHT, read_orientation, turn_boxes
 from ssd_lib.files import atomic_write, read_regular, write_json
 from ssd_lib.images import read_sizes
-from ssd_lib.nets.postprocess import Postprocess
 from ssd_lib.nets.ssd import SSD
 
 TABLE = ("AP", "AP50", "AP75", "APs", "APm", "APl", "VOC07", "VOC10")  # the metrics that are printed

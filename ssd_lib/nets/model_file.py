@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ssd_lib.boxes.selection import PUBLISHED, Postprocess
 from ssd_lib.errors import InputError, StateError, first_line
 from ssd_lib.files import atomic_write, why_unreadable
-from ssd_lib.nets.postprocess import PUBLISHED, Postprocess
-from ssd_lib.nets.schema import ModelSchema, PostprocessSchema, check, check_spec, misfit, refuse_bomb, shown_name
+from ssd_lib.nets.schema import ModelSchema, check_spec, misfit, refuse_bomb
 from ssd_lib.nets.ssd import SSD
 from ssd_lib.nets.zoo import build_net
+from ssd_lib.plain_values import PostprocessSchema, check, shown_name
 
 MODEL_PATH = Path("models/ssd.pt")
 MODEL_FORMAT = "ssd-model-1"

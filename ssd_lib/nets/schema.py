@@ -1,29 +1,26 @@
-"""Checks of what a model file or a checkpoint holds: types, limits and tensors, before anything is built from it.
+"""Checks of what a model file or a checkpoint holds: the net and its tensors, before anything is built from it.
 
-A file is data of unknown origin. Values are checked strictly (a number as text is refused), and within limits, so that no file
-makes the program allocate much more than its own size.
+Its plain values are checked as plain_values.py does it. No file makes the program allocate much more than its own size.
 """
 
 import pickle
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Annotated, Any, TypeVar
+from typing import IO, Annotated, Any
 
 import torch
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field
 from torch import Tensor
 
 from ssd_lib.errors import InputError
-from ssd_lib.manifest import MAX_CLASSES, MAX_NAME
+from ssd_lib.manifest import MAX_CLASSES
 from ssd_lib.nets.zoo import NETS
+from ssd_lib.plain_values import Id, Name, Strict, check, plain, shown_name
 
-MAX_VALUES, MAX_DEPTH = 100_000, 20  # of plain values, such as parameters
-SHOWN = 60  # characters of a wrong value in a message
 STORAGE_BYTES = {"DoubleStorage": 8, "LongStorage": 8, "ComplexFloatStorage": 8, "ComplexDoubleStorage": 16, "FloatStorage": 4,
                  "IntStorage": 4, "HalfStorage": 2, "BFloat16Storage": 2, "ShortStorage": 2}  # the others: 1
-Schema = TypeVar("Schema", bound=BaseModel)
 
 
 def _listed(value: Any) -> Any:
@@ -40,30 +37,6 @@ def _known_net(value: Any) -> Any:
     return value
 
 
-def plain(value: Any) -> Any:
-    """Refuse what is not a plain value, or too much of it; count shared parts as often as they are used."""
-    left, count = [(value, 0)], 0
-    while left:
-        item, depth = left.pop()
-        count += 1
-        if count > MAX_VALUES or depth > MAX_DEPTH:
-            raise ValueError(f"at most {MAX_VALUES} values in {MAX_DEPTH} levels are allowed")
-        if type(item) is dict:
-            if not all(type(key) is str and len(key) <= MAX_NAME for key in item):
-                raise ValueError("keys must be text")
-            children: Iterable[Any] = item.values()
-        elif type(item) in (list, tuple):
-            children = item
-        elif item is None or type(item) in (bool, int, float, str):
-            children = ()
-        else:
-            raise ValueError(f"plain values are needed, not a {type(item).__name__}")
-        left += [(child, depth + 1) for child in children]
-        if len(left) > MAX_VALUES:
-            raise ValueError(f"at most {MAX_VALUES} values in {MAX_DEPTH} levels are allowed")
-    return value
-
-
 def _whole_tensor(value: Any) -> Any:
     if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
         raise ValueError("a dense tensor is needed")
@@ -74,17 +47,7 @@ def _whole_tensor(value: Any) -> Any:
 
 TensorField = Annotated[Any, AfterValidator(_whole_tensor)]
 Size = Annotated[float, Field(gt=0, le=10)]
-Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
-Id = Annotated[int, Field(ge=-2**63, lt=2**63)]
-Unit = Annotated[float, Field(ge=0, le=1)]
-Limit = Annotated[int, Field(ge=1, lt=2**31)]
 StateDict = dict[str, TensorField]
-
-
-class Strict(BaseModel):
-    """A part of a file. Values are never converted; further keys are ignored, as a later version may write more."""
-
-    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 
 
 class SpecSchema(Strict):
@@ -95,9 +58,9 @@ class SpecSchema(Strict):
     width_mult: Annotated[float, Field(ge=0.1, le=4)]
     class_names: Annotated[list[Name], BeforeValidator(_listed), Field(min_length=1, max_length=MAX_CLASSES)]
     source_ids: Annotated[list[Id], BeforeValidator(_listed), Field(max_length=MAX_CLASSES)]
-    prior_sizes: Annotated[list[Size], BeforeValidator(_listed), Field(max_length=20)] = []
-    mean: Annotated[list[float], BeforeValidator(_listed), Field(max_length=3)] = []
-    std: Annotated[list[Annotated[float, Field(gt=0)]], BeforeValidator(_listed), Field(max_length=3)] = []
+    prior_sizes: Annotated[list[Size], BeforeValidator(_listed), Field(max_length=20, default_factory=list)]
+    mean: Annotated[list[float], BeforeValidator(_listed), Field(max_length=3, default_factory=list)]
+    std: Annotated[list[Annotated[float, Field(gt=0)]], BeforeValidator(_listed), Field(max_length=3, default_factory=list)]
     priors: Annotated[int, Field(ge=1)] = 1
 
     def fault(self) -> str:
@@ -111,48 +74,13 @@ class SpecSchema(Strict):
         return ""
 
 
-class PostprocessSchema(Strict):
-    """`Postprocess` as plain values; a file may lack some."""
-
-    score_threshold: Unit = 0.0
-    nms_iou: Unit = 0.0
-    top_k_per_class: Limit = 1
-    max_detections: Limit = 1
-
-
 class ModelSchema(Strict):
     """The content of models/ssd.pt; `spec` and `postprocess` are checked by their own schemas."""
 
     spec: dict[str, Any]
     weights: StateDict
-    about: Annotated[dict[str, Any], AfterValidator(plain)] = {}
-    postprocess: dict[str, Any] = {}
-
-
-def check(schema: type[Schema], values: Any, where: str) -> Schema:
-    """Return the values of a file as `schema`.
-
-    Args:
-        schema: what is allowed.
-        values: what torch or JSON read.
-        where: the file, and the field of it that holds the values, for the message.
-
-    Raises:
-        InputError: a value is missing or not allowed; the message names the field, what was found and what is allowed.
-    """
-    hint = "Use the version of this project that wrote it, or another file."
-    if not isinstance(values, Mapping):
-        raise InputError(f"{where}: found {shown(values)}; a dict is needed. {hint}")
-    try:
-        return schema.model_validate(dict(values))
-    except ValidationError as error:
-        fault = error.errors(include_url=False, include_context=False)[0]
-        field = ".".join(shown_name(part) for part in fault["loc"])
-        message = fault["msg"].removeprefix("Value error, ")
-        if fault["type"] == "missing":
-            raise InputError(f"{where}: lacks {field}; it is damaged or from another version of this project. {hint}") from None
-        raise InputError(f"{where}: {field}: found {shown(fault['input'])}; {message[:1].lower()}{message[1:]:.300}. "
-                         f"{hint}") from None
+    about: Annotated[dict[str, Any], AfterValidator(plain), Field(default_factory=dict)]
+    postprocess: Annotated[dict[str, Any], Field(default_factory=dict)]
 
 
 def check_spec(values: Any, where: str) -> SpecSchema:
@@ -161,37 +89,6 @@ def check_spec(values: Any, where: str) -> SpecSchema:
     if fault := spec.fault():
         raise InputError(f"{where}: {fault}. Use the version of this project that wrote it, or another file.")
     return spec
-
-
-def check_plain(values: Any, where: str) -> None:
-    """Raise InputError unless `values` are plain.
-
-    Text, numbers, True, False, None, and lists and dicts of these, within limits.
-    """
-    try:
-        plain(values)
-    except ValueError as error:
-        raise InputError(f"{where}: found {shown(values)}; {error}. Use the version of this project that wrote it, or another "
-                         f"file."
-                         ) from None
-
-
-def shown(value: Any) -> str:
-    """Return a short form of any value for a message, on one line and without control characters."""
-    if isinstance(value, Tensor):
-        return f"a tensor of shape {tuple(value.shape)}"
-    if isinstance(value, Mapping | list | tuple | set):
-        return f"a {type(value).__name__} of {len(value)}"
-    if isinstance(value, str):
-        return ascii(value) if len(value) <= SHOWN else f"text of {len(value)} characters"
-    if isinstance(value, int) and value.bit_length() > 200:
-        return "a number of more than 60 digits"
-    return ascii(value) if isinstance(value, bool | int | float | None) else f"a {type(value).__name__}"
-
-
-def shown_name(part: Any) -> str:
-    """Return a key or an index for a message."""
-    return ascii(part)[1:-1][:SHOWN] if isinstance(part, str) else shown(part)
 
 
 def refuse_bomb(file: Path | IO[bytes], where: str) -> None:

@@ -10,13 +10,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ssd_lib.boxes.selection import Postprocess
 from ssd_lib.checkpoint.file import BEST, CHECKPOINTS, PREVIOUS, read_checkpoint, save_checkpoint
 from ssd_lib.data.loader import images_per_epoch
 from ssd_lib.distributed.collectives import rank_and_size
 from ssd_lib.errors import InputError, StateError, memory_as_state_error
 from ssd_lib.files import write_json
 from ssd_lib.nets.model_file import MODEL_PATH, save_model
-from ssd_lib.nets.postprocess import Postprocess
 from ssd_lib.train.logger import TrainLogger, draw_history, write_ap, write_history
 from ssd_lib.train.run_spec import RunSpec
 from ssd_lib.train.state import TrainState, snapshot

@@ -14,12 +14,12 @@ from PIL import Image as Pillow
 from support.videos import FPS, HEIGHT, WIDTH, frames_of, make_video
 
 import detect
+from ssd_lib.boxes.selection import Postprocess
 from ssd_lib.detect.video import frame_count, frame_rate, frame_size, open_video
 from ssd_lib.evaluate.drawing import write_image
 from ssd_lib.exif import EXIF_ORIENTATION, INVERSE, turn_pixels
 from ssd_lib.images import read_image
 from ssd_lib.nets.model_file import MODEL_PATH, NetSpec, save_model
-from ssd_lib.nets.postprocess import Postprocess
 
 SCRIPT = Path(detect.__file__)
 

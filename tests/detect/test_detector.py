@@ -11,6 +11,7 @@ from support.project import ROOT
 from support.trained_project import SPEC
 
 import ssd_lib
+from ssd_lib.boxes.selection import Postprocess
 from ssd_lib.data.dataset import DetectionDataset
 from ssd_lib.detect.detector import Detector
 from ssd_lib.detect.video import open_video
@@ -18,7 +19,6 @@ from ssd_lib.errors import InputError, StateError
 from ssd_lib.evaluate.coco_eval import predict
 from ssd_lib.images import read_image
 from ssd_lib.nets.model_file import NetSpec, load_model, save_model
-from ssd_lib.nets.postprocess import Postprocess
 
 IMAGE = Path("data/raw/tiny/val/0.png")
 
@@ -28,7 +28,7 @@ def test_paths_arrays_and_lists_give_the_same_objects(project: Path) -> None:
     from_path, from_array = detector(IMAGE), detector(read_image(IMAGE))
     in_list = detector([str(IMAGE), read_image(IMAGE.with_name("1.png")), IMAGE])
     assert len(from_path.boxes) > 0
-    assert from_path.class_names[0] in ("dog", "kite")
+    assert from_path.names[0] in ("dog", "kite")
     assert np.array_equal(from_path.boxes, from_array.boxes)
     assert np.allclose(in_list[0].boxes, in_list[2].boxes, atol=1e-3)
     assert detector([]) == []

@@ -1,13 +1,18 @@
 """An exported file in ONNX Runtime; faults of such files are made by hand, with graphs of two nodes."""
 
 import json
+import re
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from support.project import ROOT
 
 from ssd_lib.detect.detector import Detector
 from ssd_lib.detect.onnx_net import load_onnx
@@ -61,7 +66,7 @@ def test_the_exported_file_finds_in_an_image_what_the_model_finds(exported: Path
 def test_a_file_is_known_by_its_suffix_and_says_its_classes(tmp_path: Path) -> None:
     detector = Detector(graph(tmp_path / "a.ONNX", ABOUT | {"source_ids": "[18, 38]"}))
     found = detector(np.zeros((100, 200, 3), np.uint8))
-    assert found.class_names == ("kite", "dog")
+    assert found.names == ("kite", "dog")
     assert found.boxes.tolist() == [[0, 0, 100, 50], [100, 50, 200, 100]]
     assert (detector.source_ids, detector.image_size) == ((18, 38), 64)
 
@@ -106,3 +111,39 @@ def test_a_gpu_that_onnx_runtime_cannot_use_is_an_error_and_auto_does_without(tm
     assert load_onnx(path, "auto").session.get_providers() == ["CPUExecutionProvider"]
     with pytest.raises(StateError, match=rf"'{device}' is not available for .* has CPUExecutionProvider.*onnxruntime-gpu"):
         load_onnx(path, device)
+
+
+def run_python(code: str, folder: Path) -> str:
+    done = subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}"], cwd=folder,
+                          capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("torch", ["missing", "installed"])
+def test_an_exported_file_needs_no_torch(tmp_path: Path, torch: str) -> None:
+    graph(tmp_path / "a.onnx")
+    hide = 'sys.modules["torch"] = sys.modules["torchvision"] = None' if torch == "missing" else ""
+    names = run_python(f"{hide}\nimport numpy as np\nfrom ssd_lib import Detector\n"
+                       "found = Detector('a.onnx')(np.zeros((10, 20, 3), np.uint8))\n"
+                       "assert not sys.modules.get('torch')\nprint(*found.names)", tmp_path)
+    assert names == "kite dog\n"
+
+
+def test_the_example_for_plain_onnx_runtime_finds_the_best_object(exported: Path, tmp_path: Path) -> None:
+    page = (ROOT / "docs/nets.md").read_text()
+    [example] = [code for code in re.findall("```python\n(.*?)```", page, flags=re.DOTALL) if "onnxruntime" in code]
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/ssd.onnx").write_bytes(exported.read_bytes())
+    image = np.random.default_rng(0).integers(0, 255, (60, 90, 3)).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "photo.jpg"), image)
+    best = Detector(exported, "cpu", threshold=0.0, top_k=1)(tmp_path / "photo.jpg")
+    name, score, box = run_python(example, tmp_path).split(maxsplit=2)
+    assert (name, float(score)) == (best.names[0], pytest.approx(float(best.scores[0]), abs=1e-4))
+    assert [float(value) for value in box.strip("[] \n").split()] == pytest.approx(best.boxes[0].tolist(), abs=0.1)
+
+
+def test_the_name_of_an_object_is_that_of_its_label(tmp_path: Path) -> None:
+    detector = Detector(graph(tmp_path / "a.onnx"))
+    found = detector(np.zeros((10, 20, 3), np.uint8))
+    assert found.names == tuple(detector.class_names[label - 1] for label in found.labels)

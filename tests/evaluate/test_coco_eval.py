@@ -13,6 +13,7 @@ from support.project import write_fixed
 
 from benchmarks.coco_numbers import make_split
 from ssd_lib.annotations.fixed_set import FixedSet, load_fixed
+from ssd_lib.boxes.selection import Postprocess
 from ssd_lib.data.dataset import DetectionDataset
 from ssd_lib.evaluate.coco_eval import (
     PYCOCOTOOLS,
@@ -27,7 +28,6 @@ from ssd_lib.evaluate.coco_eval import (
 )
 from ssd_lib.manifest import FIXED_FOLDER
 from ssd_lib.nets.model_file import load_model
-from ssd_lib.nets.postprocess import Postprocess
 
 GT_PATH = FIXED_FOLDER / "val.json"
 CPU = torch.device("cpu")

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from ssd_lib.boxes.selection import Postprocess
 from ssd_lib.data.dataset import DetectionDataset
 from ssd_lib.evaluate import drawing
 from ssd_lib.evaluate.drawing import class_colour, draw_boxes, sheet, validation_sheet, write_image
 from ssd_lib.images import read_image
 from ssd_lib.nets.model_file import load_model
-from ssd_lib.nets.postprocess import Postprocess
 
 GREY = np.full((100, 160, 3), 128, dtype=np.uint8)
 

@@ -7,11 +7,11 @@ import torch
 from support.project import runtime_params
 from support.trained_project import SPEC
 
+from ssd_lib.boxes.selection import Postprocess
 from ssd_lib.errors import InputError
 from ssd_lib.evaluate.coco_eval import SUMMARY_NAMES
 from ssd_lib.evaluate.evaluate import evaluate, headline
 from ssd_lib.nets.model_file import MODEL_PATH, Model, NetSpec, save_model
-from ssd_lib.nets.postprocess import Postprocess
 from ssd_lib.params import EvalParams
 
 RUNTIME = runtime_params()

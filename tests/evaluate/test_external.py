@@ -14,6 +14,7 @@ from support.predictions import by_hand, ground_truth_as_predictions, noisy
 from support.project import runtime_params, write_fixed
 from support.trained_project import SIZES, SPEC
 
+from ssd_lib.boxes.selection import Postprocess
 from ssd_lib.checkpoint.file import LAST, ComboCheckpoint, save_checkpoint
 from ssd_lib.cli import main
 from ssd_lib.errors import InputError
@@ -24,7 +25,6 @@ from ssd_lib.exif import EXIF_ORIENTATION, INVERSE, turn_boxes, turn_pixels
 from ssd_lib.images import read_image
 from ssd_lib.manifest import FIXED_FOLDER
 from ssd_lib.nets.model_file import MODEL_PATH, NetSpec, load_model, save_model
-from ssd_lib.nets.postprocess import Postprocess
 from ssd_lib.params import EvalParams
 
 GT_PATH, IMAGES, OUT = FIXED_FOLDER / "val.json", Path("data/raw/tiny"), Path("out")

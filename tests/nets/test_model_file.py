@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from ssd_lib.boxes.selection import Postprocess
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.nets.model_file import NetSpec, load_model, save_model
-from ssd_lib.nets.postprocess import Postprocess
 
 SPEC = NetSpec("mb2-ssd-lite", 64, 0.25, ("cat", "dog"), (17, 18))
 

@@ -9,10 +9,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from ssd_lib.boxes import selection
 from ssd_lib.boxes.coder import decode
+from ssd_lib.boxes.selection import SIGMA, Nms, Postprocess
 from ssd_lib.errors import StateError
-from ssd_lib.nets.postprocess import SIGMA, Detections, Nms, Postprocess, decode_candidates, detect, select_detections, soft_nms
+from ssd_lib.nets.postprocess import Detections, decode_candidates, detect, select_detections
 from ssd_lib.nets.zoo import build_net
+
+
+def soft_nms(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float, limit: int) -> tuple[Tensor, Tensor]:
+    selected, left = selection.soft_nms(boxes.numpy(), scores.numpy(), labels.numpy(), threshold, limit)
+    return torch.from_numpy(selected), torch.from_numpy(left)
 
 
 def random_boxes(batch: int, priors: int, seed: int, side: float) -> Tensor:

@@ -13,9 +13,9 @@ import torch
 from support.wrong_values import MISSING, assert_refused, with_value, wrong_trees
 
 from ssd_lib import Detector
+from ssd_lib.boxes.selection import PUBLISHED
 from ssd_lib.checkpoint.weights import read_weights
 from ssd_lib.nets.model_file import NetSpec, load_model
-from ssd_lib.nets.postprocess import PUBLISHED
 
 SPEC = NetSpec("mb2-ssd-lite", 64, 0.1, ("cat", "dog", "cup"), (17, 18, 19))
 FIELDS: dict[str, Callable[[Any], bool]] = {  # field -> is this value allowed there?

@@ -13,10 +13,10 @@ import torch
 from support.shared_memory import REFUSED, mount_shared_memory
 from support.tiny_run import Ended, assert_same_weights, ended, final_weights, run_stage, set_params, set_runtime, start_stage
 
+from ssd_lib.boxes.selection import Postprocess
 from ssd_lib.checkpoint.file import LAST, read_checkpoint
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.nets.model_file import MODEL_PATH, NetSpec, load_model
-from ssd_lib.nets.postprocess import Postprocess
 from ssd_lib.params import load_params
 from ssd_lib.train import checkpoint_writer
 from ssd_lib.train.checkpoint_writer import CheckpointWriter

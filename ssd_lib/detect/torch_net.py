@@ -1,0 +1,42 @@
+"""Run a trained net in PyTorch, from models/ssd.pt or a checkpoint."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ssd_lib.boxes.selection import Postprocess
+from ssd_lib.checkpoint.weights import open_model
+from ssd_lib.device import pick_device
+from ssd_lib.nets.model_file import NetSpec
+from ssd_lib.nets.postprocess import score_priors
+from ssd_lib.nets.rewrite import fuse_batch_norms
+
+Scored = tuple[Sequence[np.ndarray], Sequence[np.ndarray]]  # (P, K) without the background and (P, 4) of each image
+
+
+def load_torch(path: Path, device_name: str,
+               threshold: float | None) -> tuple[Callable[[np.ndarray], Scored], NetSpec, Postprocess]:
+    """Return a function from (B, S, S, 3) uint8 RGB to scores and boxes, and what the file says of the net.
+
+    Args:
+        path: models/ssd.pt, or a combo checkpoint.
+        device_name: as for `pick_device`.
+        threshold: the lowest score of interest; None takes the model's own.
+
+    Raises:
+        StateError: the file or the device is missing.
+        InputError: the file is not a model of this project.
+    """
+    device = pick_device(device_name)
+    model = open_model(path, device)
+    net = fuse_batch_norms(model.net)
+    floor = model.postprocess.score_threshold if threshold is None else threshold
+
+    @torch.inference_mode()
+    def score(images: np.ndarray) -> Scored:
+        scores, boxes = score_priors(net, torch.from_numpy(images).permute(0, 3, 1, 2).to(device), floor)
+        return [one.numpy() for one in scores], [one.numpy() for one in boxes]
+
+    return score, model.spec, model.postprocess
