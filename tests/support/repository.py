@@ -59,6 +59,8 @@ def make_clone(folder: Path, images: int = 12, **train: Any) -> Path:
     tree["data"]["demo_images"] = [images, 6]
     (folder / "params.yaml").write_text(yaml.safe_dump(tree))
     git(folder, "init", "--quiet", "--initial-branch=main")
+    git(folder, "config", "user.name", "tester")  # `dvc exp run` commits
+    git(folder, "config", "user.email", "tester@example.org")
     git(folder, "add", "--all")
     git(folder, "commit", "--quiet", "--message=clone")
     return folder
