@@ -204,6 +204,13 @@ def load_params(*groups: str, path: Path = PARAMS_PATH) -> Params:
     return Params.model_construct(**{name: getattr(whole, name) for name in (*groups, "runtime")})
 
 
+WORDS_FOR_FILES = {  # what stands in place of the path of a file
+    "model.backbone_weights": ("none", "auto", "imagenet"),
+    "model.weights": ("none",),
+    "train.resume": ("auto", "never"),
+}
+
+
 def check_before_download(path: Path = PARAMS_PATH) -> None:
     """Check now what only a later stage needs, so that it is not noticed after hours of downloading.
 
@@ -214,10 +221,10 @@ def check_before_download(path: Path = PARAMS_PATH) -> None:
         InputError: a file of weights is missing, or there is no CUDA device.
     """
     params, faults = _check(path), []
-    for key, value, words in (("model.backbone_weights", params.model.backbone_weights, ("none", "imagenet")),
-                              ("model.weights", params.model.weights, ("none",)),
-                              ("train.resume", params.train.resume, ("auto", "never"))):
-        if value not in words and not in_project(value).is_file():
+    values = {"model.backbone_weights": params.model.backbone_weights, "model.weights": params.model.weights,
+              "train.resume": params.train.resume}
+    for key, words in WORDS_FOR_FILES.items():
+        if (value := values[key]) not in words and not in_project(value).is_file():
             faults.append(f"{key} is '{value}', which is not a file; it must be {', '.join(words)} or the path of a file")
     if params.runtime.device.startswith("cuda") and not has_cuda_driver():
         faults.append(f"runtime.device is '{params.runtime.device}' and this machine has no CUDA driver; set auto or cpu")

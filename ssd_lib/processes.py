@@ -103,6 +103,7 @@ class _Output(io.FileIO):
     has_failed = False
 
     def write(self, data: Any, /) -> int:
+        """Write bytes, or lose them with one warning on the other stream; return their number."""
         try:
             while (written := super().write(data)) is None:  # another program has made it non-blocking, and it is full
                 select.select([], [self], [])

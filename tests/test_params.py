@@ -139,3 +139,13 @@ def test_fewer_images_than_a_batch_are_said(tmp_path: Path) -> None:
     path = _write(tmp_path / "params.yaml", train__batch_size=1000)
     assert "train.batch_size is 1000, and there are 96 training images" in batch_warning(96, path)
     assert batch_warning(1000, path) == ""
+
+
+@pytest.mark.parametrize(("key", "word"), [
+    (key, word) for key, words in params_module.WORDS_FOR_FILES.items() for word in words])
+def test_words_that_stand_for_no_file_pass_the_check_before_a_download(tmp_path: Path, key: str, word: str) -> None:
+    check_before_download(_write(tmp_path / "params.yaml", **{key.replace(".", "__"): word}))
+
+
+def test_weights_may_be_taken_where_they_can_be_had() -> None:
+    assert "auto" in params_module.WORDS_FOR_FILES["model.backbone_weights"]

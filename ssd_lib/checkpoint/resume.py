@@ -17,6 +17,7 @@ from ssd_lib.data.pixel_cache import cache_name
 from ssd_lib.errors import InputError
 from ssd_lib.files import in_project, link_or_copy, sha256, why_unreadable
 from ssd_lib.nets.ssd import FROZEN_PARTS
+from ssd_lib.params import WORDS_FOR_FILES
 
 # Keys of `train` that do not shape the weights of an epoch: changing them continues a run. So does all of `postprocess`.
 NOT_IN_FINGERPRINT = {"epochs", "checkpoint_minutes", "ap_every_epochs", "select", "resume"}
@@ -57,8 +58,8 @@ def make_fingerprint(params: Groups, digest: str) -> str:
     resume = params["train"]["resume"]
     if resume not in MODES:
         shaping["parent"] = sha256(resume_path(resume))
-    for key, built_in in (("weights", ("none",)), ("backbone_weights", ("none", "auto", "imagenet"))):
-        if (source := params["model"][key]) not in built_in:
+    for key in ("weights", "backbone_weights"):
+        if (source := params["model"][key]) not in WORDS_FOR_FILES[f"model.{key}"]:
             shaping[key] = sha256(_weights_path(key, source))
     return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -187,7 +188,7 @@ def _weights_path(key: str, source: str) -> Path:
     path = in_project(source)
     if reason := why_unreadable(path):
         raise InputError(f"params.yaml: model.{key} is '{source}', which cannot be read ({path}: {reason}); allowed are "
-                         f"none{', auto, imagenet' if key == 'backbone_weights' else ''}, or the path of a file of weights.")
+                         f"{', '.join(WORDS_FOR_FILES[f'model.{key}'])}, or the path of a file of weights.")
     return path
 
 

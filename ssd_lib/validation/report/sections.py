@@ -150,8 +150,10 @@ def sides_section(splits: Mapping[str, Annotations]) -> Section:
     sides = {split: relative_sides(annotations) for split, annotations in splits.items()}
     edges = [f"{100 * edge:g} %" for edge in SIDE_EDGES]
     labels = [f"below {edges[0]}", *(f"{low} to {high}" for low, high in pairwise(edges)), f"{edges[-1]} or more"]
-    marks = {int(np.searchsorted(SIDE_EDGES, prior - 1e-9)) + 1: f"smallest prior of {nets}, {100 * prior:.0f} %"
-             for nets, prior in SMALLEST_PRIORS.items()}
+    marks: dict[int, str] = {}
+    for nets, prior in SMALLEST_PRIORS.items():
+        row, text = int(np.searchsorted(SIDE_EDGES, prior - 1e-9)) + 1, f"of {nets}, {100 * prior:.0f} %"
+        marks[row] = f"{marks[row]}; {text}" if row in marks else f"smallest prior {text}"
     series = {split: histogram(values, SIDE_EDGES).tolist() for split, values in sides.items()}
     bars = Bars("Objects by side length, relative to the image", labels, series, marks)
     return Section("Object sizes", (*_small_object_advice(next(iter(sides.values()))), bars))
