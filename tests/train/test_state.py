@@ -1,6 +1,7 @@
 """Everything that a step depends on is in the checkpoint or follows from the position; batch norm over several processes."""
 
 from collections.abc import Callable
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -85,17 +86,23 @@ def test_the_average_of_a_short_run_is_near_the_net(workspace: Path) -> None:
 
 
 def in_two_processes(folder: Path, work: Callable[[int], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """What `work` gives in the first of two processes."""
-    def run(rank: int) -> None:
-        dist.init_process_group("gloo", store=dist.FileStore(str(folder / "store"), 2), rank=rank, world_size=2)
-        torch.save(work(rank), folder / f"{rank}.pt")
-    processes = [get_context("fork").Process(target=run, args=(rank,)) for rank in range(2)]
+    """Return what `work`, which must be picklable, gives in the first of two processes.
+
+    They start from a fork server: autograd does not work in a fork of a process that has computed gradients.
+    """
+    processes = [get_context("forkserver").Process(target=_run, args=(folder, work, rank)) for rank in range(2)]
     for process in processes:
         process.start()
     for process in processes:
         process.join(120)
         assert process.exitcode == 0
     return torch.load(folder / "0.pt", weights_only=True)
+
+
+def _run(folder: Path, work: Callable[[int], dict[str, Tensor]], rank: int) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", store=dist.FileStore(str(folder / "store"), 2), rank=rank, world_size=2)
+    torch.save(work(rank), folder / f"{rank}.pt")
 
 
 def _norm(channels: int = 3) -> nn.BatchNorm2d:
@@ -114,17 +121,19 @@ def _gradients(norm: nn.Module, x: Tensor) -> dict[str, Tensor]:
             **dict(norm.named_buffers())}
 
 
+def _gradients_of_a_share(x: Tensor, rank: int) -> dict[str, Tensor]:
+    found = _gradients(with_shared_statistics(_norm()), x[:5] if rank == 0 else x[5:])
+    for name in ("weight", "bias"):
+        dist.all_reduce(found[name])
+    return found
+
+
 def test_output_gradients_and_statistics_are_those_of_the_whole_two_class_batch(tmp_path: Path) -> None:
     """The processes have 5 and 3 images: they count by what they have."""
     x = torch.randn(8, 3, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2)) * 3 + 100
     whole = _gradients(_norm(), x)
 
-    def work(rank: int) -> dict[str, Tensor]:
-        found = _gradients(with_shared_statistics(_norm()), x[:5] if rank == 0 else x[5:])
-        for name in ("weight", "bias"):
-            dist.all_reduce(found[name])
-        return found
-    part = in_two_processes(tmp_path, work)
+    part = in_two_processes(tmp_path, partial(_gradients_of_a_share, x))
     for name, value in whole.items():
         torch.testing.assert_close(part[name], value[:5] if name in ("x", "y") else value, rtol=1e-9, atol=1e-9, msg=name)
 
@@ -155,6 +164,10 @@ def _after(steps: int, params: TrainParams, rank: int, size: int) -> dict[str, T
     return state.net.state_dict()
 
 
+def _after_share(steps: int, params: TrainParams, rank: int) -> dict[str, Tensor]:
+    return _after(steps, params, rank, 2)
+
+
 def _difference(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
     assert one.keys() == other.keys()
     return max((one[key].double() - other[key].double()).abs().max().item() for key in one)
@@ -168,7 +181,7 @@ def test_steps_in_two_processes_are_those_of_one(workspace: Path, shared: bool, 
     set_params(workspace, epochs=1, optimizer="sgd", lr=0.001, ema_decay=0.0, sync_batch_norm=shared)
     params = load_params("train", path=workspace / "params.yaml").train
     one = _after(steps, params, 0, 1)
-    two = in_two_processes(workspace, lambda rank: _after(steps, params, rank, 2))
+    two = in_two_processes(workspace, partial(_after_share, steps, params))
     assert (_difference(one, two) < 1e-5) == shared
 
 
