@@ -131,6 +131,7 @@ class TrainParams(_Group):
     checkpoint_minutes: Annotated[float, Field(gt=0)]
     ap_every_epochs: Annotated[int, Field(ge=0)]
     select: Literal["last", "best"]
+    patience: Annotated[int, Field(ge=0)]
 
 
 class PostprocessParams(_Group):

@@ -1,4 +1,4 @@
-"""Train the net, or continue training it; models/ssd.pt appears when all epochs are done."""
+"""Train the net, or continue training it; models/ssd.pt appears when the run is complete."""
 
 import argparse
 from functools import partial

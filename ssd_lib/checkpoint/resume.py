@@ -3,8 +3,9 @@
 import hashlib
 import json
 import logging
+import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from ssd_lib.nets.ssd import FROZEN_PARTS
 from ssd_lib.params import WORDS_FOR_FILES
 
 # Keys of `train` that do not shape the weights of an epoch: changing them continues a run. So does all of `postprocess`.
-NOT_IN_FINGERPRINT = {"epochs", "checkpoint_minutes", "ap_every_epochs", "select", "resume"}
+NOT_IN_FINGERPRINT = {"epochs", "checkpoint_minutes", "ap_every_epochs", "select", "resume", "patience"}
 # Keys of `train` that older checkpoints lack, with the value that does what those did: with it they do not count.
 DEFAULTS_OF_NEW_KEYS = {"sync_batch_norm": False, "compile": False}
 MODES = ("auto", "never")  # values of train.resume that are no path
@@ -118,9 +119,46 @@ def choose_start(params: Groups, fingerprint: str, digest: str, spec: Mapping[st
     other = found[last] if last is not None and last not in mine else None
     if start is not None and other is not None and other.fingerprint != fingerprint:
         other = None  # `dvc exp run` has rolled `folder` back to the run in dvc.lock
+    if start is not None and _by_ap(start.params["train"]) != _by_ap(params["train"]):
+        start = replace(start, best=None)  # an AP cannot be compared with a loss
     if text := _start_text(start, named, other, params, fingerprint, digest, resume_dir.parent):
         log.info(text)
     return start or named
+
+
+def metric_of(row: Mapping[str, Any], train: Mapping[str, Any]) -> float | None:
+    """Return what the epochs of a run are compared by; higher is better, and -inf stands for a number that is not finite.
+
+    Args:
+        row: an epoch of the history.
+        train: the group `train` as plain values.
+
+    Returns:
+        AP, or None where it was not measured; the negative validation loss if AP is never measured.
+    """
+    value = row.get("AP") if _by_ap(train) else -row["val_loss"]
+    return -math.inf if value is not None and not math.isfinite(value) else value
+
+
+def stop_reason(history: Sequence[Mapping[str, Any]], best: float | None, train: Mapping[str, Any]) -> str:
+    """Say why `train.patience` ends a run after these epochs; "" if it does not.
+
+    Args:
+        history: one dict for each complete epoch, as in ComboCheckpoint.
+        best: the best metric so far; None if none is known that can be compared.
+        train: the group `train` as plain values.
+    """
+    if (patience := train.get("patience", 0)) == 0:
+        return ""
+    measured = [(metric, row["epoch"]) for row in history if (metric := metric_of(row, train)) is not None]
+    of_best = next((i for i, (metric, _) in enumerate(measured) if metric == best), len(measured))
+    waited = len(measured) - 1 - of_best
+    if waited < patience:
+        return ""
+    metric, epoch = measured[of_best]
+    name = f"AP {metric:.3f}" if _by_ap(train) else f"the validation loss {-metric:.3f}"
+    return (f"{name} of epoch {epoch:.0f} is the best, and {waited} later measurements were not better (train.patience: "
+            f"{patience})")
 
 
 def resume_path(resume: str) -> Path:
@@ -240,6 +278,10 @@ def _read_kept(resume_dir: Path, found: Mapping[Path, ComboCheckpoint | None], f
             if checkpoint is not None and _epochs(checkpoint) not in newer}
 
 
+def _by_ap(train: Mapping[str, Any]) -> bool:
+    return bool(train.get("ap_every_epochs", 0) > 0)
+
+
 def _epochs(checkpoint: ComboCheckpoint) -> int:
     """Return the length of the run that wrote it."""
     return int(checkpoint.params["train"]["epochs"])
@@ -258,9 +300,9 @@ def _start_text(start: ComboCheckpoint | None, named: ComboCheckpoint | None, ot
     epochs, resume = params["train"]["epochs"], params["train"]["resume"]
     lines = []
     if start is not None:
-        lines = [_position_text(start, epochs)]
+        lines = [_position_text(start, params["train"])]
     elif named is not None:
-        lines = [_position_text(named, epochs, f"{resume} ")]
+        lines = [_position_text(named, params["train"], f"{resume} ")]
     elif other is not None:
         lines = [f"starting a new run: {_difference(other, params, fingerprint, digest)}"]
     if other is not None:
@@ -270,10 +312,12 @@ def _start_text(start: ComboCheckpoint | None, named: ComboCheckpoint | None, ot
     return "\n".join(lines)
 
 
-def _position_text(start: ComboCheckpoint, epochs: int, name: str = "") -> str:
-    before = _epochs(start)
+def _position_text(start: ComboCheckpoint, train: Mapping[str, Any], name: str = "") -> str:
+    before, epochs = _epochs(start), train["epochs"]
     if start.position == (epochs, 0):
         return f"the run is complete: {epochs} epochs are in its checkpoint"
+    if start.step == 0 and (reason := stop_reason(start.history, start.best, train)):
+        return f"the run is complete: it ended after {start.epoch} of {epochs} epochs, since {reason}; a higher one continues it"
     extended = f"; extended from {before} epochs: the learning rate follows the schedule of {epochs} from here on"
     return f"continuing {name}at epoch {start.epoch + 1}/{epochs}, step {start.step}" + (extended if before < epochs else "")
 

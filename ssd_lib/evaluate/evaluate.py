@@ -72,7 +72,7 @@ def headline(metrics: Mapping[str, Any], model: Model) -> dict[str, Any]:
     """
     train, last = model.about.get("params", {}).get("train", {}), model.about.get("metrics", {})
     return {**_rounded({"AP": metrics["AP"], "AP50": metrics["AP50"], "loss": last.get("train_loss")}),
-            "net": model.spec.net, "lr": train.get("lr"), "epochs": train.get("epochs")}
+            "net": model.spec.net, "lr": train.get("lr"), "epochs": last.get("epoch")}
 
 
 def _rounded(metrics: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ssd_lib.boxes.selection import Postprocess
 from ssd_lib.checkpoint.file import BEST, CHECKPOINTS, PREVIOUS, read_checkpoint, save_checkpoint
+from ssd_lib.checkpoint.resume import stop_reason
 from ssd_lib.data.loader import images_per_epoch
 from ssd_lib.distributed.collectives import rank_and_size
 from ssd_lib.errors import InputError, StateError, memory_as_state_error
@@ -117,13 +118,18 @@ def finish(run_spec: RunSpec, state: TrainState) -> str:
     write_history(HISTORY_PATH, state.history)
     write_ap(AP_PATH, state.history)
     draw_history(CURVES_PATH, state.history)
-    write_json(SUMMARY_PATH, {key: round(last[key], 4) for key in SUMMARY_KEYS}, indent=2)
+    reason = stop_reason(state.history, state.best, run_spec.params_dict["train"])
+    ended = reason if state.epoch < run_spec.params.train.epochs else ""
+    write_json(SUMMARY_PATH, {key: round(last[key], 4) for key in SUMMARY_KEYS} | ({"ended_early": ended} if ended else {}),
+               indent=2)
     for folder in (CHECKPOINTS, run_spec.resume_dir):  # more epochs continue from last.pt; DVC would cache it for each run
         (folder / PREVIOUS).unlink(missing_ok=True)
     images, shown = len(run_spec.train_set), images_per_epoch(run_spec.repeat_factors)
     balance = "" if shown == images else f", {shown} shown in each"
     ap = f"AP50 {last['AP50']:.3f}, " if last.get("AP50") is not None else ""
-    return f"train: {state.epoch} epochs of {images} images{balance}, loss {last['train_loss']:.3f}, {ap}model in {MODEL_PATH}"
+    early = f"ended after {state.epoch} of {run_spec.params.train.epochs} epochs, since {ended}; " if ended else ""
+    return (f"train: {early}{state.epoch} epochs of {images} images{balance}, loss {last['train_loss']:.3f}, {ap}model in "
+            f"{MODEL_PATH}")
 
 
 def _best_weights(run_spec: RunSpec, state: TrainState) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -19,8 +19,16 @@ from torch._dynamo.exc import BackendCompilerFailed
 from torch.nn.parallel import DistributedDataParallel
 
 from ssd_lib.annotations.fixed_set import FixedSet, load_fixed
-from ssd_lib.checkpoint.file import CHECKPOINTS
-from ssd_lib.checkpoint.resume import MODES, data_digest, make_fingerprint, resume_path, runs_folder
+from ssd_lib.checkpoint.file import CHECKPOINTS, ComboCheckpoint
+from ssd_lib.checkpoint.resume import (
+    MODES,
+    data_digest,
+    make_fingerprint,
+    metric_of,
+    resume_path,
+    runs_folder,
+    stop_reason,
+)
 from ssd_lib.checkpoint.store import only_writer, prepare_folder, prune
 from ssd_lib.data.augment import build_transform
 from ssd_lib.data.dataset import Batch, DetectionDataset
@@ -41,6 +49,7 @@ from ssd_lib.distributed.collectives import (
     all_gather_object,
     barrier,
     broadcast_buffers,
+    broadcast_object,
     rank_and_size,
 )
 from ssd_lib.distributed.group import Group, make_group
@@ -74,7 +83,7 @@ log = logging.getLogger(__name__)
 
 
 def fit(params: Params, manifest: Manifest, measure: Measure, draw: Draw, joins: bool = False) -> str:
-    """Train or continue training; write the model when, and only when, all epochs are done.
+    """Train or continue training; write the model when, and only when, the run is complete.
 
     Args:
         params, manifest: of this machine.
@@ -101,11 +110,9 @@ def fit(params: Params, manifest: Manifest, measure: Measure, draw: Draw, joins:
 def _fit(make_run_spec: Callable[[], RunSpec], group: Group) -> str:
     """Train as one of the group, or start its other processes; the process that does not join writes everything."""
     run_spec = make_run_spec()
-    epochs = run_spec.params.train.epochs
     if group.joins:
         launch(_train_process, group, run_spec)
-        return "" if group.has_launcher else (f"train: {epochs} epochs are done; the model is on the first machine, "
-                                              f"{group.address}")
+        return "" if group.has_launcher else f"train: the run is complete; the model is on the first machine, {group.address}"
     with only_writer(CHECKPOINTS.parent), only_writer(run_spec.resume_dir):
         with only_writer(CHECKPOINTS.parent, WRITER_LOCK):
             pass  # the process that holds the other locks may have been killed while its first training process still saves
@@ -114,7 +121,7 @@ def _fit(make_run_spec: Callable[[], RunSpec], group: Group) -> str:
             prepare_folder(folder)
         run_spec = _with_start(run_spec)
         _warn_of_small_shared_memory(run_spec.params, group)
-        is_complete = run_spec.resume_from is not None and run_spec.resume_from.position == (epochs, 0)
+        is_complete = run_spec.resume_from is not None and _is_complete(run_spec.resume_from, run_spec)
         return launch(_train_process, group if group.has_launcher or not is_complete else Group(), run_spec)
 
 
@@ -200,7 +207,7 @@ def _leave_group(run_spec: RunSpec, group: Group, state: TrainState, number: int
 
 def _train_epochs(run_spec: RunSpec, group: Group, state: TrainState, logger: TrainLogger, writer: CheckpointWriter,
                   stop: StopSignal, device: torch.device, precision: torch.dtype) -> None:
-    """Train from the position of the state to the end of the last epoch."""
+    """Train from the position of the state to the end of the run; all processes see the same history."""
     train, (rank, size), any_rank = run_spec.params.train, rank_and_size(), NonBlockingAny(device)
     # find_unused_parameters keeps DDP from rebuilding its gradient buckets after the first step: it would sum in another order
     # than a run that started earlier.
@@ -211,7 +218,7 @@ def _train_epochs(run_spec: RunSpec, group: Group, state: TrainState, logger: Tr
                         size)
     with closing(load_batches(run_spec.train_set, keys, workers, device.type == "cuda")) as loaded:
         batches = _timed(on_device(loaded, device), logger.add_waiting_time)
-        while state.epoch < train.epochs:
+        while not _is_complete(state, run_spec):
             for result in train_epoch(state, replica, batches, run_spec.steps_per_epoch, train, precision):
                 logger.step(result)
                 writer.save_if_due()
@@ -221,14 +228,21 @@ def _train_epochs(run_spec: RunSpec, group: Group, state: TrainState, logger: Tr
             with stop.raise_now():
                 row, image = _validate(run_spec, state, logger, workers, device, precision)
                 barrier()
-            writer.save(_close_epoch(state, row, by_ap=train.ap_every_epochs > 0))
+            row = broadcast_object(row)  # only the first process has measured AP
+            writer.save(_close_epoch(state, row, run_spec.params_dict["train"]))
             logger.epoch_done(row, train.epochs, image)
 
 
-def _close_epoch(state: TrainState, row: dict[str, Any], by_ap: bool) -> bool:
+def _is_complete(at: TrainState | ComboCheckpoint, run_spec: RunSpec) -> bool:
+    """Return whether all epochs are done, or `train.patience` ends the run here."""
+    train = run_spec.params_dict["train"]
+    return at.step == 0 and (at.epoch == train["epochs"] or stop_reason(at.history, at.best, train) != "")
+
+
+def _close_epoch(state: TrainState, row: dict[str, Any], train: Mapping[str, Any]) -> bool:
     """Move the state to the next epoch, and return whether the finished one is the best so far."""
-    metric = row.get("AP") if by_ap else -row["val_loss"]
-    is_best = metric is not None and math.isfinite(metric) and (state.best is None or metric > state.best)
+    metric = metric_of(row, train)
+    is_best = metric is not None and metric > (-math.inf if state.best is None else state.best)
     state.best = metric if is_best else state.best
     state.history.append(row)
     state.epoch, state.step = state.epoch + 1, 0

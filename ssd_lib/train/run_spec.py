@@ -35,6 +35,7 @@ FITTED_BOXES = 3000  # of a larger dataset so many boxes, evenly spread, are eno
 SIDES_PX = (0, 8, 16, 32, 64, 128, 256, 2048)  # bin edges of the report's table by box size
 SMALL_PX = 32
 ROW_KEYS = {"epoch", "train_loss", "val_loss", "images_per_s", "learning_rate"}  # of every epoch in a checkpoint's history
+KEYS_OF_THE_END = ("epochs", "patience", "ap_every_epochs")  # of `train`; not in the fingerprint, but all must end together
 Measure = Callable[..., Mapping[str, Any]]  # (net, dataset, device=) -> metrics, "AP" among them
 Draw = Callable[..., np.ndarray]  # (net, dataset, indices=, device=) -> (H, W, 3) uint8
 log = logging.getLogger(__name__)
@@ -107,12 +108,13 @@ class RunSpec:
             InputError: in all processes, if one machine has other parameters or data.
         """
         mine = {"params_dict": self.params_dict, "digest": self.data_digest,
-                "run": [self.fingerprint, self.params.train.epochs]}
+                "run": [self.fingerprint, *(getattr(self.params.train, key) for key in KEYS_OF_THE_END)]}
         first, *others = all_gather_object(mine)
         for other in others:
             if other["run"] != first["run"]:
                 keys = differences(first["params_dict"], other["params_dict"])
-                keys += ["train.epochs"] if other["run"][1] != first["run"][1] else []
+                keys += [f"train.{key}" for key, one, two in zip(KEYS_OF_THE_END, other["run"][1:], first["run"][1:], strict=True)
+                         if one != two]
                 keys += ["the bytes of data/fixed"] if other["digest"] != first["digest"] else []
                 raise InputError("params.yaml: another machine would train another run; these differ: "
                                  f"{'; '.join(keys) or 'the files that it starts from'}. Copy params.yaml and data/ from the "
@@ -135,8 +137,6 @@ def restore_run(state: TrainState, run_spec: RunSpec, group: Group) -> None:
         start = run_spec.resume_from if size == 1 or group.has_launcher else run_spec.choose_start()
         if start is not None:
             restore(state, start)
-            if (start.params["train"]["ap_every_epochs"] > 0) != (run_spec.params.train.ap_every_epochs > 0):
-                state.best = None  # an AP cannot be compared with a loss
     if size > 1:
         now = snapshot(state, run_spec.net_spec, run_spec.fingerprint, run_spec.data_digest, run_spec.params_dict)
         shared = broadcast_object(now if rank == 0 else None)

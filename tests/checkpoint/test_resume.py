@@ -14,7 +14,7 @@ from checkpoint.conftest import Make
 from support.kaboom import write_kaboom
 
 from ssd_lib.checkpoint.file import BEST, CHECKPOINTS, LAST, PREVIOUS, ComboCheckpoint, read_checkpoint, save_checkpoint
-from ssd_lib.checkpoint.resume import choose_start, differences, make_fingerprint
+from ssd_lib.checkpoint.resume import choose_start, differences, make_fingerprint, stop_reason
 from ssd_lib.errors import InputError
 from ssd_lib.nets.model_file import NetSpec
 
@@ -355,3 +355,33 @@ class TestExplicitResume:
         Path("my.pt").write_bytes(b"PK")
         with pytest.raises(InputError, match=r"my\.pt: not a combo checkpoint of this project: it has no checksum"):
             Run(make, resume="my.pt").start()
+
+
+@pytest.mark.parametrize(("aps", "patience", "stops"), [
+    ([0.2, 0.3, 0.1, 0.3], 2, True),  # as good is not better
+    ([0.2, 0.3, 0.1, None, 0.2], 3, False),  # an epoch without a measurement does not count
+    ([0.2, 0.3, 0.1, None, 0.2], 2, True),
+    ([0.2, 0.3, 0.1, 0.4], 1, False),
+    ([0.3, 0.1, 0.1], 0, False),
+    ([0.3, 0.1, 0.1], 3, False),
+    ([0.3, float("nan")], 1, True),
+    ([], 1, False),
+])
+def test_patience_counts_the_measurements_since_the_best(aps: list[float | None], patience: int, stops: bool) -> None:
+    for by_ap in (True, False):
+        history = [{"epoch": i + 1, **({"AP": ap, "val_loss": 1.0} if by_ap else {"val_loss": -ap})}
+                   for i, ap in enumerate(aps) if by_ap or ap is not None]
+        best = max((ap for ap in aps if ap is not None and ap == ap), default=None)
+        assert bool(stop_reason(history, best, {"patience": patience, "ap_every_epochs": int(by_ap)})) == stops
+
+
+def test_a_best_of_another_kind_does_not_end_a_run(run: Run, make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    """A run that was stopped by its AP goes on when it is judged by its loss: the numbers cannot be compared."""
+    rows = [{"epoch": i + 1, "AP": 0.25 - i / 10, "val_loss": 0.75 + i} for i in range(3)]
+    by_ap = Run(make, ap_every_epochs=1, patience=2)
+    by_ap.save(3, 0, history=rows, best=0.25)
+    assert by_ap.start() == (3, 0)
+    assert "the run is complete: it ended after 3 of 5 epochs, since AP 0.250 of epoch 1 is the best, and 2 later" in caplog.text
+    caplog.clear()
+    assert Run(make, ap_every_epochs=0, patience=2).start() == (3, 0)
+    assert caplog.messages == ["continuing at epoch 4/5, step 0"]

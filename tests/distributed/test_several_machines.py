@@ -94,7 +94,7 @@ def test_two_machines_stopped_by_one_continue_to_the_weights_of_one_machine(tmp_
     assert "continuing at epoch 1/2, step 3" in done.stdout
     helped = ended(helper, other)
     assert helped.returncode == 0, helped.stderr
-    assert "train: 2 epochs are done; the model is on the first machine, 10.77.0.1:29400" in helped.stdout
+    assert "train: the run is complete; the model is on the first machine, 10.77.0.1:29400" in helped.stdout
     assert _files(other) == before
     assert_same_weights(first, two_processes)
 

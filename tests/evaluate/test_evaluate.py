@@ -33,7 +33,7 @@ def test_the_reports_hold_metrics_results_curves_and_drawings(project: Path, par
 
 
 def test_the_headline_names_the_run_of_the_model() -> None:
-    about = {"metrics": {"train_loss": 2.71828}, "params": {"train": {"lr": 0.01, "epochs": 7}}}
+    about = {"metrics": {"train_loss": 2.71828, "epoch": 7}, "params": {"train": {"lr": 0.01, "epochs": 9}}}
     shown = headline({"AP": 0.5, "AP50": None, "APs": 0.1}, Model(SPEC.build(), SPEC, about))
     assert list(shown) == ["AP", "AP50", "loss", "net", "lr", "epochs"]
     assert list(shown.values()) == [0.5, None, 2.7183, SPEC.net, 0.01, 7]

@@ -1,6 +1,7 @@
 """The promise: kill a run anywhere, run the same command again, and the final weights are those of a run that was never
 stopped."""
 
+import json
 import shutil
 import signal
 from dataclasses import replace
@@ -155,6 +156,38 @@ def test_a_best_epoch_that_is_lost_is_an_error_and_not_the_last_epoch(workspace:
     set_params(workspace)
     assert run_stage(workspace).returncode == 0
     assert_same_weights(workspace, never_stopped)
+
+
+def test_a_run_without_progress_ends_early_and_more_patience_continues_it(workspace: Path) -> None:
+    """At this rate no weight of this net, which has no batch norm, changes: no epoch is better than the first one."""
+    still: dict[str, Any] = {"model": {"net": "sq-ssd-lite", "width_mult": 1.0}, "lr": 1e-30, "ema_decay": 0.0,
+                             "ap_every_epochs": 0, "epochs": 4}
+    set_params(workspace, **still, patience=1)
+    killed = run_stage(workspace, kill_at="in-validation-2:SIGKILL")
+    assert killed.returncode == -signal.SIGKILL
+    ended = run_stage(workspace)
+    assert ended.returncode == 0, ended.stderr
+    reason = "of epoch 1 is the best, and 1 later measurements were not better (train.patience: 1)"
+    assert "train: ended after 2 of 4 epochs, since the validation loss" in ended.stdout
+    assert reason in json.loads((workspace / "reports" / "train.json").read_text())["ended_early"]
+    assert read_checkpoint(workspace / CHECKPOINTS / LAST).position == (2, 0)
+    set_params(workspace, **still, patience=2)
+    assert "continuing at epoch 3/4, step 0" in run_stage(workspace).stdout
+    assert read_checkpoint(workspace / CHECKPOINTS / LAST).position == (3, 0)
+
+
+@slow
+def test_two_processes_end_early_together(workspace: Path) -> None:
+    """Only the first process measures AP; without objects that are found it never changes."""
+    set_params(workspace, lr=1e-30, ap_every_epochs=1, epochs=5, patience=1, augmentation="none")
+    set_runtime(workspace, "processes: 1", "processes: 2")
+    ended = run_stage(workspace)
+    assert ended.returncode == 0, ended.stderr
+    assert "since AP " in ended.stdout
+    assert (epoch := read_checkpoint(workspace / CHECKPOINTS / LAST).epoch) < 5
+    (workspace / "models" / "ssd.pt").unlink()
+    assert f"the run is complete: it ended after {epoch} of 5 epochs" in run_stage(workspace).stdout
+    assert (workspace / "models" / "ssd.pt").exists()
 
 
 def test_a_finished_run_is_found_again_after_a_shorter_one(workspace: Path, never_stopped: Path) -> None:
