@@ -317,7 +317,7 @@ def _position_text(start: ComboCheckpoint, train: Mapping[str, Any], name: str =
     if start.position == (epochs, 0):
         return f"the run is complete: {epochs} epochs are in its checkpoint"
     if start.step == 0 and (reason := stop_reason(start.history, start.best, train)):
-        return f"the run is complete: it ended after {start.epoch} of {epochs} epochs, since {reason}; a higher one continues it"
+        return f"the run is complete: it ended after {start.epoch} of {epochs} epochs, since {reason}; a higher one continues"
     extended = f"; extended from {before} epochs: the learning rate follows the schedule of {epochs} from here on"
     return f"continuing {name}at epoch {start.epoch + 1}/{epochs}, step {start.step}" + (extended if before < epochs else "")
 

@@ -113,8 +113,8 @@ class RunSpec:
         for other in others:
             if other["run"] != first["run"]:
                 keys = differences(first["params_dict"], other["params_dict"])
-                keys += [f"train.{key}" for key, one, two in zip(KEYS_OF_THE_END, other["run"][1:], first["run"][1:], strict=True)
-                         if one != two]
+                pairs = zip(KEYS_OF_THE_END, other["run"][1:], first["run"][1:], strict=True)
+                keys += [f"train.{key}" for key, its, our in pairs if its != our]
                 keys += ["the bytes of data/fixed"] if other["digest"] != first["digest"] else []
                 raise InputError("params.yaml: another machine would train another run; these differ: "
                                  f"{'; '.join(keys) or 'the files that it starts from'}. Copy params.yaml and data/ from the "
