@@ -381,7 +381,7 @@ def test_a_best_of_another_kind_does_not_end_a_run(run: Run, make: Make, caplog:
     by_ap = Run(make, ap_every_epochs=1, patience=2)
     by_ap.save(3, 0, history=rows, best=0.25)
     assert by_ap.start() == (3, 0)
-    assert "complete: it ended after 3 of 5 epochs, since AP 0.250 of epoch 1 is the best, and 2 later measurements" in caplog.text
+    assert "complete: it ended after 3 of 5 epochs, since AP 0.250 of epoch 1 is the best, and 2 later" in caplog.text
     caplog.clear()
     assert Run(make, ap_every_epochs=0, patience=2).start() == (3, 0)
     assert caplog.messages == ["continuing at epoch 4/5, step 0"]
