@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from ssd_lib.annotations import coco, open_images, voc, yolo
+from ssd_lib.annotations import coco_files, open_images_files, voc_files, yolo_files
 from ssd_lib.annotations.account import account
 from ssd_lib.annotations.files import DatasetListing, describe_files, is_image, join_listings, move_listing
 from ssd_lib.annotations.names import folded_stem
@@ -23,10 +23,10 @@ class Finder(NamedTuple):
 
 
 FINDERS: dict[Format, Finder] = {
-    "coco": Finder(coco.matches, coco.find, coco.EXPECTED_FILES),
-    "voc": Finder(voc.matches, voc.find, voc.EXPECTED_FILES),
-    "yolo": Finder(yolo.matches, yolo.find, yolo.EXPECTED_FILES),
-    "open_images": Finder(open_images.matches, open_images.find, open_images.EXPECTED_FILES),
+    "coco": Finder(coco_files.matches, coco_files.find, coco_files.EXPECTED_FILES),
+    "voc": Finder(voc_files.matches, voc_files.find, voc_files.EXPECTED_FILES),
+    "yolo": Finder(yolo_files.matches, yolo_files.find, yolo_files.EXPECTED_FILES),
+    "open_images": Finder(open_images_files.matches, open_images_files.find, open_images_files.EXPECTED_FILES),
 }
 
 
@@ -43,7 +43,7 @@ def find_dataset(root: Path, names: frozenset[str], known: Auto | Format, data: 
         InputError: no format matches, or more than one; or the dataset is incomplete.
     """
     candidates = _matching_folders(names, [known] if known != "auto" else list(FINDERS))
-    if not candidates and known in ("auto", "coco") and coco.matches_content(root, names):
+    if not candidates and known in ("auto", "coco") and coco_files.matches_content(root, names):
         candidates = {"coco": {"": names}}
     if not candidates:
         others: tuple[Format, ...] = ("voc", "yolo")
@@ -56,7 +56,7 @@ def find_dataset(root: Path, names: frozenset[str], known: Auto | Format, data: 
     listings = []
     for folder, inside in folders.items():
         listing = move_listing(FINDERS[form].find(root / folder, inside, data), folder)
-        listings.append(voc.add_class_names(root, names, folder, listing) if form == "voc" else listing)
+        listings.append(voc_files.add_class_names(root, names, folder, listing) if form == "voc" else listing)
     return account(root, names, join_listings(listings))
 
 

@@ -1,4 +1,7 @@
-"""Read all annotations of a manifest, in any format; `READERS` has the reader of each."""
+"""Read all annotations of a manifest, in any format; `READERS` has `read_parts` of each.
+
+In every format `read_parts` reads what a manifest lists, and `parse_file` parses one file of labels.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -6,12 +9,9 @@ from difflib import get_close_matches
 
 import numpy as np
 
-from ssd_lib.annotations.coco import read_coco
+from ssd_lib.annotations import coco, open_images, voc, yolo
 from ssd_lib.annotations.files import HALF_CHARACTER
-from ssd_lib.annotations.open_images import read_open_images
 from ssd_lib.annotations.table import Annotations, Category, ParsedPart, clean_name, merge
-from ssd_lib.annotations.voc import read_voc
-from ssd_lib.annotations.yolo import read_yolo
 from ssd_lib.errors import InputError, visible
 from ssd_lib.manifest import MAX_CLASSES, Manifest, PartKey
 from ssd_lib.params import Format
@@ -21,10 +21,10 @@ MAX_NAMES = 40  # classes in a message
 
 # Each reads all parts of its format at once: if labels have no class numbers, the classes of one part depend on all.
 READERS: Mapping[Format, Callable[[Manifest], dict[PartKey, ParsedPart]]] = {
-    "coco": read_coco,
-    "voc": read_voc,
-    "yolo": read_yolo,
-    "open_images": read_open_images,
+    "coco": coco.read_parts,
+    "voc": voc.read_parts,
+    "yolo": yolo.read_parts,
+    "open_images": open_images.read_parts,
 }
 
 

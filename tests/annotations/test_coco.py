@@ -15,7 +15,7 @@ from support.folders import plant, run
 from support.label_sets import add_image
 from support.rows import Rows, flat, rows_of
 
-from ssd_lib.annotations.coco import format_annotations, parse_annotations, read_annotations, read_coco, write_annotations
+from ssd_lib.annotations.coco import format_annotations, parse_file, read_annotations, read_parts, write_annotations
 from ssd_lib.annotations.read import read_splits
 from ssd_lib.annotations.table import Annotations, Box, Category, Image, ParsedPart, from_rows
 from ssd_lib.errors import InputError
@@ -43,14 +43,14 @@ def box_row(**changes: Any) -> dict[str, Any]:
 
 
 def parse(content: Any) -> Annotations:
-    return parse_annotations(json.dumps(content).encode(), "train.json")
+    return parse_file(json.dumps(content).encode(), "train.json")
 
 
 def read_one(root: Path, content: Any) -> ParsedPart:
     """Read a file as the annotations of train, beside its images."""
     (root / "a.json").write_text(json.dumps(content), encoding="utf-8")
     manifest = Manifest(source="local", root=str(root), files={}, splits={"train": (Part(annotations="a.json"),)})
-    return read_coco(manifest)["train", 0]
+    return read_parts(manifest)["train", 0]
 
 
 def first_box(content: Any) -> Box:
@@ -97,17 +97,17 @@ def test_nan_and_infinity_pass_the_parser() -> None:
 @pytest.mark.parametrize(("text", "value"), [("1" + 30 * "0", 1e30), ("-1" + 400 * "0", -math.inf), (5000 * "9", math.inf)])
 def test_whole_numbers_of_any_length_pass_in_a_box_and_none_above_64_bits_in_an_id(text: str, value: float) -> None:
     content = json.dumps(tree())
-    box, = parse_annotations(content.replace("[1, 2,", f"[{text}, 2,").encode(), "train.json").boxes.xywh.tolist()
+    box, = parse_file(content.replace("[1, 2,", f"[{text}, 2,").encode(), "train.json").boxes.xywh.tolist()
     assert box == [value, 2, 3, 4]
     with pytest.raises(InputError, match=r"^train\.json: Expected `int`.* - at `\$\.annotations\[0\]\.id`, .* at most 64 bits"):
-        parse_annotations(content.replace('"id": 70', f'"id": {text}').encode(), "train.json")
+        parse_file(content.replace('"id": 70', f'"id": {text}').encode(), "train.json")
 
 
 def test_a_list_of_images_alone_is_accepted_only_when_asked() -> None:
     text = json.dumps({"images": tree()["images"], "categories": tree()["categories"]}).encode()
-    assert len(parse_annotations(text, "test.json", boxes=False).images) == 1
+    assert len(parse_file(text, "test.json", boxes=False).images) == 1
     with pytest.raises(InputError, match=r"test\.json: Object missing required field `annotations`, where the file has "):
-        parse_annotations(text, "test.json")
+        parse_file(text, "test.json")
 
 
 @pytest.mark.parametrize(("content", "message"), [
@@ -242,19 +242,19 @@ def test_a_file_cut_short_is_refused_at_every_length() -> None:
     text = json.dumps(tree())
     for length in range(0, len(text) - 1, 7):
         with pytest.raises(InputError, match=r"train\.json: not JSON at line 1"):
-            parse_annotations(text[:length].encode(), "train.json")
+            parse_file(text[:length].encode(), "train.json")
 
 
 def test_odd_values_of_iscrowd_and_keys_that_occur_twice_are_read() -> None:
     for value, is_crowd in ((True, True), (None, False), (1.0, True), ("", False), ("1", True)):
         assert first_box(tree(annotations=[{**BOX_ROW, "iscrowd": value}])).is_crowd is is_crowd
     text = json.dumps(tree()).replace('"area": 12', '"bbox": [5, 6, 7, 8]')
-    assert parse_annotations(text.encode(), "train.json").boxes.xywh.tolist() == [[5, 6, 7, 8]]
+    assert parse_file(text.encode(), "train.json").boxes.xywh.tolist() == [[5, 6, 7, 8]]
 
 
 def test_absurd_nesting_is_refused() -> None:
     with pytest.raises(InputError, match=r"train\.json: .*recursion"):
-        parse_annotations(b"[" * 200_000, "train.json")
+        parse_file(b"[" * 200_000, "train.json")
 
 
 def test_a_missing_file_and_a_binary_one_are_named(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_images_of_a_split_have_their_names_in_the_manifest(tmp_path: Path, fold
     (tmp_path / "a.json").write_text(json.dumps(tree()), encoding="utf-8")
     manifest = Manifest(source="local", root=str(tmp_path), files={},
                         splits={"train": (Part(images=folder, annotations="a.json"),)})
-    assert read_coco(manifest)["train", 0].annotations.images.file_names == (name,)
+    assert read_parts(manifest)["train", 0].annotations.images.file_names == (name,)
 
 
 def test_roboflow_s_category_0_is_no_class_unless_something_is_of_it() -> None:
@@ -299,12 +299,12 @@ def outcome(parser: Callable[[], Annotations]) -> str:
 def test_msgspec_and_python_s_parser_read_the_same(content: dict[str, Any]) -> None:
     text = json.dumps(content)
     with_nan = text.replace('{"images"', '{"x": NaN, "images"')  # which msgspec refuses
-    assert outcome(lambda: parse_annotations(text.encode(), "a")) == outcome(lambda: parse_annotations(with_nan.encode(), "a"))
+    assert outcome(lambda: parse_file(text.encode(), "a")) == outcome(lambda: parse_file(with_nan.encode(), "a"))
 
 
 @given(damaged(json.dumps(tree(info={"source": "test"})).encode()) | st.binary(max_size=60), st.booleans())
 def test_no_bytes_make_the_parser_itself_fail(data: bytes, boxes: bool) -> None:
-    assert not fault_of(lambda data, where: parse_annotations(data, where, boxes=boxes), data)
+    assert not fault_of(lambda data, where: parse_file(data, where, boxes=boxes), data)
 
 
 def test_the_keys_of_records_may_occur_in_other_places() -> None:
@@ -319,7 +319,7 @@ def test_a_part_has_the_boxes_of_its_own_images_and_those_of_unknown_images(tmp_
     (tmp_path / "a.json").write_text(json.dumps(tree(images=images, annotations=boxes)), encoding="utf-8")
     part = Part(images="all", annotations="a.json", only=("2.jpg",))
     manifest = Manifest(source="local", root=str(tmp_path), files={}, splits={"val": (part,)})
-    found = rows_of(read_coco(manifest)["val", 0].annotations)
+    found = rows_of(read_parts(manifest)["val", 0].annotations)
     assert [image.file_name for image in found.images] == ["all/2.jpg"]
     assert [box.id for box in found.boxes] == [2, 3]
 

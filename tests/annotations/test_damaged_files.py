@@ -11,7 +11,7 @@ from support.damage import damaged, fault_of
 from support.folders import plant
 from support.project import data_params
 
-from ssd_lib.annotations import coco, open_images, voc, yolo
+from ssd_lib.annotations import coco_files, open_images_files, voc_files, yolo_files
 from ssd_lib.annotations.files import DatasetListing
 
 DATA = data_params()
@@ -35,24 +35,25 @@ class Case(NamedTuple):
 
 
 def add_class_names(root: Path, names: frozenset[str], data: Any) -> DatasetListing:
-    return voc.add_class_names(root, names, "", DatasetListing({}))
+    return voc_files.add_class_names(root, names, "", DatasetListing({}))
 
 
 CASES = [
-    Case("data.yaml", b"path: ../set\ntrain: train\nval: [val, ./val]\nnc: 2\nnames: {0: cat, 1: 'dog'}\n", PAIRS, yolo.find),
+    Case("data.yaml", b"path: ../set\ntrain: train\nval: [val, ./val]\nnc: 2\nnames: {0: cat, 1: 'dog'}\n",
+         PAIRS, yolo_files.find),
     Case("data.yaml", b"names: [cat, dog]\ntrain: train/\nval: ../val\nday: 2020-01-01 10:00:00 +01:00\ntags: !!set {a, b}\n",
-         PAIRS, yolo.find),
-    Case("classes.txt", b"cat\r\ndog\nteddy bear\n", PAIRS, yolo.find),
-    Case("train.txt", b"set/a.jpg\n./set/a.jpg\nC:\\data\\set\\a.jpg\n", LISTED, yolo.find),
-    Case("ImageSets/Main/train.txt", b"a 1\n/data/JPEGImages/b.jpg  1\n", VOC, voc.find),
+         PAIRS, yolo_files.find),
+    Case("classes.txt", b"cat\r\ndog\nteddy bear\n", PAIRS, yolo_files.find),
+    Case("train.txt", b"set/a.jpg\n./set/a.jpg\nC:\\data\\set\\a.jpg\n", LISTED, yolo_files.find),
+    Case("ImageSets/Main/train.txt", b"a 1\n/data/JPEGImages/b.jpg  1\n", VOC, voc_files.find),
     Case("labels.txt", b"cat,dog,teddy bear\n", (), add_class_names),
     Case("labelmap.txt", b"# label:colour:parts:actions\ncat:1,2,3::\nbackground:0,0,0::\n", (), add_class_names),
     Case("train.json", b'{"images": [{"file_name": "\xc3\xa4.jpg", "id": 1}, {"file_name": "a.jpg"}], "annotations": []}',
-         ("train/a.jpg", "val/b.jpg", "val.json"), coco.find),
+         ("train/a.jpg", "val/b.jpg", "val.json"), coco_files.find),
     Case("class-descriptions-boxable.csv", b'/m/01,Cat\n/m/02,"Dog, wild"\n', (*TABLES, "train/a.jpg", "validation/b.jpg"),
-         open_images.find),
+         open_images_files.find),
     Case(TABLES[0], b"ImageID,ClassName,XMin,XMax,YMin,YMax\na,Cat,0.1,0.2,0.3,0.4\n", (
-        TABLES[1], "train/a.jpg", "validation/b.jpg"), open_images.find),
+        TABLES[1], "train/a.jpg", "validation/b.jpg"), open_images_files.find),
 ]
 
 

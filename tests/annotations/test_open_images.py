@@ -12,7 +12,7 @@ from support.damage import damaged, fault_of
 from support.folders import class_names, plant, run
 from support.label_sets import add_image, add_text, manifest_of, named_boxes
 
-from ssd_lib.annotations.open_images import OpenImagesRow, parse_open_images, read_open_images
+from ssd_lib.annotations.open_images import OpenImagesRow, parse_file, read_parts
 from ssd_lib.annotations.read import read_splits
 from ssd_lib.annotations.table import Annotations, Category
 from ssd_lib.errors import InputError
@@ -24,7 +24,7 @@ SOUND = (HEADER + "a,xclick,/m/dog,1,0.1,0.5,0.2,1.0,0,0,1,0,0\nb,xclick,/m/cat,
 
 
 def parse(text: str | bytes) -> list[OpenImagesRow | None]:
-    return list(parse_open_images(io.BytesIO(text if isinstance(text, bytes) else text.encode()), "a.csv"))
+    return list(parse_file(io.BytesIO(text if isinstance(text, bytes) else text.encode()), "a.csv"))
 
 
 def line(image: str, label: str, corners: str = "0,1,0,1", group: str = "0", depiction: str = "0") -> str:
@@ -40,7 +40,7 @@ def a_part(root: Path, split: str, images: list[str], *lines: str, depictions: b
 
 
 def read(manifest: Manifest, split: str = "train") -> Annotations:
-    found = read_open_images(manifest)[split, 0]
+    found = read_parts(manifest)[split, 0]
     assert found.faults == ()
     return found.annotations
 
@@ -88,7 +88,7 @@ def test_what_is_not_finite_passes_for_the_checks_to_name() -> None:
 
 def test_rows_of_images_that_are_not_wanted_are_not_looked_at() -> None:
     text = HEADER + "a,broken\n" + line("b", "/m/dog")
-    rows = list(parse_open_images(io.BytesIO(text.encode()), "a.csv", wanted={"b"}))
+    rows = list(parse_file(io.BytesIO(text.encode()), "a.csv", wanted={"b"}))
     assert [row and row.image_id for row in rows] == [None, "b"]
 
 
@@ -113,7 +113,7 @@ def test_a_broken_line_is_named_with_what_it_has(text: str | bytes, error: str) 
 
 @given(damaged(SOUND) | st.binary(max_size=60).map(HEADER.encode().__add__) | st.binary(max_size=60))
 def test_no_bytes_make_the_parser_itself_fail(data: bytes) -> None:
-    assert not fault_of(lambda data, where: list(parse_open_images(io.BytesIO(data), where)), data)
+    assert not fault_of(lambda data, where: list(parse_file(io.BytesIO(data), where)), data)
 
 
 def test_shares_become_pixels_and_groups_crowds(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from support.folders import class_names, pairs, plant, run
 from support.label_sets import add_image, add_text, manifest_of, named_boxes
 
 from ssd_lib.annotations.table import Annotations, Category
-from ssd_lib.annotations.voc import VocRow, parse_voc, read_voc
+from ssd_lib.annotations.voc import VocRow, parse_file, read_parts
 from ssd_lib.errors import InputError
 from ssd_lib.manifest import Manifest, Part
 
@@ -32,7 +32,7 @@ SOUND = a_file(DOG, an_object(" traffic  light ", (1, 1.5, 100, 50), "<difficult
 
 
 def parse(text: str | bytes) -> tuple[VocRow, ...]:
-    return parse_voc(text if isinstance(text, bytes) else text.encode(), "a.xml").rows
+    return parse_file(text if isinstance(text, bytes) else text.encode(), "a.xml").rows
 
 
 def a_part(root: Path, folder: str, names: dict[str, str] | None = None, /, **labels: str | None) -> Part:
@@ -46,13 +46,13 @@ def a_part(root: Path, folder: str, names: dict[str, str] | None = None, /, **la
 
 
 def read(manifest: Manifest, split: str = "train") -> Annotations:
-    found = read_voc(manifest)[split, 0]
+    found = read_parts(manifest)[split, 0]
     assert found.faults == ()
     return found.annotations
 
 
 def test_an_object_is_a_name_and_four_corners() -> None:
-    assert parse_voc(SOUND, "a.xml").size == (100, 50)
+    assert parse_file(SOUND, "a.xml").size == (100, 50)
     assert parse(SOUND) == (VocRow("dog", 11, 21, 30, 40, False), VocRow("traffic  light", 1, 1.5, 100, 50, True))
 
 
@@ -71,7 +71,7 @@ def test_difficult_is_what_says_so(text: str, is_difficult: bool) -> None:
 @pytest.mark.parametrize("size", ["", "<size/>", "<size><width>0</width><height>0</height></size>",
                                   "<size><width>100</width></size>"])
 def test_a_file_need_not_know_the_size_of_its_image(size: str) -> None:
-    assert parse_voc(a_file(size=size).encode(), "a.xml").size is None
+    assert parse_file(a_file(size=size).encode(), "a.xml").size is None
 
 
 def test_what_is_not_finite_passes_for_the_checks_to_name() -> None:
@@ -85,7 +85,7 @@ def test_what_is_not_finite_passes_for_the_checks_to_name() -> None:
     SOUND.replace(b"><", b">\r<"), b'<?xml version="1.0" encoding="utf-8"?>\n<!-- by hand -->' + SOUND,
     b'<?xml version="1.0" encoding="windows-1252"?>' + SOUND])
 def test_encodings_byte_order_marks_and_line_ends_make_no_difference(data: bytes) -> None:
-    assert parse_voc(data, "a.xml") == parse_voc(SOUND, "a.xml")
+    assert parse_file(data, "a.xml") == parse_file(SOUND, "a.xml")
 
 
 def test_names_keep_their_characters() -> None:
@@ -156,7 +156,7 @@ def test_deep_nesting_is_no_matter() -> None:
 
 @given(damaged(SOUND) | damaged(b'<?xml version="1.0" encoding="utf-8"?>' + SOUND) | st.binary(max_size=60))
 def test_no_bytes_make_the_parser_itself_fail(data: bytes) -> None:
-    assert not fault_of(parse_voc, data)
+    assert not fault_of(parse_file, data)
 
 
 def test_boxes_that_count_from_1_include_both_ends(tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_a_broken_file_is_a_fault_of_its_split_alone_and_the_others_are_read(tmp
     train, val = a_part(tmp_path, "train", a=a_file(DOG), b="<annotation>", c=None), a_part(tmp_path, "val", d=a_file(DOG))
     manifest = manifest_of(tmp_path, train=train, val=val)
     (tmp_path / "train/c.png").rename(tmp_path / "train/e.png")  # an image that is gone, too
-    found = read_voc(manifest)["train", 0]
+    found = read_parts(manifest)["train", 0]
     assert [(fault.kind, fault.subject, fault.image) for fault in found.faults] == [
         ("broken_labels", ("train", "train/b.png"), "train/b.png")]
     assert found.faults[0].text.startswith("train/b.xml: line 1, column 13: not XML: no element found")

@@ -17,7 +17,8 @@ from support.folders import class_names, pairs, plant, run
 from support.label_sets import add_image, add_text, manifest_of, named_boxes
 
 from ssd_lib.annotations.table import Category, ParsedPart
-from ssd_lib.annotations.yolo import YoloRow, label_of, names_of_entry, parse_yolo, read_yolo
+from ssd_lib.annotations.yolo import YoloRow, parse_file, read_parts
+from ssd_lib.annotations.yolo_files import label_of, names_of_entry
 from ssd_lib.errors import InputError
 from ssd_lib.manifest import Part
 
@@ -25,7 +26,7 @@ SOUND = b"0 0.5 0.5 0.2 0.4\n15\t0.25  0.25 0.1 0.1\n3 0.1 0.1 0.4 0.2 0.3 0.5\n
 
 
 def parse(text: str | bytes) -> list[YoloRow]:
-    return parse_yolo(text if isinstance(text, bytes) else text.encode(), "a.txt")
+    return parse_file(text if isinstance(text, bytes) else text.encode(), "a.txt")
 
 
 def read(root: Path, **labels: str | None) -> ParsedPart:
@@ -37,7 +38,7 @@ def read(root: Path, **labels: str | None) -> ParsedPart:
         if text is not None:
             add_text(root, f"labels/{name}.txt", text)
     part = Part(format="yolo", pairs=pairs, class_names={"0": "person", "2": "traffic light"})
-    return read_yolo(manifest_of(root, train=part))["train", 0]
+    return read_parts(manifest_of(root, train=part))["train", 0]
 
 
 def test_a_line_is_a_class_and_a_box_by_its_centre() -> None:
@@ -100,14 +101,14 @@ def test_a_broken_line_is_named_with_what_it_has(text: str | bytes, error: str) 
 @pytest.mark.parametrize(("shape", "points"), [
     ((2, 2), "0.45 0.4 0.55 0.6"), ((3, 2), "0.45 0.4 0.55 0.6 0 0"), ((1, 3), "0.5 0.5 2"), ((2, 3), "0.45 0.4 2 0 0 0")])
 def test_of_pose_labels_the_box_is_read(shape: tuple[int, int], points: str) -> None:
-    assert parse_yolo(f"3 0.5 0.5 0.2 0.4 {points}\n".encode(), "a.txt", shape) == [YoloRow(1, 3, 0.5, 0.5, 0.2, 0.4)]
+    assert parse_file(f"3 0.5 0.5 0.2 0.4 {points}\n".encode(), "a.txt", shape) == [YoloRow(1, 3, 0.5, 0.5, 0.2, 0.4)]
 
 
 @pytest.mark.parametrize("line", ["3 0.5 0.5 0.2 0.4", "3 0.5 0.5 0.2 0.4 0.4 0.5", "3 0.5 0.5 0.2 0.4 0.4 0.5 0.4 0.5 0.4"])
 def test_a_line_that_does_not_fit_kpt_shape_is_broken(line: str) -> None:
     with pytest.raises(InputError, match=rf"^a\.txt: line 1 has {len(line.split())} values?, .* with kpt_shape \[2, 2\] a "
                                          rf"line is `class cx cy w h` and 2 x 2 values, 9 in all"):
-        parse_yolo(line.encode(), "a.txt", (2, 2))
+        parse_file(line.encode(), "a.txt", (2, 2))
 
 
 def test_kpt_shape_of_the_yaml_is_followed(tmp_path: Path) -> None:
@@ -117,7 +118,7 @@ def test_kpt_shape_of_the_yaml_is_followed(tmp_path: Path) -> None:
         add_text(tmp_path, name, "0 0.5 0.5 0.2 0.4 0.45 0.4 0.55 0.6")
     add_text(tmp_path, "data.yaml", "names: [cat, dog]\ntrain: images/train\nval: images/val\nkpt_shape: [2, 2]")
     manifest = run(tmp_path)
-    assert named_boxes(read_yolo(manifest)["train", 0].annotations) == [("images/train/a.jpg", "cat", [40, 15, 20, 20], False)]
+    assert named_boxes(read_parts(manifest)["train", 0].annotations) == [("images/train/a.jpg", "cat", [40, 15, 20, 20], False)]
 
 
 @pytest.mark.parametrize("shape", ["17", "[17]", "[0, 2]", "[17, 4]", "[a, 2]", "[17, 2, 1]", "[true, 2]", "[17.0, 2]"])
@@ -171,7 +172,7 @@ def test_a_track_id_after_the_box_is_dropped_and_a_prediction_with_one_is_refuse
 
 @given(damaged(SOUND) | st.binary(max_size=60))
 def test_no_bytes_make_the_parser_itself_fail(data: bytes) -> None:
-    assert not fault_of(parse_yolo, data)
+    assert not fault_of(parse_file, data)
 
 
 def test_shares_become_pixels_of_the_image_as_stored(tmp_path: Path) -> None:
@@ -216,7 +217,7 @@ def test_a_broken_file_is_a_fault_and_the_others_are_read(tmp_path: Path) -> Non
 def test_a_label_file_that_is_gone_is_a_fault(tmp_path: Path) -> None:
     add_image(tmp_path, "a.png", (100, 50))
     part = Part(format="yolo", pairs={"a.png": "a.txt"}, class_names={"0": "person"})
-    found = read_yolo(manifest_of(tmp_path, train=part))["train", 0]
+    found = read_parts(manifest_of(tmp_path, train=part))["train", 0]
     assert [fault.text for fault in found.faults] == [
         "a.txt: cannot be read: No such file or directory. Restore it, or remove its image."]
 
@@ -231,7 +232,7 @@ def test_an_image_without_a_size_has_no_boxes(tmp_path: Path) -> None:
     add_text(tmp_path, "images/a.png", "no image")
     add_text(tmp_path, "labels/a.txt", "0 0.5 0.5 1 1")
     part = Part(format="yolo", pairs={"images/a.png": "labels/a.txt"}, class_names={"0": "person"})
-    found = read_yolo(manifest_of(tmp_path, train=part))["train", 0].annotations
+    found = read_parts(manifest_of(tmp_path, train=part))["train", 0].annotations
     assert (found.images.sizes.tolist(), len(found.boxes)) == ([[0, 0]], 0)
 
 
@@ -248,7 +249,7 @@ def test_real_photos_have_the_boxes_that_their_files_count(shared_data: Path, tm
     part = Part(format="yolo", class_names={str(number): name for number, name in names.items()},
                 pairs={f"images/train/{name}": f"labels/train/{file.name}" if file.exists() else ""
                        for name, file in labels.items()})
-    found = read_yolo(manifest_of(root, train=part))["train", 0]
+    found = read_parts(manifest_of(root, train=part))["train", 0]
     lines = sum(len(file.read_text().splitlines()) for file in labels.values() if file.exists())
     assert (len(found.annotations.images), len(found.annotations.boxes), found.faults) == (24, lines, ())
     plane = [row for row in named_boxes(found.annotations) if row[0].endswith("0030.jpg")]

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from ssd_lib.annotations.coco import parse_annotations
+from ssd_lib.annotations import coco
 from ssd_lib.annotations.fix_annotations import write_split
 from ssd_lib.params import DataParams, RuntimeParams
 
@@ -30,4 +30,4 @@ def _shipped(group: str) -> dict[str, Any]:
 
 def write_fixed(folder: Path, split: str, tree: dict[str, Any]) -> None:
     """Write the fixed annotations of a split, given the content of a COCO file."""
-    write_split(folder, split, parse_annotations(json.dumps(tree).encode(), split))
+    write_split(folder, split, coco.parse_file(json.dumps(tree).encode(), split))

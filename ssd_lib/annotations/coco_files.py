@@ -1,0 +1,232 @@
+"""The files of a dataset in COCO format: the annotation file and the image folder of each split."""
+
+import re
+import reprlib
+from collections import Counter
+from collections.abc import Collection, Iterable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import msgspec
+
+from ssd_lib.annotations.account import count_matched
+from ssd_lib.annotations.coco_json import BYTE_ORDER_MARK, load_json
+from ssd_lib.annotations.files import (
+    SHOWN,
+    DatasetListing,
+    add_counts,
+    below,
+    describe_files,
+    folders_of,
+    is_image,
+    join_listings,
+    read_bytes,
+)
+from ssd_lib.annotations.names import fold, folded_base, folded_stem, match_names
+from ssd_lib.annotations.splits import SPLIT_WORDS, matching, require_images, spelled, split_names, split_of
+from ssd_lib.errors import InputError
+from ssd_lib.manifest import FileCount, Part, image_of, name_below
+from ssd_lib.params import DataParams
+
+EXPECTED_FILES = "annotations/instances_train*.json, train.json, train/_annotations.coco.json and the same for val"
+ANNOTATION_PATTERNS = ("annotations/instances_{split}*.json", "annotations/{split}*.json",
+                       "{split}/_annotations.coco.json", "{split}.json", "instances_{split}*.json")
+PATTERNS_WITHOUT_SPLIT = ("annotations/*.json", "annotations.json", "instances*.json", "*.coco.json")
+IMAGE_PATTERNS = ("{split}*", "images/{split}*", "images")  # besides the folder of the annotation file, and the root
+SAMPLE = 20  # images of an annotation file that are looked up, to find their folder
+
+
+class _ListedImage(msgspec.Struct):
+    file_name: str
+
+
+class _ListedImages(msgspec.Struct):
+    images: list[_ListedImage]
+
+
+class _CocoLike(msgspec.Struct):
+    images: list[_ListedImage]
+    annotations: list[Any]
+
+
+def matches_content(root: Path, names: Collection[str]) -> bool:
+    """Whether a JSON file has the content of a COCO file, whatever its name."""
+    return bool(_by_content(root, names))
+
+
+def matches(names: Collection[str]) -> bool:
+    """Whether the names of the files look like a dataset in this format."""
+    documents = _documents(names)
+    return any(matching(documents, split, (*ANNOTATION_PATTERNS, *PATTERNS_WITHOUT_SPLIT)) for split in SPLIT_WORDS)
+
+
+def find(root: Path, names: frozenset[str], data: DataParams) -> DatasetListing:
+    """Find the annotation file and the image folder of train and of val; a test split is not used.
+
+    Guarantees: nothing is guessed: if two files match, the error names both. If there is only one annotation file, it serves
+    both splits, and `data.val_fraction` of its images become val.
+
+    Args:
+        root: the folder that the names are relative to.
+        names: all files in it.
+        data: `val_fraction`.
+
+    Raises:
+        InputError: no annotation file or no image folder for train or val, or more than one, or not in COCO format.
+    """
+    documents = _documents(names)
+    if not matches(names):
+        documents = _by_content(root, names)
+        sides = {split: [name for name in documents if _split_of_document(name) == split] for split in ("train", "val")}
+        if not sides["train"] or not sides["val"]:
+            free = [name for name in documents if _split_of_document(name) != "test"]
+            return join_listings(_divide(root, names, name, data.val_fraction) for name in free)
+        listings = [(split, _part(root, names, split, name)) for split, found in sides.items() for name in found]
+        return DatasetListing({split: tuple(part for side, (part, _) in listings if side == split) for split in sides},
+                              names & {image_of(part, file, names) for _, (part, files) in listings for file in files},
+                              add_counts(count for _, (part, _) in listings for count in count_matched(part.names)))
+    if alone := _only_document(documents):
+        return _divide(root, names, alone, data.val_fraction)
+    splits: dict[str, tuple[Part, ...]] = {}
+    listed: set[str] = set()
+    counts: list[FileCount] = []
+    for split in ("train", "val"):
+        part, files = _part(root, names, split, _find_annotations(root, names, documents, split))
+        splits[split] = (part,)
+        listed |= {image_of(part, file, names) for file in files}
+        counts += count_matched(part.names)
+    return DatasetListing(splits, names & listed, add_counts(counts))
+
+
+def _documents(names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.lower().endswith(".json")]
+
+
+def _only_document(documents: list[str]) -> str:
+    """Return the annotation file if there is exactly one besides those of test, else ""."""
+    test = set(matching(documents, "test", ANNOTATION_PATTERNS))
+    found = [name for name in matching(documents, "train", (*ANNOTATION_PATTERNS, *PATTERNS_WITHOUT_SPLIT)) if name not in test]
+    return found[0] if len(found) == 1 and not matching(documents, "val", ANNOTATION_PATTERNS) else ""
+
+
+def _divide(root: Path, names: frozenset[str], annotations: str, val_fraction: float) -> DatasetListing:
+    """Divide the images of one annotation file between train and val."""
+    part, files = _part(root, names, "train", annotations)
+    sides = dict(zip(("train", "val"), split_names(set(files), val_fraction), strict=True))
+    for split, side in sides.items():
+        require_images(str(root / annotations), split, side)
+    splits: dict[str, tuple[Part, ...]] = {
+        split: (part.model_copy(update={"only": tuple(side)}),) for split, side in sides.items()}
+    return DatasetListing(splits, names & {image_of(part, file, names) for file in files}, count_matched(part.names))
+
+
+def _part(root: Path, names: frozenset[str], split: str, annotations: str) -> tuple[Part, list[str]]:
+    """Return the part of an annotation file, and the images that it lists."""
+    files = _listed_images(root / annotations)
+    try:
+        images = _find_images(root, names, folders_of(names), split, annotations, files)
+    except InputError:
+        if len(loose := _match_images(names, split, files)) < len(set(files)):
+            raise
+        return Part(format="coco", annotations=annotations, names=loose), files
+    absent = [file for file in files if name_below(images, file, names) not in names]
+    loose = _match_images(below(images, names), split, absent) if absent else {}
+    return Part(format="coco", images=images, annotations=annotations, names=loose), files
+
+
+def _match_images(names: Collection[str], split: str, files: list[str]) -> dict[str, str]:
+    """Return file_name -> image, where they agree after folding, or in their base name or stem, one to one."""
+    images = [name for name in names if is_image(name) and split_of(name.rpartition("/")[0]) in ("", split)]
+    repeated = {file for file, count in Counter(files).items() if count > 1}
+    return match_names(set(files) - repeated, images, fold, folded_base, folded_stem)
+
+
+def _refuse_ambiguous(root: Path, names: Collection[str], split: str, annotations: str, files: list[str]) -> None:
+    """Refuse names that several files have, such as file_name 000.jpg for a/000.jpg and b/000.jpg."""
+    by_base: dict[str, list[str]] = {}
+    for name in sorted(names):
+        if is_image(name) and split_of(name.rpartition("/")[0]) in ("", split):
+            by_base.setdefault(folded_base(name), []).append(name)
+    for file in files:
+        candidates = by_base.get(folded_base(file), ())
+        if len(candidates) > 1:
+            raise InputError(f"{root / annotations}: file_name {file!r} may be any of {len(candidates)} images: "
+                             f"{', '.join(candidates[:SHOWN])}; it must be one of them. Export again with folders in "
+                             f"file_name, such as {candidates[0]!r}, or rename the images.")
+
+
+def _by_content(root: Path, names: Iterable[str]) -> list[str]:
+    """Return the JSON files that are COCO by their content."""
+    return sorted(name for name in _documents(names) if name.count("/") <= 2 and _is_coco(root / name))
+
+
+def _is_coco(path: Path) -> bool:
+    try:
+        msgspec.json.decode(read_bytes(path).removeprefix(BYTE_ORDER_MARK), type=_CocoLike)
+    except (msgspec.MsgspecError, RecursionError, ValueError, InputError):
+        return False
+    return True
+
+
+def _split_of_document(name: str) -> str:
+    """Return the split that a word in the name or in a folder of a file says; "" for none."""
+    for split, words in SPLIT_WORDS.items():
+        if re.search(rf"(?<![a-z])({'|'.join(words)})\d*(?![a-z])", name.lower().replace("_", "-")):
+            return split
+    return ""
+
+
+def _find_annotations(root: Path, names: frozenset[str], documents: list[str], split: str) -> str:
+    found = matching(documents, split, ANNOTATION_PATTERNS)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise InputError(f"{root}: {len(found)} annotation files for {split}; one is needed; found {', '.join(found)}. "
+                         "Move or rename files until one is left.")
+    raise InputError(f"{root}: no annotation files for {split}; one is needed. Looked for "
+                     f"{spelled(split, ANNOTATION_PATTERNS)}; {describe_files(names)}. Move or rename yours.")
+
+
+def _find_images(root: Path, names: frozenset[str], folders: set[str], split: str, annotations: str, files: list[str]) -> str:
+    """Return the folder that has the most of the first few images of the annotation file."""
+    beside = annotations.rpartition("/")[0]
+    counts = {folder: sum(name_below(folder, file, names) in names for file in files[:SAMPLE])
+              for folder in (*matching(folders, split, IMAGE_PATTERNS), beside, "")}
+    most = max(counts.values())
+    best = [folder for folder, count in counts.items() if count == most > 0]
+    if len(best) == 1:
+        return best[0]
+    if not best:
+        _refuse_ambiguous(root, names, split, annotations, files)
+    found = f"found {', '.join(f'{folder}/' for folder in best)}" if best else describe_files(names)
+    raise InputError(f"{root}: {len(best) or 'no'} folders with the images of {annotations} (such as {files[0]!r}); one is "
+                     f"needed. Looked in {spelled(split, IMAGE_PATTERNS)}, {beside or '.'}, .; {found}. Write file_name "
+                     "relative to one of these folders.")
+
+
+def _listed_images(path: Path) -> list[str]:
+    """Return the names of the images in an annotation file, without those that lead out of their folder, unless all do."""
+    names = _file_names(path)
+    inside = [name for name in names if not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts]
+    if not names:
+        raise InputError(f"{path}: the list 'images' is empty; train and val need images. Export it again.")
+    return inside or names  # paths of another machine: `_match_images` looks for their last part below the root
+
+
+def _file_names(path: Path) -> list[str]:
+    data = read_bytes(path)
+    try:
+        return [image.file_name for image in msgspec.json.decode(data, type=_ListedImages).images]
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        pass  # Python's parser also accepts NaN, and its errors say where
+    tree = load_json(data, f"{path}: not an annotation file in COCO format")
+    images = tree.get("images") if isinstance(tree, dict) else None
+    if not isinstance(images, list):
+        found = ", ".join(map(reprlib.repr, list(tree)[:10])) if isinstance(tree, dict) else f"a {type(tree).__name__}"
+        raise InputError(f"{path}: not an annotation file in COCO format: no list 'images' at its top, but {found:.200}. "
+                         "Export it again.")
+    for at, image in enumerate(images):
+        if not isinstance(image, dict) or "file_name" not in image:
+            raise InputError(f"{path}: not an annotation file in COCO format: images[{at}] is {reprlib.repr(image):.200}, "
+                             "without a file_name. Correct it, or export it again.")
+    return [str(image["file_name"]) for image in images]
