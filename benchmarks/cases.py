@@ -15,8 +15,8 @@ from torch.utils.data import Subset
 from benchmarks import baseline
 from benchmarks.detection import CLASSES, Outputs, make_detectors, make_spec
 from benchmarks.images import ROOT, Images
-from ssd_lib.boxes.coder import encode
-from ssd_lib.boxes.loss import multibox_loss
+from ssd_lib.boxes.coder import decode, encode
+from ssd_lib.boxes.loss import detection_loss
 from ssd_lib.boxes.matching import match_priors
 from ssd_lib.data.augment import build_transform
 from ssd_lib.data.dataset import DetectionDataset, collate
@@ -101,7 +101,8 @@ def loss(images: Images, of_baseline: bool, batch: int = 32, priors: int = 3000)
     rng, classes = torch.Generator().manual_seed(0), len(spec_of(images).class_names)
     logits = torch.randn(batch, priors, classes + 1, generator=rng, requires_grad=True)
     offsets = torch.randn(batch, priors, 4, generator=rng, requires_grad=True)
-    targets = torch.randn(batch, priors, 4, generator=rng)
+    targets, places = torch.randn(batch, priors, 4, generator=rng), torch.full((priors, 4), 0.5)
+    boxes = decode(targets, places)
     is_positive = torch.rand(batch, priors, generator=rng) < 0.006
     labels = torch.randint(1, classes + 1, (batch, priors), generator=rng) * is_positive
 
@@ -110,7 +111,7 @@ def loss(images: Images, of_baseline: bool, batch: int = 32, priors: int = 3000)
             box, classification = baseline.loss(logits, offsets, labels, targets)
             (box + classification).backward()
         else:
-            sums = multibox_loss(logits, offsets, labels, targets)
+            sums = detection_loss(logits, offsets, labels, boxes, places)
             ((sums.classification + sums.box) / sums.positives).backward()
         logits.grad = offsets.grad = None
         return batch

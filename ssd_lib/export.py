@@ -31,7 +31,7 @@ from ssd_lib.files import atomic_write, write_text
 from ssd_lib.images import read_image
 from ssd_lib.manifest import load_manifest
 from ssd_lib.nets.model_file import Model, load_model
-from ssd_lib.nets.ssd import SSD
+from ssd_lib.nets.ssd import SSD, scores_of
 from ssd_lib.params import ExportParams
 
 ONNX_PATH = Path("models/ssd.onnx")
@@ -54,7 +54,7 @@ class JetsonNet(nn.Module):
     def forward(self, input_0: Tensor) -> tuple[Tensor, Tensor]:
         """Map (1, 3, S, S) in [-1, 1] to (1, P, K + 1) scores and (1, P, 4) boxes."""
         logits, offsets = self.net(input_0 * GREY + GREY)
-        return logits.softmax(dim=2), decode(offsets, self.net.priors).clamp(0, 1)
+        return scores_of(logits, self.net.scores), decode(offsets, self.net.priors).clamp(0, 1)
 
 
 def export(params: ExportParams) -> str:

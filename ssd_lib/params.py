@@ -84,8 +84,8 @@ class ModelParams(_Group):
     """The net, by its name in `ssd_lib.nets.zoo`, and its initial weights."""
 
     net: Literal["vgg16-ssd", "mb1-ssd", "mb1-ssd-lite", "mb2-ssd-lite", "mb3-large-ssd-lite", "mb3-small-ssd-lite",
-                 "sq-ssd-lite", "lite0-ssd-lite", "tv-mb3-large-ssd-lite", "tv-mb3-small-ssd-lite", "resnet34-ssd",
-                 "resnet50-ssd"]
+                 "sq-ssd-lite", "lite0-ssd-lite", "lite0-fpn", "mb2-fpn", "tv-mb3-large-ssd-lite", "tv-mb3-small-ssd-lite",
+                 "resnet34-ssd", "resnet50-ssd"]
     image_size: Annotated[int, Field(ge=64, le=1024)]
     width_mult: Annotated[float, Field(ge=0.1, le=4)]
     priors: Literal["published", "auto"]
@@ -94,7 +94,7 @@ class ModelParams(_Group):
 
     @model_validator(mode="after")
     def _check_width(self) -> "ModelParams":
-        if self.width_mult != 1 and self.net != "mb2-ssd-lite":
+        if self.width_mult != 1 and self.net not in ("mb2-ssd-lite", "mb2-fpn"):
             raise ValueError(f"width_mult is {self.width_mult:g}; {self.net} has only the width 1.0")
         return self
 
@@ -111,6 +111,9 @@ class TrainParams(_Group):
     backbone_lr: Auto | Annotated[float, Field(gt=0)]
     extras_lr: Auto | Annotated[float, Field(gt=0)]
     freeze: Literal["none", "backbone", "all-but-heads"]
+    assignment: Literal["auto", "iou", "atss"]
+    class_loss: Literal["auto", "multibox", "focal", "quality"]
+    box_loss: Literal["auto", "smooth_l1", "giou"]
     optimizer: Literal["sgd", "adam"]
     momentum: Annotated[float, Field(ge=0, lt=1)]
     weight_decay: Annotated[float, Field(ge=0)]

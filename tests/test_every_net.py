@@ -2,27 +2,29 @@
 
 import zipfile
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
 from support.nets import only_quick
-from torch import nn
+from torch import Tensor, nn
 from torchvision.ops import box_iou
 
 from ssd_lib import Detector
-from ssd_lib.boxes.coder import encode
-from ssd_lib.boxes.loss import multibox_loss
+from ssd_lib.boxes.loss import detection_loss
 from ssd_lib.boxes.matching import match_priors
 from ssd_lib.detect.detector import Objects
 from ssd_lib.export import as_input, check_onnx, to_onnx
 from ssd_lib.images import decode_image
 from ssd_lib.nets.model_file import NetSpec, load_model, save_model
-from ssd_lib.nets.ssd import SSD
+from ssd_lib.nets.ssd import SSD, Scores
 from ssd_lib.nets.zoo import NETS
 
 NAMES = ("cat", "dog", "kite")
+SCORES: dict[str, Scores] = {name: "softmax" if row.criterion.class_loss == "multibox" else "sigmoid"
+                             for name, row in NETS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -44,16 +46,20 @@ def _calibrate(net: SSD, image: np.ndarray) -> SSD:
         for _ in range(4):
             net(torch.cat([pixels, pixels.flip(3)]))
         net.eval()
-        spread = net(pixels)[0].std()
-        for head in net.class_heads:
-            last = [module for module in head.modules() if isinstance(module, nn.Conv2d)][-1]
-            last.weight *= 2 / spread
+        predictors = net.class_heads.predictors()
+        for predictor in predictors:
+            cast(Tensor, predictor.bias).zero_()
+        logits = net(pixels)[0][0]
+        scale = 2 / logits.std(dim=0).mean()
+        for predictor in predictors:
+            predictor.weight *= scale
+            cast(Tensor, predictor.bias).view(-1, net.columns).sub_(scale * logits.mean(dim=0))
     return net
 
 
 @pytest.mark.parametrize("name", only_quick(NETS))
 def test_an_exported_net_has_the_detections_of_pytorch_on_a_real_image(name: str, image: np.ndarray, tmp_path: Path) -> None:
-    spec = NetSpec(name, 300, 1.0, NAMES, (1, 2, 3))
+    spec = NetSpec(name, 300, 1.0, NAMES, (1, 2, 3), scores=SCORES[name])
     save_model(tmp_path / "ssd.pt", spec, _calibrate(spec.build(seed=1), image).state_dict(), {})
     model = load_model(tmp_path / "ssd.pt")
     graph = to_onnx(model, opset=18)
@@ -65,11 +71,11 @@ def test_an_exported_net_has_the_detections_of_pytorch_on_a_real_image(name: str
         assert _matches(one, other, iou=0.99, score=1e-3) >= 15
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[np.ndarray]]:
+@pytest.fixture(scope="module", params=["mb2-ssd-lite", "mb2-fpn"])
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[np.ndarray]]:
     """Return a folder with a model and its export, and four images with two objects each that the net has overfitted."""
-    folder = tmp_path_factory.mktemp("trained")
-    spec = NetSpec("mb2-ssd-lite", 96, 0.25, NAMES, (1, 2, 3))
+    folder, name = tmp_path_factory.mktemp("trained"), request.param
+    spec = NetSpec(name, 96, 0.25, NAMES, (1, 2, 3), scores=SCORES[name])
     boxes = torch.tensor([[[0.05, 0.1, 0.5, 0.6], [0.6, 0.5, 0.95, 0.95]], [[0.4, 0.3, 0.9, 0.8], [0.0, 0.0, 0.35, 0.3]],
                           [[0.0, 0.5, 0.4, 1.0], [0.5, 0.0, 1.0, 0.5]], [[0.1, 0.1, 0.6, 0.5], [0.3, 0.55, 0.9, 0.98]]])
     labels = torch.tensor([[1, 2], [3, 1], [2, 3], [1, 2]])
@@ -79,10 +85,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[np.nda
         for (x1, y1, x2, y2), label in zip((rows * 96).int().tolist(), row_labels.tolist(), strict=True):
             image[label - 1, y1:y2, x1:x2] = 250
     net = spec.build(seed=1).train()
-    optimizer = torch.optim.Adam(net.parameters(), lr=5e-3)
+    optimizer, criterion = torch.optim.Adam(net.parameters(), lr=5e-3), NETS[name].criterion
     for _ in range(120):
-        matched, targets = match_priors(boxes, labels, torch.zeros(4, 0, 4), net.priors_xyxy)
-        sums = multibox_loss(*net(images), targets, encode(matched, net.priors))
+        per_level = net.priors_per_map if criterion.assignment == "atss" else ()
+        matched, targets = match_priors(boxes, labels, torch.zeros(4, 0, 4), net.priors_xyxy, per_level=per_level)
+        sums = detection_loss(*net(images), targets, matched, net.priors, criterion)
         optimizer.zero_grad()
         ((sums.classification + sums.box) / sums.positives).backward()
         optimizer.step()

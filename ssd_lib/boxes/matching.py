@@ -1,10 +1,13 @@
 """Match priors to ground-truth boxes: the training targets of a batch, on CPU or GPU."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from ssd_lib.boxes.atss import match_by_atss
 
 BACKGROUND = 0
 IGNORED = -1  # neither object nor background: not counted in the loss
@@ -12,12 +15,12 @@ CROWD_COVER = 0.5  # a background prior with at least this share of its area ins
 
 
 def match_priors(gt_boxes: Tensor, gt_labels: Tensor, crowd_boxes: Tensor, priors: Tensor,
-                 iou_threshold: float = 0.5) -> tuple[Tensor, Tensor]:
+                 iou_threshold: float = 0.5, per_level: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
     """Match every prior of every image to one ground-truth box and its label, to background, or to "ignored".
 
     Guarantees: every ground-truth box is matched to at least one prior, however low the IoU; pairs are made greedily, highest
-        IoU first.
-    Source: Liu et al. 2016, arXiv 1512.02325, sec. 2.2 "Matching strategy", and the authors' MatchBBox.
+        IoU first. (With ATSS, two objects with one best prior may share it: the one of higher IoU has it.)
+    Source: Liu et al. 2016, arXiv 1512.02325, sec. 2.2 "Matching strategy", and the authors' MatchBBox; or ATSS.
 
     Args:
         gt_boxes: (B, M, 4) float32, xyxy in [0, 1]; rows past an image's last object are padding. M may be 0.
@@ -25,6 +28,7 @@ def match_priors(gt_boxes: Tensor, gt_labels: Tensor, crowd_boxes: Tensor, prior
         crowd_boxes: (B, C, 4) float32, xyxy in [0, 1]: regions of uncounted objects, then padding with zero area. C may be 0.
         priors: (P, 4) float32, xyxy in [0, 1], with P >= M.
         iou_threshold: a prior at or above it is positive.
+        per_level: the number of priors of each map, for the assignment of `ssd_lib.boxes.atss`; empty for that by IoU.
 
     Returns:
         (B, P, 4) boxes and (B, P) int64 labels; where the label is not above 0 the box has no meaning.
@@ -33,8 +37,11 @@ def match_priors(gt_boxes: Tensor, gt_labels: Tensor, crowd_boxes: Tensor, prior
     if objects == 0:
         boxes, labels = priors.expand(batch, -1, -1), gt_labels.new_full((batch, len(priors)), BACKGROUND)
     else:
-        match = match_on_cpu if priors.device.type == "cpu" else match_on_gpu
-        matched = match(gt_boxes, gt_labels, columns, iou_threshold)
+        if per_level:
+            matched = match_by_atss(gt_boxes, gt_labels, priors, per_level)
+        else:
+            match = match_on_cpu if priors.device.type == "cpu" else match_on_gpu
+            matched = match(gt_boxes, gt_labels, columns, iou_threshold)
         index = matched.clamp(min=0)
         boxes = gt_boxes.gather(1, index[..., None].expand(-1, -1, 4))
         labels = torch.where(matched >= 0, gt_labels.gather(1, index), BACKGROUND)

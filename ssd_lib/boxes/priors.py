@@ -17,17 +17,19 @@ class PriorLevel:
         min_size, max_size: the side of the small square is min_size, of the large one sqrt(min_size * max_size), as fractions
             of the image.
         ratios: each r adds two boxes, with the aspect ratios r and 1 / r.
+        is_single: a cell has the small square only.
     """
 
     stride: int | None
     min_size: float
     max_size: float
     ratios: tuple[float, ...]
+    is_single: bool = False
 
     @property
     def boxes_per_cell(self) -> int:
         """Return the number of priors per cell, all with the same centre."""
-        return 2 + 2 * len(self.ratios)
+        return len(shapes_of(self))
 
 
 def make_priors(levels: Sequence[PriorLevel], map_sizes: Sequence[tuple[int, int]], image_size: int) -> Tensor:
@@ -67,6 +69,8 @@ def sizes_of(levels: Sequence[PriorLevel]) -> tuple[float, ...]:
 def shapes_of(level: PriorLevel) -> list[tuple[float, float]]:
     """Return (width, height) of the priors of a cell, as fractions of the image; they may exceed 1."""
     small, large = level.min_size, sqrt(level.min_size * level.max_size)
+    if level.is_single:
+        return [(small, small)]
     stretched = [(small * sqrt(r), small / sqrt(r)) for r in level.ratios]
     return [(small, small), (large, large)] + [shape for w, h in stretched for shape in ((w, h), (h, w))]
 

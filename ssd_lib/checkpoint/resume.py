@@ -23,7 +23,8 @@ from ssd_lib.params import WORDS_FOR_FILES
 # Keys of `train` that do not shape the weights of an epoch: changing them continues a run. So does all of `postprocess`.
 NOT_IN_FINGERPRINT = {"epochs", "checkpoint_minutes", "ap_every_epochs", "select", "resume", "patience"}
 # Keys of `train` that older checkpoints lack, with the value that does what those did: with it they do not count.
-DEFAULTS_OF_NEW_KEYS = {"sync_batch_norm": False, "compile": False}
+DEFAULTS_OF_NEW_KEYS = {"sync_batch_norm": False, "compile": False, "assignment": "auto", "class_loss": "auto",
+                        "box_loss": "auto"}
 MODES = ("auto", "never")  # values of train.resume that are no path
 Groups = Mapping[str, Mapping[str, Any]]
 FaultOf = Callable[[ComboCheckpoint], str]
@@ -241,6 +242,8 @@ def _is_kaboom(path: Path) -> bool:
 def _check_structure(start: ComboCheckpoint, resume: str, params: Groups, spec: Mapping[str, Any]) -> None:
     structure = ("net", "image_size", "width_mult", "class_names")
     faults = [f"{key} {start.spec.get(key)} is not {spec[key]}" for key in structure if start.spec.get(key) != spec[key]]
+    if start.spec.get("scores", "softmax") != spec["scores"]:
+        faults.append("its class loss needs other class heads (train.class_loss)")
     if start.spec.get("prior_sizes", ()) != spec["prior_sizes"]:
         faults.append("its priors have other sizes (model.priors); its weights can be used with model.weights")
     before, now = start.params["train"].get("optimizer"), params["train"]["optimizer"]

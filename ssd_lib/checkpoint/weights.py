@@ -198,7 +198,7 @@ def _from_combo(checkpoint: ComboCheckpoint, path: Path) -> WeightsFile:
 
 def _check_same_net(tensors: Mapping[str, Tensor], file_spec: NetSpec, spec: NetSpec, own: Mapping[str, Tensor], where: str
                     ) -> None:
-    faults = [f"model.{key} {getattr(file_spec, key)} is not {getattr(spec, key)}" for key in ("net", "width_mult")
+    faults = [f"model.{key} {getattr(file_spec, key)} is not {getattr(spec, key)}" for key in ("net", "width_mult", "scores")
               if getattr(file_spec, key) != getattr(spec, key)]
     wrong = tensors.keys() ^ own.keys() or {key for key in own if tensors[key].shape != own[key].shape
                                             and not key.startswith(CLASS_HEADS)}
@@ -207,16 +207,16 @@ def _check_same_net(tensors: Mapping[str, Tensor], file_spec: NetSpec, spec: Net
                          "params.yaml, or use another file.")
 
 
-def _count_classes(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], classes: int) -> int:
-    """Return the number of classes of weights under our names, from the last class head of a net with `classes`."""
+def _count_classes(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], net: SSD) -> int:
+    """Return the number of classes of weights under our names, from the last class head."""
     key = [key for key in own if key.startswith(CLASS_HEADS)][-1]
-    return len(tensors[key]) * (classes + 1) // len(own[key]) - 1
+    return len(tensors[key]) * net.columns // len(own[key]) - (net.columns - net.classes)
 
 
 def _class_difference(file: WeightsFile, weights: Mapping[str, Tensor], own: Mapping[str, Tensor], net: SSD, spec: NetSpec
                       ) -> str:
     """Return why the class heads do not fit; "" if they do."""
-    count = _count_classes(weights, own, net.classes)
+    count = _count_classes(weights, own, net)
     if count != net.classes:
         return f"{count} classes there, {net.classes} here"
     if file.spec is not None and file.spec.class_names != spec.class_names:
@@ -245,8 +245,9 @@ def _spec_from_options(file: WeightsFile, source: Path, net: str | None, labels:
                          f"({nets}) and --labels, a file with one class name per line.")
     names = _class_names(labels)
     spec = NetSpec(net, image_size, 1.0, names, tuple(range(1, len(names) + 1)))
-    own = spec.build().state_dict()
-    count = _count_classes(from_upstream(file.tensors, own, str(source)), own, len(names))
+    new = spec.build()
+    own = new.state_dict()
+    count = _count_classes(from_upstream(file.tensors, own, str(source)), own, new)
     if count != len(names):
         raise InputError(f"{source}: has {count} classes; {labels} names {len(names)} beside {BACKGROUND_NAME}. Give the "
                          "labels that it was trained with.")

@@ -7,7 +7,7 @@ reimplemented here, so that upstream's weights fit. Modules are registered in th
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 from torchvision.models import MobileNetV3, ResNet, mobilenet_v2, squeezenet1_1
@@ -108,14 +108,30 @@ def efficientnet_lite0() -> InvertedResidualBackbone:
 
     Source: https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
     """
+    layers = [*_lite0_blocks(), _lite_conv(320, 1280, 1, 1)]
+    return InvertedResidualBackbone(nn.Sequential(*layers), (6, 12), "layers")
+
+
+def efficientnet_lite0_blocks() -> SequentialBackbone:
+    """Return EfficientNet-Lite0 without its last convolution; its maps, of strides 8, 16 and 32, are the outputs of blocks."""
+    return SequentialBackbone(_lite0_blocks(), (6, 12, 17), (40, 112, 320))
+
+
+def mobilenet_v2_blocks(width_mult: float) -> SequentialBackbone:
+    """Return MobileNetV2 without its last convolution; its maps, of strides 8, 16 and 32, are the outputs of blocks."""
+    layers = list(mobilenet_v2(width_mult=width_mult).features)[:-1]
+    ends = (7, 14, 18)
+    return SequentialBackbone(layers, ends, tuple(cast(Any, layers[end - 1]).out_channels for end in ends))
+
+
+def _lite0_blocks() -> list[nn.Module]:
     layers: list[nn.Module] = [_lite_conv(3, 32, 3, 2)]
     channels = 32
     for kernel, expansion, out, repeats, stride in LITE0:
         for number in range(repeats):
             layers.append(LiteBlock(channels, out, kernel, stride if number == 0 else 1, expansion))
             channels = out
-    layers.append(_lite_conv(channels, 1280, 1, 1))
-    return InvertedResidualBackbone(nn.Sequential(*layers), (6, 12), "layers")
+    return layers
 
 
 def vgg16_atrous() -> SequentialBackbone:

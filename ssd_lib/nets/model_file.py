@@ -14,7 +14,7 @@ from ssd_lib.boxes.selection import PUBLISHED, Postprocess
 from ssd_lib.errors import InputError, StateError, first_line
 from ssd_lib.files import atomic_write, why_unreadable
 from ssd_lib.nets.schema import ModelSchema, check_spec, misfit, refuse_bomb
-from ssd_lib.nets.ssd import SSD
+from ssd_lib.nets.ssd import SSD, Scores
 from ssd_lib.nets.zoo import build_net
 from ssd_lib.plain_values import PostprocessSchema, check, shown_name
 
@@ -33,6 +33,7 @@ class NetSpec:
         class_names: K names; label i is class_names[i - 1].
         source_ids: the K category ids of the training dataset.
         prior_sizes: see `build_net`; empty for the published sizes.
+        scores: see `SSD`.
     """
 
     net: str
@@ -41,6 +42,7 @@ class NetSpec:
     class_names: tuple[str, ...]
     source_ids: tuple[int, ...]
     prior_sizes: tuple[float, ...] = ()
+    scores: Scores = "softmax"
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any], where: str) -> "NetSpec":
@@ -51,11 +53,12 @@ class NetSpec:
         """
         spec = check_spec(values, where)
         return cls(spec.net, spec.image_size, spec.width_mult, tuple(spec.class_names), tuple(spec.source_ids),
-                   tuple(spec.prior_sizes))
+                   tuple(spec.prior_sizes), spec.scores)
 
     def build(self, seed: int = 0) -> SSD:
         """Return a new net of this kind."""
-        return build_net(self.net, len(self.class_names), self.image_size, self.width_mult, self.prior_sizes, seed)
+        return build_net(self.net, len(self.class_names), self.image_size, self.width_mult, self.prior_sizes, seed,
+                         self.scores)
 
     def build_shapes(self) -> SSD:
         """Return a net without numbers, to compare shapes: quick, and without memory however many classes there are."""

@@ -6,12 +6,13 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssd_lib.boxes.coder import decode
 from ssd_lib.boxes.selection import Nms, Postprocess, select
 from ssd_lib.errors import StateError
-from ssd_lib.nets.ssd import SSD
+from ssd_lib.nets.ssd import SSD, Scores, scores_of
 
 ROUNDING = 1e-3  # far above the rounding error of the logarithm of a score
 
@@ -60,20 +61,21 @@ def score_priors(net: SSD, images: Tensor, floor: float) -> tuple[Sequence[Tenso
     """
     with _evaluating(net):
         logits, offsets = net(images)
-    return decode_candidates(logits, offsets, net.priors, floor)
+    return decode_candidates(logits, offsets, net.priors, floor, net.scores)
 
 
-def decode_candidates(logits: Tensor, offsets: Tensor, priors: Tensor,
-                      floor: float) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+def decode_candidates(logits: Tensor, offsets: Tensor, priors: Tensor, floor: float,
+                      kind: Scores = "softmax") -> tuple[Sequence[Tensor], Sequence[Tensor]]:
     """Return scores and boxes of the priors that may have a score of at least `floor`; a trained net has few of them.
 
-    Guarantees: every prior with such a score is included, in the order of the priors, with the scores of the full softmax.
+    Guarantees: every prior with such a score is included, in the order of the priors, with the scores of `scores_of`.
 
     Args:
-        logits: (B, P, K + 1), class 0 the background.
+        logits: (B, P, K + 1), class 0 the background; (B, P, K) for sigmoid scores.
         offsets: (B, P, 4).
         priors: (P, 4) float32, cxcywh in [0, 1].
         floor: the lowest score of interest, [0, 1].
+        kind: what the logits mean, see `SSD`.
 
     Returns:
         On the CPU: B times (R, K) float32 scores without the background, and B times (R, 4) float32 boxes, xyxy in [0, 1].
@@ -84,11 +86,13 @@ def decode_candidates(logits: Tensor, offsets: Tensor, priors: Tensor,
     if not torch.stack([*logits.aminmax(), *offsets.aminmax()]).isfinite().all():
         raise StateError("net: its output is nan or infinite; its training has diverged. Lower train.lr or set "
                          "train.precision: fp32, then train again.")
-    # an upper bound for the logarithm of the score
-    over_background = logits[..., 1:].amax(dim=2).float() - logits[..., 0].float()
+    if kind == "softmax":  # an upper bound for the logarithm of the score
+        bound = logits[..., 1:].amax(dim=2).float() - logits[..., 0].float()
+    else:
+        bound = F.logsigmoid(logits.amax(dim=2).float())
     lowest = math.log(floor) - ROUNDING if floor > 0 else -math.inf
-    images, rows = (over_background >= lowest).nonzero(as_tuple=True)
-    scores = logits[images, rows].float().softmax(dim=1)[:, 1:]
+    images, rows = (bound >= lowest).nonzero(as_tuple=True)
+    scores = scores_of(logits[images, rows].float(), kind)[:, 1:]
     boxes = decode(offsets[images, rows].float(), priors[rows]).clamp(0, 1)
     counts = torch.bincount(images, minlength=len(logits)).tolist()
     return scores.cpu().split(counts), boxes.cpu().split(counts)

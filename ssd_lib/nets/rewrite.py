@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from ssd_lib.nets.fpn import SharedHeads
 from ssd_lib.nets.ssd import SSD
 
 
@@ -40,6 +41,9 @@ def fuse_batch_norms(net: SSD) -> SSD:
     Guarantees: its outputs equal those of `net` up to rounding (about 1e-6 of a logit).
     """
     fused = copy.deepcopy(net).eval()
+    for name, module in list(fused.named_children()):
+        if isinstance(module, SharedHeads):
+            setattr(fused, name, module.unshared())
     for module in list(fused.modules()):
         children = list(module.named_children())
         for (name, convolution), (next_name, norm) in pairwise(children):

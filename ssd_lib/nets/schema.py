@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ssd_lib.errors import InputError
 from ssd_lib.manifest import MAX_CLASSES
+from ssd_lib.nets.ssd import Scores
 from ssd_lib.nets.zoo import NETS
 from ssd_lib.plain_values import Id, Name, Strict, check, plain, shown_name
 
@@ -62,6 +63,7 @@ class SpecSchema(Strict):
     mean: Annotated[list[float], BeforeValidator(_listed), Field(max_length=3, default_factory=list)]
     std: Annotated[list[Annotated[float, Field(gt=0)]], BeforeValidator(_listed), Field(max_length=3, default_factory=list)]
     priors: Annotated[int, Field(ge=1)] = 1
+    scores: Scores = "softmax"
 
     def fault(self) -> str:
         """Return what is wrong with the values together; "" if nothing is."""

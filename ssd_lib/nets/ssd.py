@@ -1,6 +1,7 @@
 """Single Shot MultiBox Detector: from pixels to class logits and box offsets of every prior."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -8,9 +9,29 @@ from torchvision.ops import box_convert
 
 from ssd_lib.boxes.priors import PriorLevel, make_priors
 from ssd_lib.errors import InputError
+from ssd_lib.nets.fpn import SharedHeads
+from ssd_lib.nets.heads import Heads
 
 # Submodules that are not trained, for each value of `train.freeze`.
 FROZEN_PARTS: dict[str, tuple[str, ...]] = {"none": (), "backbone": ("backbone",), "all-but-heads": ("backbone", "extras")}
+
+Scores = Literal["softmax", "sigmoid"]
+
+
+def columns_of(scores: Scores, classes: int) -> int:
+    """Return the number of logits of a prior for K classes."""
+    return classes + (scores == "softmax")
+
+
+def scores_of(logits: Tensor, scores: Scores) -> Tensor:
+    """Return (..., K + 1) scores for (..., columns) logits, the background first.
+
+    Those of a softmax sum to one. Of a sigmoid, the background has what the best class leaves of one.
+    """
+    if scores == "softmax":
+        return logits.softmax(dim=-1)
+    of_classes = logits.sigmoid()
+    return torch.cat([1 - of_classes.amax(dim=-1, keepdim=True), of_classes], dim=-1)
 
 
 class SSD(nn.Module):
@@ -18,10 +39,17 @@ class SSD(nn.Module):
 
     Source: Liu et al. 2016, arXiv 1512.02325; SSDLite: Sandler et al. 2018, arXiv 1801.04381, sec. 6.2.
 
+    Args:
+        extras: makes of the backbone's maps those that the heads see.
+        class_heads, box_heads: give (B, priors per cell * values, H, W) for each map.
+        scores: "softmax" over the background and the classes, or "sigmoid" of each class.
+
     Attributes:
         classes: K, the number of classes without the background.
+        columns: values of a prior's logits: K + 1 for softmax, of which the first is the background; K for sigmoid.
         image_size: side of the square input in pixels.
         prior_levels, map_sizes: the PriorLevel and the (height, width) in cells of each feature map.
+        priors_per_map: the number of priors of each feature map.
         priors: (P, 4) float32, cxcywh in [0, 1].
         priors_xyxy: (P, 4) float32, xyxy.
     """
@@ -31,16 +59,19 @@ class SSD(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, backbone: nn.Module, extras: nn.ModuleList, class_heads: nn.ModuleList, box_heads: nn.ModuleList,
+    def __init__(self, backbone: nn.Module, extras: nn.Module, class_heads: Heads | SharedHeads, box_heads: Heads | SharedHeads,
                  classes: int, prior_levels: Sequence[PriorLevel], image_size: int, mean: Sequence[float],
-                 std: Sequence[float]) -> None:
+                 std: Sequence[float], scores: Scores = "softmax") -> None:
         super().__init__()
         self.backbone, self.extras = backbone, extras
         self.class_heads, self.box_heads = class_heads, box_heads
-        self.classes, self.image_size = classes, image_size
+        self.classes, self.image_size, self.scores = classes, image_size, scores
+        self.columns = columns_of(scores, classes)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
         self.prior_levels, self.map_sizes = tuple(prior_levels), self._map_sizes()
+        self.priors_per_map = tuple(height * width * level.boxes_per_cell
+                                    for level, (height, width) in zip(self.prior_levels, self.map_sizes, strict=True))
         priors = make_priors(self.prior_levels, self.map_sizes, image_size)
         self.register_buffer("priors", priors, persistent=False)
         self.register_buffer("priors_xyxy", box_convert(priors, "cxcywh", "xyxy"), persistent=False)
@@ -52,17 +83,15 @@ class SSD(nn.Module):
             images: (B, 3, image_size, image_size) RGB in [0, 255], uint8 or float.
 
         Returns:
-            (B, P, K + 1) logits, class 0 is the background, and (B, P, 4) offsets.
+            (B, P, columns) logits and (B, P, 4) offsets.
         """
         maps = self._maps((images.float() - self.mean) / self.std)
-        logits = [_flatten(head(x), self.classes + 1) for head, x in zip(self.class_heads, maps, strict=True)]
-        offsets = [_flatten(head(x), 4) for head, x in zip(self.box_heads, maps, strict=True)]
+        logits = [_flatten(x, self.columns) for x in self.class_heads(maps)]
+        offsets = [_flatten(x, 4) for x in self.box_heads(maps)]
         return torch.cat(logits, dim=1), torch.cat(offsets, dim=1)
 
     def _maps(self, x: Tensor) -> list[Tensor]:
-        maps = self.backbone(x)
-        for extra in self.extras:
-            maps.append(extra(maps[-1]))
+        maps: list[Tensor] = self.extras(self.backbone(x))
         return maps
 
     @torch.no_grad()

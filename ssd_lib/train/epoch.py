@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ssd_lib.boxes.coder import encode
-from ssd_lib.boxes.loss import LossSums, multibox_loss
+from ssd_lib.boxes.loss import MULTIBOX, Criterion, LossSums, detection_loss
 from ssd_lib.boxes.matching import match_priors
 from ssd_lib.data.dataset import Batch
 from ssd_lib.data.loader import on_device
@@ -31,7 +30,7 @@ class StepResult(NamedTuple):
 
 
 def train_epoch(state: TrainState, replica: nn.Module, batches: Iterable[Batch], steps: int, params: TrainParams,
-                precision: torch.dtype) -> Iterator[StepResult]:
+                precision: torch.dtype, criterion: Criterion = MULTIBOX) -> Iterator[StepResult]:
     """Train from `state.step` to the end of the epoch, and yield after every step, where the state is consistent.
 
     Guarantees: the state after a step depends only on the state before it, the batch and the position.
@@ -42,6 +41,7 @@ def train_epoch(state: TrainState, replica: nn.Module, batches: Iterable[Batch],
         batches: on the net's device, from the current position on; as many as needed are taken.
         steps: number of steps of a whole epoch.
         params, precision: as in params.yaml, resolved.
+        criterion: the assignment and the losses.
     """
     set_training_mode(state.net, params.freeze)
     rank, _ = rank_and_size()
@@ -50,7 +50,7 @@ def train_epoch(state: TrainState, replica: nn.Module, batches: Iterable[Batch],
         torch.manual_seed(_step_seed(params.seed, position, rank))  # for dropout, if a net has it
         rate = learning_rate(position, params.epochs * steps, params.warmup_epochs * steps, params)
         set_learning_rate(state.optimizer, rate)
-        losses = _train_step(state, replica, batch, params.clip_grad_norm, precision)
+        losses = _train_step(state, replica, batch, params.clip_grad_norm, precision, criterion)
         if state.average is not None:
             state.average.update_parameters(state.net)
         state.totals += torch.cat([losses.double(), losses.new_ones(1).double()])
@@ -59,22 +59,24 @@ def train_epoch(state: TrainState, replica: nn.Module, batches: Iterable[Batch],
 
 
 @torch.no_grad()
-def validation_losses(net: SSD, batches: Iterable[Batch], device: torch.device, precision: torch.dtype) -> tuple[float, float]:
+def validation_losses(net: SSD, batches: Iterable[Batch], device: torch.device, precision: torch.dtype,
+                      criterion: Criterion = MULTIBOX) -> tuple[float, float]:
     """Return classification and box loss of `net`, in evaluation mode, over all images of all processes."""
     was_training = net.training
     net.eval()
     sums = torch.zeros(3, dtype=torch.float64, device=device)
     for batch in on_device(batches, device):
-        sums += torch.stack(_loss_sums(net, net, batch, precision)).double()
+        sums += torch.stack(_loss_sums(net, net, batch, precision, criterion)).double()
     net.train(was_training)
     barrier()
     classification, box, positives = sum_over_processes(sums).tolist()
     return classification / max(positives, 1), box / max(positives, 1)
 
 
-def _train_step(state: TrainState, replica: nn.Module, batch: Batch, clip: float, precision: torch.dtype) -> Tensor:
+def _train_step(state: TrainState, replica: nn.Module, batch: Batch, clip: float, precision: torch.dtype,
+                criterion: Criterion) -> Tensor:
     """Make one step of the optimizer; the losses are divided by the positives of the global batch."""
-    sums = _loss_sums(replica, state.net, batch, precision)
+    sums = _loss_sums(replica, state.net, batch, precision, criterion)
     total = sum_over_processes(torch.stack(sums).detach())
     loss = (sums.classification + sums.box) / total[2] * rank_and_size()[1]  # DDP averages, this undoes it
     state.optimizer.zero_grad(set_to_none=True)
@@ -87,11 +89,12 @@ def _train_step(state: TrainState, replica: nn.Module, batch: Batch, clip: float
     return total[:2] / total[2]
 
 
-def _loss_sums(replica: nn.Module, net: SSD, batch: Batch, precision: torch.dtype) -> LossSums:
+def _loss_sums(replica: nn.Module, net: SSD, batch: Batch, precision: torch.dtype, criterion: Criterion) -> LossSums:
     with torch.autocast(batch.images.device.type, dtype=precision, enabled=precision != torch.float32):
         logits, offsets = replica(batch.images)
-    boxes, labels = match_priors(batch.boxes, batch.labels, batch.crowd_boxes, net.priors_xyxy)
-    return multibox_loss(logits, offsets, labels, encode(boxes, net.priors))
+    per_level = net.priors_per_map if criterion.assignment == "atss" else ()
+    boxes, labels = match_priors(batch.boxes, batch.labels, batch.crowd_boxes, net.priors_xyxy, per_level=per_level)
+    return detection_loss(logits, offsets, labels, boxes, net.priors, criterion)
 
 
 def _step_seed(seed: int, position: int, rank: int) -> int:

@@ -134,7 +134,7 @@ def _make_run_spec(params: Params, manifest: Manifest, measure: Measure, draw: D
     digest = data_digest(FIXED_FOLDER)
     seed, size = params.train.seed, params.model.image_size
     return RunSpec(
-        params, params_dict, make_spec(params.model, train_set),
+        params, params_dict, make_spec(params.model, params.train, train_set),
         DetectionDataset(train_set, manifest.path, build_transform(params.train.augmentation, size), seed,
                          open_cache(params.data.cache, size, train_set, manifest)),
         repeat_factors_of(train_set, params.data),
@@ -219,7 +219,8 @@ def _train_epochs(run_spec: RunSpec, group: Group, state: TrainState, logger: Tr
     with closing(load_batches(run_spec.train_set, keys, workers, device.type == "cuda")) as loaded:
         batches = _timed(on_device(loaded, device), logger.add_waiting_time)
         while not _is_complete(state, run_spec):
-            for result in train_epoch(state, replica, batches, run_spec.steps_per_epoch, train, precision):
+            for result in train_epoch(state, replica, batches, run_spec.steps_per_epoch, train, precision,
+                                      run_spec.criterion):
                 logger.step(result)
                 writer.save_if_due()
                 _raise_if_stopped(stop, any_rank)
@@ -261,7 +262,8 @@ def _validate(run_spec: RunSpec, state: TrainState, logger: TrainLogger, workers
     broadcast_buffers(state.final_net)
     keys = evaluation_batches(len(run_spec.val_set), train.batch_size, rank, size)
     with closing(load_batches(run_spec.val_set, keys, workers)) as batches:
-        val_classification, val_box = validation_losses(state.final_net, batches, device, precision)
+        val_classification, val_box = validation_losses(state.final_net, batches, device, precision,
+                                                        run_spec.criterion)
     row = {
         "epoch": state.epoch + 1,
         "train_loss": (classification + box) / counted,

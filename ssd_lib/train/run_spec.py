@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from ssd_lib.annotations.fixed_set import FixedSet
+from ssd_lib.boxes.loss import Criterion
 from ssd_lib.boxes.prior_fit import GOOD_IOU, best_ious, fit_sizes
 from ssd_lib.boxes.priors import sizes_of
 from ssd_lib.checkpoint.file import CHECKPOINTS, ComboCheckpoint
@@ -26,8 +27,9 @@ from ssd_lib.files import in_project, write_json
 from ssd_lib.nets.model_file import NetSpec
 from ssd_lib.nets.pretrained import with_backbone_weights
 from ssd_lib.nets.schema import misfit
-from ssd_lib.nets.ssd import SSD
-from ssd_lib.params import DataParams, ModelParams, Params
+from ssd_lib.nets.ssd import SSD, Scores
+from ssd_lib.nets.zoo import NETS
+from ssd_lib.params import DataParams, ModelParams, Params, TrainParams
 from ssd_lib.train.state import TrainState, optimizer_fault, restore, snapshot
 
 PRIORS_PATH = Path("reports/priors.json")
@@ -73,6 +75,11 @@ class RunSpec:
     def steps_per_epoch(self) -> int:
         """Return the number of steps of an epoch."""
         return steps_per_epoch(self.repeat_factors, self.params.train.batch_size)
+
+    @property
+    def criterion(self) -> Criterion:
+        """Return the assignment and the losses: those that the net is made for, where params.yaml says auto."""
+        return criterion_of(self.net_spec.net, self.params.train)
 
     @property
     def resume_dir(self) -> Path:
@@ -144,9 +151,16 @@ def restore_run(state: TrainState, run_spec: RunSpec, group: Group) -> None:
             restore(state, shared)
 
 
-def make_spec(model: ModelParams, fixed: FixedSet) -> NetSpec:
+def criterion_of(net: str, train: TrainParams) -> Criterion:
+    """Return the assignment and the losses of params.yaml; auto stands for what the net is made for."""
+    asked = (train.assignment, train.class_loss, train.box_loss)
+    return Criterion(*(own if word == "auto" else word for own, word in zip(NETS[net].criterion, asked, strict=True)))
+
+
+def make_spec(model: ModelParams, train: TrainParams, fixed: FixedSet) -> NetSpec:
     """Return the net of params.yaml for the classes of a dataset, with priors fitted to its boxes if `model.priors` is auto."""
-    spec = NetSpec(model.net, model.image_size, model.width_mult, fixed.class_names, fixed.source_ids)
+    scores: Scores = "softmax" if criterion_of(model.net, train).class_loss == "multibox" else "sigmoid"
+    spec = NetSpec(model.net, model.image_size, model.width_mult, fixed.class_names, fixed.source_ids, scores=scores)
     if model.priors == "published":
         return spec
     net, boxes = spec.build(), _unit_boxes(fixed)

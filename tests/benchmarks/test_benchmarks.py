@@ -12,7 +12,7 @@ from benchmarks import baseline, coco_numbers, kill_campaign
 from benchmarks.detection import CANDIDATES, PARAMS, trained_outputs
 from benchmarks.images import MAX_IMAGES, MIN_IMAGES, open_images
 from ssd_lib.boxes.coder import decode
-from ssd_lib.boxes.loss import multibox_loss
+from ssd_lib.boxes.loss import detection_loss
 from ssd_lib.evaluate.coco_eval import PYCOCOTOOLS
 
 
@@ -39,7 +39,8 @@ def test_loss_of_the_baseline_equals_ours() -> None:
     rng = torch.Generator().manual_seed(0)
     logits, offsets, targets = (torch.randn(2, 100, size, generator=rng) for size in (5, 4, 4))
     labels = torch.randint(1, 5, (2, 100), generator=rng) * (torch.rand(2, 100, generator=rng) < 0.1)
-    sums = multibox_loss(logits, offsets, labels, targets)
+    priors = torch.full((100, 4), 0.5)
+    sums = detection_loss(logits, offsets, labels, decode(targets, priors), priors)
     ours = torch.stack([sums.box, sums.classification]) / sums.positives
     torch.testing.assert_close(torch.stack(baseline.loss(logits, offsets, labels, targets)), ours)
 

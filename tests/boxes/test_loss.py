@@ -1,11 +1,16 @@
-"""Multibox loss: values worked out by hand."""
+"""Losses: values worked out by hand."""
 
+from itertools import product
 from math import log
 
+import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+from torchvision.ops import box_iou
 
-from ssd_lib.boxes.loss import multibox_loss
+from ssd_lib.boxes.coder import decode
+from ssd_lib.boxes.loss import Criterion, LossSums, detection_loss
 
 
 def _loss(logits: list, labels: list, offsets: list | None = None, targets: list | None = None):
@@ -13,6 +18,12 @@ def _loss(logits: list, labels: list, offsets: list | None = None, targets: list
     zeros = torch.zeros(*labels_t.shape, 4)
     return multibox_loss(logits_t, zeros if offsets is None else torch.tensor(offsets), labels_t,
                          zeros if targets is None else torch.tensor(targets))
+
+
+def multibox_loss(logits: Tensor, offsets: Tensor, labels: Tensor, target_offsets: Tensor) -> LossSums:
+    """Return the published loss for the boxes that these offsets make of priors."""
+    priors = torch.full((logits.shape[1], 4), 0.5)
+    return detection_loss(logits, offsets, labels, decode(target_offsets, priors), priors)
 
 
 def test_uniform_logits_cost_the_logarithm_of_the_classes() -> None:
@@ -88,3 +99,67 @@ def test_gradients_are_those_of_the_counted_priors_alone() -> None:
     counted_logits = logits.detach()[counted].requires_grad_()
     F.cross_entropy(counted_logits, labels[counted], reduction="sum").mul(2).backward()
     torch.testing.assert_close(logits.grad[counted], counted_logits.grad)
+
+
+def _outputs(classes: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return logits, offsets, labels, boxes and priors, with positives and ignored priors."""
+    rng = torch.Generator().manual_seed(seed)
+    priors = torch.cat([torch.rand(30, 2, generator=rng) * 0.5 + 0.25, torch.full((30, 2), 0.3)], dim=1)
+    labels = torch.randint(-1, 3, (2, 30), generator=rng).where(torch.rand(2, 30, generator=rng) < 0.3, 0)
+    offsets = torch.randn(2, 30, 4, generator=rng)
+    return (torch.randn(2, 30, classes, generator=rng), offsets, labels,
+            decode(offsets + torch.randn(2, 30, 4, generator=rng), priors), priors)
+
+
+@pytest.mark.parametrize("class_loss", ["focal", "quality"])
+def test_losses_of_sigmoid_scores_are_those_of_the_papers(class_loss: str) -> None:
+    """Summed logit by logit: the target of a positive's own class is 1, or the IoU of its box, every other target is 0."""
+    logits, offsets, labels, boxes, priors = _outputs(classes=2)
+    found = detection_loss(logits, offsets, labels, boxes, priors, Criterion("iou", class_loss, "smooth_l1"))
+    expected = 0.0
+    for i, p, k in product(range(2), range(30), range(2)):
+        if labels[i, p] >= 0:
+            iou = box_iou(decode(offsets[i, p], priors[p])[None], boxes[i, p][None]).item()
+            target = float(labels[i, p] == k + 1) * (iou if class_loss == "quality" else 1.0)
+            score = logits[i, p, k].sigmoid().item()
+            cross_entropy = -target * log(score) - (1 - target) * log(1 - score)
+            weight = (score - target) ** 2
+            if class_loss == "focal":
+                weight *= 0.25 if target else 0.75
+            expected += weight * cross_entropy
+    torch.testing.assert_close(found.classification, torch.tensor(expected), rtol=1e-4, atol=1e-4)
+
+
+def test_giou_is_that_of_the_paper_for_positives() -> None:
+    """One minus the IoU, plus the share of the enclosing box that neither box covers; twice, beside the class loss."""
+    logits, offsets, labels, boxes, priors = _outputs(classes=3)
+    found = detection_loss(logits, offsets, labels, boxes, priors, Criterion("iou", "multibox", "giou"))
+    expected = 0.0
+    for i, p in (labels > 0).nonzero().tolist():
+        one, other = decode(offsets[i, p], priors[p]), boxes[i, p]
+        iou = box_iou(one[None], other[None]).item()
+        enclosing = (torch.maximum(one[2:], other[2:]) - torch.minimum(one[:2], other[:2])).prod().item()
+        areas = (one[2:] - one[:2]).prod().item() + (other[2:] - other[:2]).prod().item()
+        union = areas / (1 + iou)
+        expected += 2 * (1 - iou + (enclosing - union) / enclosing)
+    torch.testing.assert_close(found.box, torch.tensor(expected), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("criterion", [Criterion("iou", *losses) for losses in product(("multibox", "focal", "quality"),
+                                                                                     ("smooth_l1", "giou"))], ids="-".join)
+def test_every_pair_of_losses_has_finite_gradients_without_objects_and_with_far_boxes(criterion: Criterion) -> None:
+    logits, offsets, labels, boxes, priors = _outputs(classes=2 + (criterion.class_loss == "multibox"))
+    labels[0] = 0
+    offsets[1] *= 100
+    logits.requires_grad_()
+    offsets.requires_grad_()
+    sums = detection_loss(logits, offsets, labels, boxes, priors, criterion)
+    (sums.classification + sums.box).backward()
+    assert logits.grad is not None
+    assert offsets.grad is not None
+    assert logits.grad.isfinite().all()
+    assert offsets.grad.isfinite().all()
+    assert logits.grad.abs().sum() > 0
+    assert not offsets.grad[labels <= 0].any()
+    assert not logits.grad[labels < 0].any()
+    assert sums.positives == (labels[1] > 0).sum() + 1

@@ -9,8 +9,8 @@ import torch
 from support.golden import UPSTREAM_NETS, golden_weights, read_golden
 from support.nets import LARGE_NETS, all_but_large
 
-from ssd_lib.boxes.coder import decode, encode
-from ssd_lib.boxes.loss import multibox_loss
+from ssd_lib.boxes.coder import decode
+from ssd_lib.boxes.loss import detection_loss
 from ssd_lib.boxes.matching import match_priors
 from ssd_lib.errors import InputError
 from ssd_lib.nets.upstream import from_upstream
@@ -71,7 +71,7 @@ def test_a_small_net_overfits_four_images() -> None:
     for _ in range(60):
         logits, offsets = net(images)
         matched, targets = match_priors(boxes, labels, torch.zeros(4, 0, 4), net.priors_xyxy)
-        sums = multibox_loss(logits, offsets, targets, encode(matched, net.priors))
+        sums = detection_loss(logits, offsets, targets, matched, net.priors)
         loss = (sums.classification + sums.box) / sums.positives
         optimizer.zero_grad()
         loss.backward()

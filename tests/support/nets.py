@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 LARGE_NETS = ("vgg16-ssd", "resnet34-ssd", "resnet50-ssd")  # their last maps need 272 pixels
-QUICK_NETS = ("mb2-ssd-lite", "mb3-small-ssd-lite", "sq-ssd-lite")
+QUICK_NETS = ("mb2-ssd-lite", "mb2-fpn", "mb3-small-ssd-lite", "sq-ssd-lite")
 
 
 def all_but_large(names: Iterable[str]) -> list[Any]:

@@ -91,7 +91,8 @@ def test_the_report_counts_every_object_by_its_size_in_the_net_s_input(workspace
                                                                        caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     fixed = load_fixed("train")
-    net = make_spec(load_params("model").model, fixed).build()
+    params = load_params("model", "train")
+    net = make_spec(params.model, params.train, fixed).build()
     report_priors(net, fixed, is_fitted=False)
     report = json.loads(PRIORS_PATH.read_text())
     assert report["boxes"] == 12
