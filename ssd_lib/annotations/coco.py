@@ -17,9 +17,7 @@ import numpy as np
 
 from ssd_lib.annotations.coco_json import BYTE_ORDER_MARK, load_json, normalise
 from ssd_lib.annotations.faults import Fault
-from ssd_lib.annotations.files import (
-    HALF_CHARACTER,
-)
+from ssd_lib.annotations.files import HALF_CHARACTER
 from ssd_lib.annotations.table import Annotations, Boxes, Category, Images, ParsedPart
 from ssd_lib.errors import InputError
 from ssd_lib.files import atomic_write, read_regular

@@ -22,10 +22,10 @@ from ssd_lib.annotations.files import (
     join_listings,
     read_bytes,
 )
-from ssd_lib.annotations.names import fold, folded_base, folded_stem, match_names
+from ssd_lib.annotations.names import fold, folded_base, folded_stem, group_by, match_names
 from ssd_lib.annotations.splits import SPLIT_WORDS, matching, require_images, spelled, split_names, split_of
 from ssd_lib.errors import InputError
-from ssd_lib.manifest import FileCount, Part, image_of, name_below
+from ssd_lib.manifest import Part, image_of, name_below
 from ssd_lib.params import DataParams
 
 EXPECTED_FILES = "annotations/instances_train*.json, train.json, train/_annotations.coco.json and the same for val"
@@ -49,11 +49,6 @@ class _CocoLike(msgspec.Struct):
     annotations: list[Any]
 
 
-def matches_content(root: Path, names: Collection[str]) -> bool:
-    """Whether a JSON file has the content of a COCO file, whatever its name."""
-    return bool(_by_content(root, names))
-
-
 def matches(names: Collection[str]) -> bool:
     """Whether the names of the files look like a dataset in this format."""
     documents = _documents(names)
@@ -74,28 +69,26 @@ def find(root: Path, names: frozenset[str], data: DataParams) -> DatasetListing:
     Raises:
         InputError: no annotation file or no image folder for train or val, or more than one, or not in COCO format.
     """
-    documents = _documents(names)
-    if not matches(names):
-        documents = _by_content(root, names)
-        sides = {split: [name for name in documents if _split_of_document(name) == split] for split in ("train", "val")}
-        if not sides["train"] or not sides["val"]:
-            free = [name for name in documents if _split_of_document(name) != "test"]
+    if matches(names):
+        if alone := _only_document(_documents(names)):
+            return _divide(root, names, alone, data.val_fraction)
+        documents = {split: [_find_annotations(root, names, split)] for split in ("train", "val")}
+    else:
+        by_split = group_by(find_by_content(root, names), _split_of_document)
+        documents = {split: by_split.get(split, []) for split in ("train", "val")}
+        if not all(documents.values()):
+            free = sorted(name for split, found in by_split.items() if split != "test" for name in found)
             return join_listings(_divide(root, names, name, data.val_fraction) for name in free)
-        listings = [(split, _part(root, names, split, name)) for split, found in sides.items() for name in found]
-        return DatasetListing({split: tuple(part for side, (part, _) in listings if side == split) for split in sides},
-                              names & {image_of(part, file, names) for _, (part, files) in listings for file in files},
-                              add_counts(count for _, (part, _) in listings for count in count_matched(part.names)))
-    if alone := _only_document(documents):
-        return _divide(root, names, alone, data.val_fraction)
-    splits: dict[str, tuple[Part, ...]] = {}
-    listed: set[str] = set()
-    counts: list[FileCount] = []
-    for split in ("train", "val"):
-        part, files = _part(root, names, split, _find_annotations(root, names, documents, split))
-        splits[split] = (part,)
-        listed |= {image_of(part, file, names) for file in files}
-        counts += count_matched(part.names)
-    return DatasetListing(splits, names & listed, add_counts(counts))
+    parts = {split: [_part(root, names, split, name) for name in found] for split, found in documents.items()}
+    pairs = [pair for found in parts.values() for pair in found]
+    return DatasetListing({split: tuple(part for part, _ in found) for split, found in parts.items()},
+                          names & {image_of(part, file, names) for part, files in pairs for file in files},
+                          add_counts(count for part, _ in pairs for count in count_matched(part.names)))
+
+
+def find_by_content(root: Path, names: Iterable[str]) -> list[str]:
+    """Return the JSON files that have the content of a COCO file, whatever their names; sorted."""
+    return sorted(name for name in _documents(names) if name.count("/") <= 2 and _is_coco(root / name))
 
 
 def _documents(names: Iterable[str]) -> list[str]:
@@ -136,28 +129,24 @@ def _part(root: Path, names: frozenset[str], split: str, annotations: str) -> tu
 
 def _match_images(names: Collection[str], split: str, files: list[str]) -> dict[str, str]:
     """Return file_name -> image, where they agree after folding, or in their base name or stem, one to one."""
-    images = [name for name in names if is_image(name) and split_of(name.rpartition("/")[0]) in ("", split)]
     repeated = {file for file, count in Counter(files).items() if count > 1}
-    return match_names(set(files) - repeated, images, fold, folded_base, folded_stem)
+    return match_names(set(files) - repeated, _images_for(split, names), fold, folded_base, folded_stem)
+
+
+def _images_for(split: str, names: Collection[str]) -> list[str]:
+    """Return the images that are in no folder of another split, sorted."""
+    return sorted(name for name in names if is_image(name) and split_of(name.rpartition("/")[0]) in ("", split))
 
 
 def _refuse_ambiguous(root: Path, names: Collection[str], split: str, annotations: str, files: list[str]) -> None:
     """Refuse names that several files have, such as file_name 000.jpg for a/000.jpg and b/000.jpg."""
-    by_base: dict[str, list[str]] = {}
-    for name in sorted(names):
-        if is_image(name) and split_of(name.rpartition("/")[0]) in ("", split):
-            by_base.setdefault(folded_base(name), []).append(name)
+    by_base = group_by(_images_for(split, names), folded_base)
     for file in files:
         candidates = by_base.get(folded_base(file), ())
         if len(candidates) > 1:
             raise InputError(f"{root / annotations}: file_name {file!r} may be any of {len(candidates)} images: "
                              f"{', '.join(candidates[:SHOWN])}; it must be one of them. Export again with folders in "
                              f"file_name, such as {candidates[0]!r}, or rename the images.")
-
-
-def _by_content(root: Path, names: Iterable[str]) -> list[str]:
-    """Return the JSON files that are COCO by their content."""
-    return sorted(name for name in _documents(names) if name.count("/") <= 2 and _is_coco(root / name))
 
 
 def _is_coco(path: Path) -> bool:
@@ -176,8 +165,8 @@ def _split_of_document(name: str) -> str:
     return ""
 
 
-def _find_annotations(root: Path, names: frozenset[str], documents: list[str], split: str) -> str:
-    found = matching(documents, split, ANNOTATION_PATTERNS)
+def _find_annotations(root: Path, names: frozenset[str], split: str) -> str:
+    found = matching(_documents(names), split, ANNOTATION_PATTERNS)
     if len(found) == 1:
         return found[0]
     if found:

@@ -5,9 +5,7 @@ import math
 import re
 from typing import Any
 
-from ssd_lib.annotations.files import (
-    parse_number,
-)
+from ssd_lib.annotations.files import parse_number
 from ssd_lib.errors import InputError
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors write one

@@ -43,7 +43,7 @@ def find_dataset(root: Path, names: frozenset[str], known: Auto | Format, data: 
         InputError: no format matches, or more than one; or the dataset is incomplete.
     """
     candidates = _matching_folders(names, [known] if known != "auto" else list(FINDERS))
-    if not candidates and known in ("auto", "coco") and coco_files.matches_content(root, names):
+    if not candidates and known in ("auto", "coco") and coco_files.find_by_content(root, names):
         candidates = {"coco": {"": names}}
     if not candidates:
         others: tuple[Format, ...] = ("voc", "yolo")

@@ -168,12 +168,17 @@ def read_text(path: Path) -> str:
         InputError: it cannot be read, or is not such a text.
     """
     data = read_bytes(path)
-    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    encoding = encoding_of(data)
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: byte {error.start} is not {encoding[:6].upper().rstrip('-')}; lists are UTF-8 text. "
                          "Save it as UTF-8.") from error
+
+
+def encoding_of(data: bytes) -> str:
+    """Return the encoding of a text: UTF-16 with a byte order mark, else UTF-8 with or without one."""
+    return "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
 
 
 def read_lines(path: Path) -> list[str]:

@@ -49,8 +49,8 @@ def match_names(wanted: Iterable[str], candidates: Iterable[str], *keys: Callabl
     for key in keys:
         if found.keys() >= all_wanted or used >= all_candidates:
             break
-        others = _by_key(all_candidates, key)
-        for word, rivals in _by_key(all_wanted, key).items():
+        others = group_by(all_candidates, key)
+        for word, rivals in group_by(all_wanted, key).items():
             for name in rivals if word in others else ():
                 matching = [other for other in others[word] if _same_split(name, other)]
                 if name not in found and len(matching) == 1 and matching[0] not in used and [
@@ -58,6 +58,14 @@ def match_names(wanted: Iterable[str], candidates: Iterable[str], *keys: Callabl
                     found[name] = matching[0]
                     used.add(matching[0])
     return {name: other for name, other in found.items() if name not in (exact or {})}
+
+
+def group_by(names: Iterable[str], key: Callable[[str], str]) -> dict[str, list[str]]:
+    """Return key -> the names that have it, in their order."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(key(name), []).append(name)
+    return found
 
 
 def nearest(name: str, candidates: Sequence[str]) -> str:
@@ -68,13 +76,6 @@ def nearest(name: str, candidates: Sequence[str]) -> str:
     by_stem = {folded_stem(other): other for other in candidates}
     found = get_close_matches(folded_stem(name), by_stem, n=1, cutoff=0.6)
     return by_stem[found[0]] if found else ""
-
-
-def _by_key(names: Iterable[str], key: Callable[[str], str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for name in names:
-        found.setdefault(key(name), []).append(name)
-    return found
 
 
 def _same_split(name: str, other: str) -> bool:

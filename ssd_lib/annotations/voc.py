@@ -13,10 +13,7 @@ from defusedxml.common import DefusedXmlException  # type: ignore[import-untyped
 from defusedxml.ElementTree import XMLParser  # type: ignore[import-untyped]
 
 from ssd_lib.annotations.faults import Fault
-from ssd_lib.annotations.files import (
-    parse_number,
-    read_label_file,
-)
+from ssd_lib.annotations.files import parse_number, read_label_file
 from ssd_lib.annotations.table import LABEL_ROW, Category, Images, ParsedPart, annotations_from_rows, clean_name
 from ssd_lib.errors import InputError
 from ssd_lib.images import read_sizes

@@ -1,20 +1,12 @@
 """The files of a dataset in PASCAL VOC format: the images of each split, with an XML file each, and the class names."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 
 from ssd_lib.annotations.account import count_matched
-from ssd_lib.annotations.files import (
-    SHOWN,
-    DatasetListing,
-    check_class_names,
-    is_image,
-    join,
-    read_lines,
-    stem,
-)
-from ssd_lib.annotations.names import fold, folded_stem, match_names
+from ssd_lib.annotations.files import SHOWN, DatasetListing, check_class_names, is_image, join, read_lines, stem
+from ssd_lib.annotations.names import fold, folded_stem, group_by, match_names
 from ssd_lib.annotations.splits import require_images, split_names, split_of
 from ssd_lib.errors import InputError
 from ssd_lib.manifest import Part
@@ -55,8 +47,8 @@ def find(root: Path, names: frozenset[str], data: DataParams) -> DatasetListing:
         InputError: a list names a file that does not exist, two images have the same name, or a split has no images.
     """
     ordered = sorted(names)
-    images = _by_key(name for name in ordered if is_image(name))
-    xmls = _by_key(name for name in ordered if _is_xml(name))
+    images = group_by(filter(is_image, ordered), _key)
+    xmls = group_by(filter(_is_xml, ordered), _key)
     matched = match_names(images, xmls, fold, lambda key: folded_stem(f"{key}.xml"),
                           exact={key: key for key in images if key in xmls})
     images = {matched.get(key, key): files for key, files in images.items()}  # the key of the XML file
@@ -118,13 +110,6 @@ def _key(name: str) -> str:
     if len(parts) > at + 1 and parts[at].lower() in (XML_FOLDER, *IMAGE_FOLDERS):
         del parts[at]
     return "/".join(parts)
-
-
-def _by_key(names: Iterable[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for name in names:
-        found.setdefault(_key(name), []).append(name)
-    return found
 
 
 def _pairs(root: Path, images: Mapping[str, list[str]], xmls: Mapping[str, list[str]]) -> Pairs:
@@ -193,9 +178,7 @@ def _read_list(path: Path, known: Set[str]) -> list[str]:
     found = {row: next(iter(_keys_of_row(row, known)), "") for row in rows}
     missing = [row for row, key in found.items() if not key]
     if missing:
-        by_fold: dict[str, list[str]] = {}
-        for key in known:
-            by_fold.setdefault(fold(key), []).append(key)
+        by_fold = group_by(known, fold)
         for row in missing:
             keys = by_fold.get(fold(row)) or by_fold.get(stem(fold(row))) or []
             found[row] = keys[0] if len(keys) == 1 else ""

@@ -1,6 +1,5 @@
 """The YOLO format: a text file for each image with a line `class cx cy w h` for each object, relative to the image's size."""
 
-import codecs
 import math
 import re
 from collections.abc import Iterator
@@ -10,10 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ssd_lib.annotations.faults import Fault
-from ssd_lib.annotations.files import (
-    parse_number,
-    read_label_file,
-)
+from ssd_lib.annotations.files import encoding_of, parse_number, read_label_file
 from ssd_lib.annotations.table import LABEL_ROW, Category, Images, ParsedPart, annotations_from_rows, rows_in_pixels
 from ssd_lib.errors import InputError
 from ssd_lib.images import read_sizes
@@ -105,8 +101,8 @@ def _refuse_pose(folder: Path, outlines: list[tuple[str, list[float]]]) -> None:
     if shape := _pose_shape([values for _, values in outlines]):
         where, values = outlines[0]
         raise InputError(f"{folder / where} has {len(values) + 1} values; all {len(outlines)} such lines look like pose "
-                         f"labels, a "
-                         f"box and {shape[0]} points in it, not like outlines, and there is no kpt_shape. Write `kpt_shape: "
+                         f"labels, "
+                         f"a box and {shape[0]} points in it, not like outlines, and there is no kpt_shape. Write `kpt_shape: "
                          f"[{shape[0]}, {shape[1]}]` into the YAML file, and the box of each line is read.")
 
 
@@ -138,9 +134,8 @@ def _pose_shape(lines: list[list[float]]) -> tuple[int, int] | None:
 
 
 def _decode(data: bytes, where: str) -> str:
-    is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        text = data.decode("utf-16" if is_utf16 else "utf-8-sig")
+        text = data.decode(encoding_of(data))
     except UnicodeDecodeError as error:
         line = 1 + len(re.findall(rb"\r\n?|\n", data[:error.start]))
         raise InputError(f"{where}: line {line} has the byte 0x{data[error.start]:02x}, which is not UTF-8; labels are plain "
@@ -158,8 +153,7 @@ def _parse_line(values: list[str], line: int, where: str, keypoints: tuple[int, 
         if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
             hint = " Pose labels need `kpt_shape` in the YAML file." if len(values) > 7 and (len(values) - 5) % 3 == 0 else ""
             raise InputError(f"{where} has {len(values)} value{'s'[:len(values) > 1]}, {' '.join(values)!r:.60}; "
-                             f"{LINE_FORMAT}. "
-                             f"Correct it.{hint}")
+                             f"{LINE_FORMAT}. Correct it.{hint}")
     elif len(values) != 5 + math.prod(keypoints):
         raise InputError(f"{where} has {len(values)} value{'s'[:len(values) > 1]}, {' '.join(values)!r:.60}; with kpt_shape "
                          f"{list(keypoints)} a line is `class cx cy w h` and {keypoints[0]} x {keypoints[1]} values, "

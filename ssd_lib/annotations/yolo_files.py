@@ -77,7 +77,7 @@ def label_of(image: str, names: frozenset[str]) -> str:
     return next((name for name in (in_labels, f"{stem(image)}.txt") if name in names), "")
 
 
-def names_of_entry(entry: str, base: str = "", *, is_image: bool = False) -> Iterator[str]:
+def names_of_entry(entry: str, base: str = "", *, is_row: bool = False) -> Iterator[str]:
     """Yield the names below the root that a path may mean, likeliest first; "" is the root itself.
 
     Guarantees: leading ".." are dropped; a path of another machine, or `base`, loses its leading folders one by one; an entry
@@ -86,11 +86,11 @@ def names_of_entry(entry: str, base: str = "", *, is_image: bool = False) -> Ite
     Args:
         entry: `train` or `val` of the YAML file, or a row of a list.
         base: the folder that it is relative to.
-        is_image: it is a row of a list, which may lose all of its folders.
+        is_row: it is a row of a list, which may lose all of its folders.
     """
     own = _path_parts(entry)
     whole = own if _is_absolute(entry) else _path_parts(posixpath.join(_forward_slashes(base), _forward_slashes(entry)))
-    keep = min(1, len(own)) if is_image or _is_absolute(entry) else len(own)
+    keep = min(1, len(own)) if is_row or _is_absolute(entry) else len(own)
     for cut in range(len(whole) - keep + 1):
         yield "/".join(whole[cut:])
 
@@ -218,7 +218,7 @@ def _images_in(names: frozenset[str], folder: str) -> list[str]:
 def _listed_images(root: Path, names: frozenset[str], file: str, base: str) -> list[str]:
     rows = [row for row in read_lines(root / file) if row]
     beside = file.rpartition("/")[0]
-    found = {row: next((name for folder in (beside, base) for name in names_of_entry(row, folder, is_image=True)
+    found = {row: next((name for folder in (beside, base) for name in names_of_entry(row, folder, is_row=True)
                         if name in names), "") for row in rows}
     missing = [row for row, image in found.items() if not image]
     if missing:

@@ -7,10 +7,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from ssd_lib.annotations.files import (
-    check_class_names,
-    read_bytes,
-)
+from ssd_lib.annotations.files import check_class_names, read_bytes
 from ssd_lib.annotations.splits import SPLIT_WORDS
 from ssd_lib.errors import InputError
 
@@ -85,12 +82,10 @@ def _parse_config(root: Path, file: str, tree: dict[Any, Any]) -> Config:
 def _kpt_shape(path: Path, shape: object) -> tuple[int, int] | None:
     if shape is None:
         return None
-    numbers = [number for number in shape if type(number) is int] if isinstance(shape, list) else []
-    if not isinstance(shape, list) or len(numbers) != len(shape) or len(numbers) != 2 or numbers[0] < 1 or numbers[1] not in (2,
-                                                                                                                              3):
-        shown = numbers if isinstance(shape, list) and len(numbers) == len(shape) < 9 else _shown(shape)
-        raise InputError(f"{path}: kpt_shape is {shown}; it must be the number of points and 2 or 3, such as [17, 3]. Correct "
-                         f"it.")
+    numbers = shape if isinstance(shape, list) and len(shape) < 9 and all(type(number) is int for number in shape) else None
+    if numbers is None or len(numbers) != 2 or numbers[0] < 1 or numbers[1] not in (2, 3):
+        raise InputError(f"{path}: kpt_shape is {_shown(shape) if numbers is None else numbers}; it must be the number of "
+                         "points and 2 or 3, such as [17, 3]. Correct it.")
     return numbers[0], numbers[1]
 
 
