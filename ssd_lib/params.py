@@ -110,7 +110,7 @@ class TrainParams(_Group):
     lr: Annotated[float, Field(gt=0)]
     backbone_lr: Auto | Annotated[float, Field(gt=0)]
     extras_lr: Auto | Annotated[float, Field(gt=0)]
-    freeze: Literal["none", "backbone", "all-but-heads"]
+    freeze: Literal["none", "stem", "backbone", "all-but-heads"]
     assignment: Literal["auto", "iou", "atss"]
     class_loss: Literal["auto", "multibox", "focal", "quality"]
     box_loss: Literal["auto", "smooth_l1", "giou"]

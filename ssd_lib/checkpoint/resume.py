@@ -17,7 +17,6 @@ from ssd_lib.checkpoint.kaboom import read_kaboom
 from ssd_lib.data.pixel_cache import cache_name
 from ssd_lib.errors import InputError
 from ssd_lib.files import in_project, link_or_copy, sha256, why_unreadable
-from ssd_lib.nets.ssd import FROZEN_PARTS
 from ssd_lib.params import WORDS_FOR_FILES
 
 # Keys of `train` that do not shape the weights of an epoch: changing them continues a run. So does all of `postprocess`.
@@ -77,7 +76,7 @@ def differences(before: Groups, now: Groups) -> list[str]:
 
 
 def choose_start(params: Groups, fingerprint: str, digest: str, spec: Mapping[str, Any], folder: Path,
-                 resume_dir: Path, fault_of: FaultOf = lambda _: "") -> ComboCheckpoint | None:
+                 resume_dir: Path, fault_of: FaultOf = lambda _: "", frozen: Sequence[str] = ()) -> ComboCheckpoint | None:
     """Return the checkpoint to continue, or None, and log which.
 
     It is the latest intact one of this run in `folder` and `resume_dir`; else the one that `train.resume` names. A checkpoint
@@ -91,6 +90,7 @@ def choose_start(params: Groups, fingerprint: str, digest: str, spec: Mapping[st
         folder: models/checkpoints.
         resume_dir: runs/resume/<fingerprint>.
         fault_of: returns why a checkpoint of this run, or the one that `train.resume` names, cannot be restored; "" if it can.
+        frozen: the submodules that `train.freeze` does not train.
 
     Raises:
         InputError: `train.resume` names a file that cannot be continued.
@@ -111,7 +111,7 @@ def choose_start(params: Groups, fingerprint: str, digest: str, spec: Mapping[st
     if start is not None:
         mine = {path: checkpoint for path, checkpoint in mine.items() if _is_before(checkpoint, start)}
     elif resume not in MODES:
-        named = read_named_checkpoint(resume, params, digest, spec, fault_of)
+        named = read_named_checkpoint(resume, params, digest, spec, fault_of, frozen)
     for path in found.keys() - mine.keys():
         _set_aside(path, found[path], fingerprint, resume_dir.parent)
     if start is not None:
@@ -179,7 +179,7 @@ def resume_path(resume: str) -> Path:
 
 
 def read_named_checkpoint(resume: str, params: Groups, digest: str, spec: Mapping[str, Any],
-                          fault_of: FaultOf) -> ComboCheckpoint:
+                          fault_of: FaultOf, frozen: Sequence[str]) -> ComboCheckpoint:
     """Read the checkpoint that `train.resume` names, to continue it with the parameters as they are now.
 
     Its best metric is dropped, and an epoch that other data or another batch size cut differently starts again.
@@ -189,7 +189,7 @@ def read_named_checkpoint(resume: str, params: Groups, digest: str, spec: Mappin
         params: the groups data, fix, model, train, postprocess as plain values.
         digest: of the data.
         spec: `NetSpec` of this run as plain values.
-        fault_of: see `choose_start`.
+        fault_of, frozen: see `choose_start`.
 
     Raises:
         InputError: it cannot be read, or its net, classes, size or optimizer are not those of the run; each is named.
@@ -206,8 +206,8 @@ def read_named_checkpoint(resume: str, params: Groups, digest: str, spec: Mappin
         raise
     _check_structure(start, resume, params, spec)
     # Frozen parts start as they are in the model that the checkpoint would become; else the average would still change them.
-    parts, final = FROZEN_PARTS[params["train"]["freeze"]], start.final_weights
-    weights: dict[str, Tensor] = {key: final[key] if key.split(".")[0] in parts else value
+    prefixes, final = tuple(f"{name}." for name in frozen), start.final_weights
+    weights: dict[str, Tensor] = {key: final[key] if key.startswith(prefixes) else value
                                   for key, value in start.weights.items()}
     start = replace(start, best=None, weights=weights)
     if start.data_digest != digest or start.params["train"].get("batch_size") != params["train"]["batch_size"]:

@@ -1,7 +1,8 @@
 """Single Shot MultiBox Detector: from pixels to class logits and box offsets of every prior."""
 
+import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +12,6 @@ from ssd_lib.boxes.priors import PriorLevel, make_priors
 from ssd_lib.errors import InputError
 from ssd_lib.nets.fpn import SharedHeads
 from ssd_lib.nets.heads import Heads
-
-# Submodules that are not trained, for each value of `train.freeze`.
-FROZEN_PARTS: dict[str, tuple[str, ...]] = {"none": (), "backbone": ("backbone",), "all-but-heads": ("backbone", "extras")}
 
 Scores = Literal["softmax", "sigmoid"]
 
@@ -32,6 +30,23 @@ def scores_of(logits: Tensor, scores: Scores) -> Tensor:
         return logits.softmax(dim=-1)
     of_classes = logits.sigmoid()
     return torch.cat([1 - of_classes.amax(dim=-1, keepdim=True), of_classes], dim=-1)
+
+
+def frozen_names(net: "SSD", freeze: str) -> tuple[str, ...]:
+    """Return the names of the submodules that a value of `train.freeze` does not train.
+
+    "stem" is the first layers of the backbone, whose maps have a stride of at most 4: what they have learned from ImageNet is
+    general, and most of the time of a step goes into their large maps.
+    """
+    stem, stride = 0, 1
+    for layer in cast(nn.Sequential, net.backbone.features):
+        strides = (module.stride for module in layer.modules() if isinstance(module, nn.Conv2d | nn.MaxPool2d))
+        stride *= math.prod(value[0] if isinstance(value, tuple) else value for value in strides)
+        if stride > 4:
+            break
+        stem += 1
+    return {"none": (), "stem": tuple(f"backbone.features.{i}" for i in range(stem)), "backbone": ("backbone",),
+            "all-but-heads": ("backbone", "extras")}[freeze]
 
 
 class SSD(nn.Module):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from ssd_lib.nets.ssd import FROZEN_PARTS, SSD
+from ssd_lib.nets.ssd import SSD, frozen_names
 from ssd_lib.params import TrainParams
 
 
@@ -77,4 +77,4 @@ def set_training_mode(net: SSD, which: str) -> None:
 
 def frozen_parts(net: SSD, which: str) -> list[nn.Module]:
     """Return the modules that `train.freeze` names."""
-    return [net.get_submodule(part) for part in FROZEN_PARTS[which]]
+    return [net.get_submodule(name) for name in frozen_names(net, which)]

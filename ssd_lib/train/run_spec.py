@@ -27,7 +27,7 @@ from ssd_lib.files import in_project, write_json
 from ssd_lib.nets.model_file import NetSpec
 from ssd_lib.nets.pretrained import with_backbone_weights
 from ssd_lib.nets.schema import misfit
-from ssd_lib.nets.ssd import SSD, Scores
+from ssd_lib.nets.ssd import SSD, Scores, frozen_names
 from ssd_lib.nets.zoo import NETS
 from ssd_lib.params import DataParams, ModelParams, Params, TrainParams
 from ssd_lib.train.state import TrainState, optimizer_fault, restore, snapshot
@@ -89,7 +89,8 @@ class RunSpec:
     def choose_start(self) -> ComboCheckpoint | None:
         """Return the checkpoint to continue, as the disk is now."""
         return choose_start(self.params_dict, self.fingerprint, self.data_digest, asdict(self.net_spec), CHECKPOINTS,
-                            self.resume_dir, self._fault_of)
+                            self.resume_dir, self._fault_of,
+                            frozen_names(self.net_spec.build_shapes(), self.params.train.freeze))
 
     def _fault_of(self, checkpoint: ComboCheckpoint) -> str:
         """Return why a checkpoint cannot be restored into a state of this run; "" if it can."""

@@ -325,7 +325,8 @@ class TestExplicitResume:
         run.save(3, 0, weights=weights, average=average)
         shutil.copy(CHECKPOINTS / LAST, "my.pt")
         edited = Run(make, resume="my.pt", freeze="backbone")
-        start = choose_start(edited.params, edited.fingerprint, DIGEST, asdict(SPEC), CHECKPOINTS, edited.resume_dir)
+        start = choose_start(edited.params, edited.fingerprint, DIGEST, asdict(SPEC), CHECKPOINTS, edited.resume_dir,
+                             frozen=("backbone",))
         assert start is not None
         assert [start.weights[name][0].item() for name in names] == [1, 0]
 

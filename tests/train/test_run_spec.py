@@ -41,6 +41,19 @@ def test_what_is_frozen_keeps_its_weights_and_its_statistics(workspace: Path, fr
     assert _changed(workspace, before) == trained
 
 
+def test_a_frozen_stem_ends_where_the_stride_would_exceed_four(workspace: Path) -> None:
+    before = SAME.build(seed=9).state_dict()
+    save_model(Path("my.pt"), SAME, before, {})
+    set_params(workspace, model={"weights": "my.pt"}, freeze="stem", epochs=1)
+    ended = run_stage(workspace)
+    assert ended.returncode == 0, ended.stderr
+    after = final_weights(workspace)
+    kept = {key.split(".")[2] for key in before if key.startswith("backbone") and torch.equal(after[key], before[key])}
+    changed = {key.split(".")[2] for key in before if key.startswith("backbone") and not torch.equal(after[key], before[key])}
+    assert kept == {"0", "1", "2", "3"}, "MobileNetV2 has 24 channels of stride 4 up to its layer 3"
+    assert changed == {str(i) for i in range(4, 19)}
+
+
 def test_a_detector_of_other_classes_is_fine_tuned(workspace: Path) -> None:
     before = OTHERS.build(seed=9).state_dict()
     save_model(Path("my.pt"), OTHERS, before, {})
