@@ -24,17 +24,17 @@ RUNTIME = RuntimeParams.model_construct(workers=0)
 
 
 @pytest.fixture(scope="session")
-def photos(mirror: Manifest) -> dict[str, list[Row]]:
+def images(mirror: Manifest) -> dict[str, list[Row]]:
     """Real images in two splits."""
     rows = sorted(image_rows_of_val(mirror), key=lambda row: -sum(box[5] for box in row["boxes"]))  # some crowds are among them
     parts = (rows[:16], rows[16:24])
     return {split: sorted(part, key=lambda row: row["name"]) for split, part in zip(COUNTS, parts, strict=True)}
 
 
-def write_set(root: Path, form: str, photos: dict[str, list[Row]], crowds: bool = True) -> Manifest:
+def write_set(root: Path, form: str, images: dict[str, list[Row]], crowds: bool = True) -> Manifest:
     """The manifest of the images in a format, with or without their crowds."""
     write_files(root, form, {split: [{**row, "boxes": [box for box in row["boxes"] if crowds or not box[5]]} for row in rows]
-                             for split, rows in photos.items()})
+                             for split, rows in images.items()})
     return local(data_params(source="local", paths=[str(root)]), RUNTIME)
 
 
@@ -48,26 +48,26 @@ def fixed_bytes(manifest: Manifest, folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("form", ["voc", "open_images"])
 def test_the_same_images_give_the_same_bytes_in_every_format(
-        photos: dict[str, list[Row]], tmp_path: Path, form: str) -> None:
-    coco = write_set(tmp_path / "a", "coco", photos)
-    other = write_set(tmp_path / "b", form, photos)
+        images: dict[str, list[Row]], tmp_path: Path, form: str) -> None:
+    coco = write_set(tmp_path / "a", "coco", images)
+    other = write_set(tmp_path / "b", form, images)
     assert other.splits["train"][0].format == form
     assert fixed_bytes(coco, tmp_path / "a_out") == fixed_bytes(other, tmp_path / "b_out")
 
 
 def test_yolo_gives_the_same_bytes_but_for_crowds_which_it_cannot_say_and_classes_that_it_counts_from_0(
-        photos: dict[str, list[Row]], tmp_path: Path) -> None:
-    coco = fixed_bytes(write_set(tmp_path / "a", "coco", photos, crowds=False), tmp_path / "a_out")
-    yolo = fixed_bytes(write_set(tmp_path / "b", "yolo", photos, crowds=False), tmp_path / "b_out")
+        images: dict[str, list[Row]], tmp_path: Path) -> None:
+    coco = fixed_bytes(write_set(tmp_path / "a", "coco", images, crowds=False), tmp_path / "a_out")
+    yolo = fixed_bytes(write_set(tmp_path / "b", "yolo", images, crowds=False), tmp_path / "b_out")
     assert coco["labels.txt"] == yolo["labels.txt"]
     for name in ("train.json", "val.json"):
         counted_from_0 = re.sub(r'(?<="source_id":)\d+', lambda number: str(int(number[0]) - 1), coco[name].decode())
         assert counted_from_0 == yolo[name].decode()
 
 
-def test_sets_of_several_formats_become_one_by_class_name(photos: dict[str, list[Row]], tmp_path: Path) -> None:
+def test_sets_of_several_formats_become_one_by_class_name(images: dict[str, list[Row]], tmp_path: Path) -> None:
     for form in WRITERS:
-        write_set(tmp_path / form, form, photos, crowds=False)
+        write_set(tmp_path / form, form, images, crowds=False)
     paths = [str(tmp_path / form) for form in WRITERS]
     joined = join_parts(read_splits(local(data_params(source="local", paths=paths), RUNTIME)))
     one = join_parts(read_splits(local(data_params(source="local", paths=paths[:1]), RUNTIME)))
@@ -97,18 +97,18 @@ def test_with_some_classes_alone_images_of_others_go_and_images_of_nothing_stay(
 
 @pytest.mark.parametrize("form", WRITERS)
 def test_with_some_classes_alone_the_same_images_stay_in_every_format(
-        photos: dict[str, list[Row]], tmp_path: Path, form: str) -> None:
-    whole = write_set(tmp_path, form, photos, crowds=False)
+        images: dict[str, list[Row]], tmp_path: Path, form: str) -> None:
+    whole = write_set(tmp_path, form, images, crowds=False)
     seen = validate(whole.model_copy(update={"classes": ("person",)}), data_params(max_bad_fraction=0), RUNTIME,
                     tmp_path / "out" / "report.json")
-    classes = [{box[0] for box in row["boxes"] if not box[5]} for rows in photos.values() for row in rows]
+    classes = [{box[0] for box in row["boxes"] if not box[5]} for rows in images.values() for row in rows]
     expected = sum(not names or "person" in names for names in classes)
     assert (seen["images"], seen["warnings"]) == (expected, 0)
     assert expected < 24
 
 
-def test_an_unknown_class_lists_the_known_ones_and_the_nearest(photos: dict[str, list[Row]], tmp_path: Path) -> None:
-    manifest = write_set(tmp_path, "voc", photos)
+def test_an_unknown_class_lists_the_known_ones_and_the_nearest(images: dict[str, list[Row]], tmp_path: Path) -> None:
+    manifest = write_set(tmp_path, "voc", images)
     assert read_splits(manifest.model_copy(update={"classes": ("person",)}))["val"][0].annotations.categories == (
         *(category for category in read_splits(manifest)["val"][0].annotations.categories if category.name == "person"),)
     with pytest.raises(InputError, match=r"no class 'Person' \(did you mean 'person'\?\), 'Qx'\. It has "):

@@ -1,4 +1,4 @@
-"""Claims about splits that nobody made: fair, lasting, never empty."""
+"""Splits of datasets that have none: fair, stable and never empty."""
 
 from hypothesis import given
 from hypothesis import strategies as st
