@@ -128,7 +128,7 @@ class TrainParams(_Group):
     deterministic: bool
     compile: bool
     sync_batch_norm: bool
-    augmentation: Literal["ssd", "ssdlite", "light", "none"]
+    augmentation: Annotated[str, Field(min_length=1)]
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     resume: Annotated[str, Field(min_length=1)]
     checkpoint_minutes: Annotated[float, Field(gt=0)]
@@ -211,6 +211,7 @@ def load_params(*groups: str, path: Path = PARAMS_PATH) -> Params:
 WORDS_FOR_FILES = {  # what stands in place of the path of a file
     "model.backbone_weights": ("none", "auto", "imagenet"),
     "model.weights": ("none",),
+    "train.augmentation": ("ssd", "ssdlite", "light", "none"),
     "train.resume": ("auto", "never"),
 }
 
@@ -222,11 +223,11 @@ def check_before_download(path: Path = PARAMS_PATH) -> None:
     them again.
 
     Raises:
-        InputError: a file of weights is missing, or there is no CUDA device.
+        InputError: a file of weights or of augmentation is missing, or there is no CUDA device.
     """
     params, faults = _check(path), []
     values = {"model.backbone_weights": params.model.backbone_weights, "model.weights": params.model.weights,
-              "train.resume": params.train.resume}
+              "train.augmentation": params.train.augmentation, "train.resume": params.train.resume}
     for key, words in WORDS_FOR_FILES.items():
         if (value := values[key]) not in words and not in_project(value).is_file():
             faults.append(f"{key} is '{value}', which is not a file; it must be {', '.join(words)} or the path of a file")

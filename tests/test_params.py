@@ -119,6 +119,7 @@ def test_a_changed_group_runs_again_the_stages_that_use_its_values() -> None:
     ("model__backbone_weights", "lost.pth", "model.backbone_weights is 'lost.pth', which is not a file"),
     ("model__weights", "lost.pt", "model.weights is 'lost.pt'"),
     ("train__resume", "lost.pt", "train.resume is 'lost.pt'"),
+    ("train__augmentation", "ligth", "train.augmentation is 'ligth', which is not a file; it must be ssd, ssdlite, light"),
     ("runtime__device", "cuda:1", "runtime.device is 'cuda:1' and this machine has no CUDA driver")])
 def test_what_a_later_stage_needs_is_checked_before_a_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str,
                                                               value: Any, fault: str) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from ssd_lib.checkpoint.file import BEST, CHECKPOINTS, LAST, PREVIOUS, ComboCheckpoint, read_checkpoint
 from ssd_lib.checkpoint.kaboom import read_kaboom
 from ssd_lib.data.pixel_cache import cache_name
+from ssd_lib.data.transform_file import file_of
 from ssd_lib.errors import InputError
 from ssd_lib.files import in_project, link_or_copy, sha256, why_unreadable
 from ssd_lib.params import WORDS_FOR_FILES
@@ -46,7 +47,7 @@ def make_fingerprint(params: Groups, digest: str) -> str:
 
     That is `model`, `train` without NOT_IN_FINGERPRINT and DEFAULTS_OF_NEW_KEYS, and the data. The groups `data` and `fix`
     count through the bytes of data/fixed only (but `data.balance` and `data.cache` directly), so that the same images from
-    another mirror continue a run. Files that a run starts from count by their content.
+    another mirror continue a run. Files that the parameters name count by their content.
 
     Raises:
         InputError: such a file does not exist.
@@ -62,6 +63,8 @@ def make_fingerprint(params: Groups, digest: str) -> str:
     for key in ("weights", "backbone_weights"):
         if (source := params["model"][key]) not in WORDS_FOR_FILES[f"model.{key}"]:
             shaping[key] = sha256(_weights_path(key, source))
+    if (path := file_of(params["train"].get("augmentation", "none"))) is not None:
+        shaping["augmentation"] = sha256(path)
     return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -329,7 +332,7 @@ def _difference(other: ComboCheckpoint, params: Groups, fingerprint: str, digest
     """Say why the run of `other` is not continued."""
     if other.fingerprint != fingerprint:
         keys = differences(other.params, params) + (["the bytes of data/fixed"] if other.data_digest != digest else [])
-        return f"these differ: {'; '.join(keys) or 'the checkpoint it starts from'}"
+        return f"these differ: {'; '.join(keys) or 'the content of a file that params.yaml names'}"
     if _epochs(other) > params["train"]["epochs"]:
         return f"train.epochs is {params['train']['epochs']}, the last run's {_epochs(other)}"
     return f"train.resume is {params['train']['resume']}"

@@ -15,6 +15,8 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise it contacts 
 
 import albumentations as A
 
+from ssd_lib.data.transform_file import apply_transform, file_of, load_transform
+
 FILL = (123, 117, 104)  # ImageNet's mean colour, around a zoomed-out image
 FLIP_CHANCE = 0.5
 CROP_MIN_IOUS = (1.0, 0.0, 0.1, 0.3, 0.5, 0.7, 0.9)  # 1.0: the whole image
@@ -46,11 +48,15 @@ PRESETS = {
 
 
 class Transform(NamedTuple):
-    """A preset for a net with square inputs of `side` pixels; `colour` is built once and changes only pixel values."""
+    """A preset for a net with square inputs of `side` pixels; `colour` is built once and changes only pixel values.
+
+    With `of_file`, the pipeline of a file, the preset only resizes the result.
+    """
 
     preset: Preset
     side: int
     colour: A.Compose
+    of_file: A.Compose | None = None
 
 
 class CropPlacement(NamedTuple):
@@ -60,10 +66,16 @@ class CropPlacement(NamedTuple):
     target: Rectangle
 
 
-def build_transform(preset: str, image_size: int) -> Transform:
-    """Return the transform that `train.augmentation` names; "none" only resizes."""
+def build_transform(augmentation: str, image_size: int) -> Transform:
+    """Return the transform that `train.augmentation` names; "none" only resizes.
+
+    Raises:
+        InputError: it names a file that cannot be used.
+    """
     jitter = A.ColorJitter(brightness=(0.875, 1.125), contrast=(0.5, 1.5), saturation=(0.5, 1.5), hue=(-0.05, 0.05), p=0.5)
-    return Transform(PRESETS[preset], image_size, A.Compose([jitter]))
+    path = file_of(augmentation)
+    preset, of_file = (PRESETS[augmentation], None) if path is None else (PRESETS["none"], load_transform(path))
+    return Transform(preset, image_size, A.Compose([jitter]), of_file)
 
 
 def augment(transform: Transform, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray,
@@ -82,9 +94,14 @@ def augment(transform: Transform, image: np.ndarray, boxes: np.ndarray, labels: 
     Returns:
         (S, S, 3) uint8, (N, 4) float32 and (N,) int64 with N <= M: objects whose centre is cut off are dropped. Of a crowd
         whatever is visible is kept: it must not become background.
+
+    Raises:
+        InputError: the pipeline of a file fails on this image.
     """
-    (height, width), (preset, side, colour) = image.shape[:2], transform
     generator = np.random.default_rng(sample_seed)
+    if transform.of_file is not None:
+        image, boxes, labels = apply_transform(transform.of_file, image, boxes, labels, generator)
+    (height, width), (preset, side, colour, _) = image.shape[:2], transform
     in_pixels = boxes * np.array([width, height, width, height], dtype=np.float32)
     crop = 0, 0, width, height
     if preset.zoom_out:

@@ -31,7 +31,7 @@ from ssd_lib.checkpoint.resume import (
 )
 from ssd_lib.checkpoint.store import only_writer, prepare_folder, prune
 from ssd_lib.data.augment import build_transform
-from ssd_lib.data.dataset import Batch, DetectionDataset
+from ssd_lib.data.dataset import Batch, DetectionDataset, try_transform
 from ssd_lib.data.loader import (
     batches_from,
     evaluation_batches,
@@ -41,6 +41,7 @@ from ssd_lib.data.loader import (
     worker_count,
 )
 from ssd_lib.data.pixel_cache import open_cache
+from ssd_lib.data.transform_file import file_of
 from ssd_lib.device import choose_algorithms, pick_device, pick_precision
 from ssd_lib.distributed.collectives import (
     GroupStopped,
@@ -56,6 +57,7 @@ from ssd_lib.distributed.group import Group, make_group
 from ssd_lib.distributed.launch import launch
 from ssd_lib.distributed.worker import has_launcher, run_under_launcher
 from ssd_lib.errors import InputError, StateError, Stopped, first_line, print_messages
+from ssd_lib.files import in_project
 from ssd_lib.manifest import FIXED_FOLDER, REPAIR_HINT, Manifest
 from ssd_lib.nets.model_file import MODEL_PATH
 from ssd_lib.params import Params
@@ -78,6 +80,7 @@ from ssd_lib.train.signals import StopRequested, StopSignal
 from ssd_lib.train.state import TrainState, new_state
 
 WRITER_LOCK = "writer.lock"  # held by the process that writes; with several processes that is not the one that started them
+AUGMENTATION_FOLDER = "augmentation"  # a dep of the stage in dvc.yaml
 IMAGES_DRAWN = 8  # validation images drawn for TensorBoard
 log = logging.getLogger(__name__)
 
@@ -132,14 +135,25 @@ def _make_run_spec(params: Params, manifest: Manifest, measure: Measure, draw: D
         _check_images(split, manifest)
     params_dict = params.model_dump(mode="json", include={"data", "fix", "model", "train", "postprocess"})
     digest = data_digest(FIXED_FOLDER)
-    seed, size = params.train.seed, params.model.image_size
+    size = params.model.image_size
     return RunSpec(
-        params, params_dict, make_spec(params.model, params.train, train_set),
-        DetectionDataset(train_set, manifest.path, build_transform(params.train.augmentation, size), seed,
-                         open_cache(params.data.cache, size, train_set, manifest)),
+        params, params_dict, make_spec(params.model, params.train, train_set), _training_images(params, manifest, train_set),
         repeat_factors_of(train_set, params.data),
         DetectionDataset(val_set, manifest.path, build_transform("none", size)),
         digest, make_fingerprint(params_dict, digest), None, None, measure, draw)
+
+
+def _training_images(params: Params, manifest: Manifest, train_set: FixedSet) -> DetectionDataset:
+    """Return the training images with their augmentation, which was tried if it is that of a file."""
+    size, augmentation = params.model.image_size, params.train.augmentation
+    transform = build_transform(augmentation, size)
+    pixels_of = open_cache(params.data.cache, size, train_set, manifest)
+    dataset = DetectionDataset(train_set, manifest.path, transform, params.train.seed, pixels_of)
+    if (path := file_of(augmentation)) is not None:
+        log.info("augmentation %s: %s", augmentation, try_transform(dataset))
+        if path.resolve().parent != in_project(AUGMENTATION_FOLDER).resolve():
+            log.warning("dvc repro does not notice when %s changes; move it to %s/", augmentation, AUGMENTATION_FOLDER)
+    return dataset
 
 
 def _with_start(run_spec: RunSpec) -> RunSpec:

@@ -386,3 +386,16 @@ def test_a_best_of_another_kind_does_not_end_a_run(run: Run, make: Make, caplog:
     caplog.clear()
     assert Run(make, ap_every_epochs=0, patience=2).start() == (3, 0)
     assert caplog.messages == ["continuing at epoch 4/5, step 0"]
+
+
+def test_other_bytes_of_the_augmentation_file_are_another_run(run: Run, make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    Path("mine.yaml").write_text("transform: 1")
+    mine = Run(make, augmentation="mine.yaml")
+    mine.save(3, 1)
+    assert mine.start() == (3, 1)
+    Path("mine.yaml").write_text("transform: 2")
+    caplog.clear()
+    assert mine.start() is None
+    assert "these differ: the content of a file that params.yaml names" in caplog.text
+    Path("mine.yaml").write_text("transform: 1")
+    assert mine.start() == (3, 1)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.project import ROOT
 from support.tiny_run import assert_same_weights, make_workspace, run_stage, set_params, set_runtime
 
 from ssd_lib.checkpoint.file import BEST, LAST, read_checkpoint, save_checkpoint
@@ -57,10 +58,10 @@ def test_a_signal_saves_and_the_same_command_continues(workspace: Path, never_st
     {"optimizer": "sgd", "momentum": 0.9, "precision": "bf16", "augmentation": "ssd"},
     {"optimizer": "adam", "ema_decay": 0.99, "schedule": "constant", "warmup_epochs": 1.5, "deterministic": True},
     {"data": {"balance": "repeat", "balance_threshold": 1.0}, "augmentation": "ssdlite"},
-    {"model": {"net": "mb2-fpn"}},
+    {"model": {"net": "mb2-fpn"}, "augmentation": str(ROOT / "augmentation" / "from-above.yaml")},
     {"assignment": "atss", "class_loss": "focal", "box_loss": "giou"},
 ], ids=["SGD, milestones, no average", "SGD, bf16, all augmentations", "AdamW, long warm-up, deterministic", "balanced",
-        "feature pyramid", "focal loss and GIoU on published priors"])
+        "feature pyramid, albumentations' file", "focal loss and GIoU on published priors"])
 def test_every_way_of_training_continues_bit_for_bit(tmp_path: Path, settings: dict[str, Any]) -> None:
     calm, killed = make_workspace(tmp_path / "calm"), make_workspace(tmp_path / "killed")
     set_params(calm, **settings)
