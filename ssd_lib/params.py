@@ -102,7 +102,7 @@ class ModelParams(_Group):
 class TrainParams(_Group):
     """Training.
 
-    A changed value starts a new run, except for those in `checkpoint.resume.NOT_IN_FINGERPRINT`, such as `epochs`.
+    A changed value starts a new run, except for those in `checkpoint.fingerprint.NOT_IN_FINGERPRINT`, such as `epochs`.
     """
 
     epochs: Count

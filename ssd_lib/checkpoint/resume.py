@@ -1,9 +1,6 @@
 """Choose the checkpoint from which a run continues, and keep those that it does not continue."""
 
-import hashlib
-import json
 import logging
-import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -12,70 +9,15 @@ from typing import Any
 
 from torch import Tensor
 
-from ssd_lib.checkpoint.file import BEST, CHECKPOINTS, LAST, PREVIOUS, ComboCheckpoint, read_checkpoint
+from ssd_lib.checkpoint.best_epoch import compares_ap, stop_reason
+from ssd_lib.checkpoint.file import BEST, LAST, PREVIOUS, ComboCheckpoint, read_checkpoint
+from ssd_lib.checkpoint.fingerprint import MODES, Groups, differences, resume_path
 from ssd_lib.checkpoint.kaboom import read_kaboom
-from ssd_lib.data.pixel_cache import cache_name
-from ssd_lib.data.transform_file import file_of
 from ssd_lib.errors import InputError
-from ssd_lib.files import in_project, link_or_copy, sha256, why_unreadable
-from ssd_lib.params import WORDS_FOR_FILES
+from ssd_lib.files import link_or_copy, sha256
 
-# Keys of `train` that do not shape the weights of an epoch: changing them continues a run. So does all of `postprocess`.
-NOT_IN_FINGERPRINT = {"epochs", "checkpoint_minutes", "ap_every_epochs", "select", "resume", "patience"}
-# Keys of `train` that older checkpoints lack, with the value that does what those did: with it they do not count.
-DEFAULTS_OF_NEW_KEYS = {"sync_batch_norm": False, "compile": False, "assignment": "auto", "class_loss": "auto",
-                        "box_loss": "auto"}
-MODES = ("auto", "never")  # values of train.resume that are no path
-Groups = Mapping[str, Mapping[str, Any]]
 FaultOf = Callable[[ComboCheckpoint], str]
 log = logging.getLogger(__name__)
-
-
-def runs_folder() -> Path:
-    """Return runs/ of the main repository, which DVC does not roll back before `dvc exp run`."""
-    return in_project("runs")
-
-
-def data_digest(folder: Path) -> str:
-    """Return the SHA-256 over the names and bytes of the files of data/fixed, which hold a digest of the images."""
-    rows = [(path.relative_to(folder).as_posix(), sha256(path)) for path in sorted(folder.rglob("*")) if path.is_file()]
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
-
-
-def make_fingerprint(params: Groups, digest: str) -> str:
-    """Return the name of a run, a hash of all that shapes its result.
-
-    That is `model`, `train` without NOT_IN_FINGERPRINT and DEFAULTS_OF_NEW_KEYS, and the data. The groups `data` and `fix`
-    count through the bytes of data/fixed only (but `data.balance` and `data.cache` directly), so that the same images from
-    another mirror continue a run. Files that the parameters name count by their content.
-
-    Raises:
-        InputError: such a file does not exist.
-    """
-    shaping = {"model": dict(params["model"]), "train": _shaping(params["train"]), "data": digest}
-    if params["data"]["balance"] != "none":  # it changes the order of the images
-        shaping["balance"] = [params["data"]["balance"], params["data"]["balance_threshold"]]
-    if (cache := params["data"]["cache"]) != "none":  # it changes pixels
-        shaping["cache"] = cache_name(cache, params["model"]["image_size"])
-    resume = params["train"]["resume"]
-    if resume not in MODES:
-        shaping["parent"] = sha256(resume_path(resume))
-    for key in ("weights", "backbone_weights"):
-        if (source := params["model"][key]) not in WORDS_FOR_FILES[f"model.{key}"]:
-            shaping[key] = sha256(_weights_path(key, source))
-    if (path := file_of(params["train"].get("augmentation", "none"))) is not None:
-        shaping["augmentation"] = sha256(path)
-    return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def differences(before: Groups, now: Groups) -> list[str]:
-    """List the keys that shape the result and differ, as "train.lr: 0.03 -> 0.01"."""
-    def flat(groups: Groups) -> dict[str, Any]:
-        return {f"{name}.{key}": value for name, group in groups.items() for key, value in group.items()
-                if name != "postprocess" and not (name == "train" and key in NOT_IN_FINGERPRINT)}
-    old, new = ({f"train.{key}": value for key, value in DEFAULTS_OF_NEW_KEYS.items()} | flat(groups)
-                for groups in (before, now))
-    return [f"{key}: {old.get(key)} -> {new.get(key)}" for key in sorted(old | new) if old.get(key) != new.get(key)]
 
 
 def choose_start(params: Groups, fingerprint: str, digest: str, spec: Mapping[str, Any], folder: Path,
@@ -123,62 +65,11 @@ def choose_start(params: Groups, fingerprint: str, digest: str, spec: Mapping[st
     other = found[last] if last is not None and last not in mine else None
     if start is not None and other is not None and other.fingerprint != fingerprint:
         other = None  # `dvc exp run` has rolled `folder` back to the run in dvc.lock
-    if start is not None and _by_ap(start.params["train"]) != _by_ap(params["train"]):
+    if start is not None and compares_ap(start.params["train"]) != compares_ap(params["train"]):
         start = replace(start, best=None)  # an AP cannot be compared with a loss
     if text := _start_text(start, named, other, params, fingerprint, digest, resume_dir.parent):
         log.info(text)
     return start or named
-
-
-def metric_of(row: Mapping[str, Any], train: Mapping[str, Any]) -> float | None:
-    """Return what the epochs of a run are compared by; higher is better, and -inf stands for a number that is not finite.
-
-    Args:
-        row: an epoch of the history.
-        train: the group `train` as plain values.
-
-    Returns:
-        AP, or None where it was not measured; the negative validation loss if AP is never measured.
-    """
-    value = row.get("AP") if _by_ap(train) else -row["val_loss"]
-    return -math.inf if value is not None and not math.isfinite(value) else value
-
-
-def stop_reason(history: Sequence[Mapping[str, Any]], best: float | None, train: Mapping[str, Any]) -> str:
-    """Say why `train.patience` ends a run after these epochs; "" if it does not.
-
-    Args:
-        history: one dict for each complete epoch, as in ComboCheckpoint.
-        best: the best metric so far; None if none is known that can be compared.
-        train: the group `train` as plain values.
-    """
-    if (patience := train.get("patience", 0)) == 0:
-        return ""
-    measured = [(metric, row["epoch"]) for row in history if (metric := metric_of(row, train)) is not None]
-    of_best = next((i for i, (metric, _) in enumerate(measured) if metric == best), len(measured))
-    waited = len(measured) - 1 - of_best
-    if waited < patience:
-        return ""
-    metric, epoch = measured[of_best]
-    name = f"AP {metric:.3f}" if _by_ap(train) else f"the validation loss {-metric:.3f}"
-    return (f"{name} of epoch {epoch:.0f} is the best, and {waited} later measurements were not better (train.patience: "
-            f"{patience})")
-
-
-def resume_path(resume: str) -> Path:
-    """Return the file that `train.resume` names; a relative path starts at the root of the main repository.
-
-    Raises:
-        InputError: the file does not exist, or the run would overwrite it.
-    """
-    path = in_project(resume)
-    if path.parent.resolve() == CHECKPOINTS.resolve():
-        raise InputError(f"params.yaml: train.resume is '{resume}', which the run itself would overwrite; a file in another "
-                         f"folder is needed. Copy it: cp {resume} my.pt")
-    if not path.is_file():
-        raise InputError(f"params.yaml: train.resume is '{resume}', which is not a file ({path}); allowed are auto, never, "
-                         "or the path of a combo checkpoint.")
-    return path
 
 
 def read_named_checkpoint(resume: str, params: Groups, digest: str, spec: Mapping[str, Any],
@@ -218,20 +109,6 @@ def read_named_checkpoint(resume: str, params: Groups, digest: str, spec: Mappin
     if fault := fault_of(start):
         raise InputError(f"{resume}: cannot be continued: {fault}. Change params.yaml or train.resume.")
     return start
-
-
-def _shaping(train: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in train.items()
-            if key not in NOT_IN_FINGERPRINT and not (key in DEFAULTS_OF_NEW_KEYS and value == DEFAULTS_OF_NEW_KEYS[key])}
-
-
-def _weights_path(key: str, source: str) -> Path:
-    """Return the file that `model.weights` or `model.backbone_weights` names."""
-    path = in_project(source)
-    if reason := why_unreadable(path):
-        raise InputError(f"params.yaml: model.{key} is '{source}', which cannot be read ({path}: {reason}); allowed are "
-                         f"{', '.join(WORDS_FOR_FILES[f'model.{key}'])}, or the path of a file of weights.")
-    return path
 
 
 def _is_kaboom(path: Path) -> bool:
@@ -282,10 +159,6 @@ def _read_kept(resume_dir: Path, found: Mapping[Path, ComboCheckpoint | None], f
     kept = _read_all(sorted(resume_dir.glob("kept-*.pt")), fault_of)
     return {path: checkpoint for path, checkpoint in kept.items()
             if checkpoint is not None and _epochs(checkpoint) not in newer}
-
-
-def _by_ap(train: Mapping[str, Any]) -> bool:
-    return bool(train.get("ap_every_epochs", 0) > 0)
 
 
 def _epochs(checkpoint: ComboCheckpoint) -> int:

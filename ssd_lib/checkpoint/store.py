@@ -12,9 +12,15 @@ from tempfile import TemporaryFile
 from typing import IO
 
 from ssd_lib.errors import StateError
+from ssd_lib.files import in_project
 
 DAY_S = 24 * 3600
 log = logging.getLogger(__name__)
+
+
+def runs_folder() -> Path:
+    """Return runs/ of the main repository, which DVC does not roll back before `dvc exp run`."""
+    return in_project("runs")
 
 
 def prepare_folder(folder: Path) -> None:

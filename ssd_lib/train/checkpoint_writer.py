@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ssd_lib.boxes.selection import Postprocess
+from ssd_lib.checkpoint.best_epoch import stop_reason
 from ssd_lib.checkpoint.file import BEST, CHECKPOINTS, PREVIOUS, read_checkpoint, save_checkpoint
-from ssd_lib.checkpoint.resume import stop_reason
 from ssd_lib.data.loader import images_per_epoch
 from ssd_lib.distributed.collectives import rank_and_size
 from ssd_lib.errors import InputError, StateError, memory_as_state_error

@@ -19,17 +19,10 @@ from torch._dynamo.exc import BackendCompilerFailed
 from torch.nn.parallel import DistributedDataParallel
 
 from ssd_lib.annotations.fixed_set import FixedSet, load_fixed
+from ssd_lib.checkpoint.best_epoch import metric_of, stop_reason
 from ssd_lib.checkpoint.file import CHECKPOINTS, ComboCheckpoint
-from ssd_lib.checkpoint.resume import (
-    MODES,
-    data_digest,
-    make_fingerprint,
-    metric_of,
-    resume_path,
-    runs_folder,
-    stop_reason,
-)
-from ssd_lib.checkpoint.store import only_writer, prepare_folder, prune
+from ssd_lib.checkpoint.fingerprint import MODES, data_digest, make_fingerprint, resume_path
+from ssd_lib.checkpoint.store import only_writer, prepare_folder, prune, runs_folder
 from ssd_lib.data.augment import build_transform
 from ssd_lib.data.dataset import Batch, DetectionDataset, try_transform
 from ssd_lib.data.loader import (

@@ -15,7 +15,9 @@ from ssd_lib.boxes.loss import Criterion
 from ssd_lib.boxes.prior_fit import GOOD_IOU, best_ious, fit_sizes
 from ssd_lib.boxes.priors import sizes_of
 from ssd_lib.checkpoint.file import CHECKPOINTS, ComboCheckpoint
-from ssd_lib.checkpoint.resume import choose_start, differences, runs_folder
+from ssd_lib.checkpoint.fingerprint import differences
+from ssd_lib.checkpoint.resume import choose_start
+from ssd_lib.checkpoint.store import runs_folder
 from ssd_lib.checkpoint.weights import fit_weights, read_weights
 from ssd_lib.data.balance import repeat_factors
 from ssd_lib.data.dataset import DetectionDataset

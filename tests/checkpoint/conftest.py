@@ -23,6 +23,15 @@ class Places(NamedTuple):
         save_checkpoint(checkpoint, self.folder, self.resume_dir, is_best=is_best)
 
 
+def run_params(model: dict[str, Any] | None = None, data: dict[str, Any] | None = None,
+               **train: Any) -> dict[str, dict[str, Any]]:
+    """Return the parameters of a run, with some of them changed."""
+    return {"data": {"balance": "none", "balance_threshold": "auto", "cache": "none", **(data or {})}, "fix": {},
+            "model": {"image_size": 64, "weights": "none", "backbone_weights": "none", **(model or {})},
+            "train": {"epochs": 5, "lr": 0.01, "resume": "auto", "batch_size": 4, "optimizer": "adam", "freeze": "none",
+                      **train}}
+
+
 @pytest.fixture
 def make() -> Make:
     """A factory: a checkpoint of some position, its tensors filled with the step."""

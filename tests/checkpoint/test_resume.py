@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoint.conftest import Make
+from checkpoint.conftest import Make, run_params
 from support.kaboom import write_kaboom
 
 from ssd_lib.checkpoint.file import BEST, CHECKPOINTS, LAST, PREVIOUS, ComboCheckpoint, read_checkpoint, save_checkpoint
-from ssd_lib.checkpoint.resume import choose_start, differences, make_fingerprint, stop_reason
+from ssd_lib.checkpoint.fingerprint import make_fingerprint
+from ssd_lib.checkpoint.resume import choose_start
 from ssd_lib.errors import InputError
 from ssd_lib.nets.model_file import NetSpec
 
@@ -23,19 +24,11 @@ DIGEST = "d" * 64
 ROOT = Path("runs/resume")
 
 
-def _params(model: dict[str, Any] | None = None, data: dict[str, Any] | None = None, **train: Any) -> dict[str, dict[str, Any]]:
-    """The parameters of a run."""
-    return {"data": {"balance": "none", "balance_threshold": "auto", "cache": "none", **(data or {})}, "fix": {},
-            "model": {"image_size": 64, "weights": "none", "backbone_weights": "none", **(model or {})},
-            "train": {"epochs": 5, "lr": 0.01, "resume": "auto", "batch_size": 4, "optimizer": "adam", "freeze": "none",
-                      **train}}
-
-
 class Run:
     """A run with some parameters in the current folder."""
 
     def __init__(self, make: Make, **params: Any) -> None:
-        self.make, self.params = make, _params(**params)
+        self.make, self.params = make, run_params(**params)
 
     @property
     def fingerprint(self) -> str:
@@ -265,28 +258,6 @@ def test_other_weights_under_the_same_name_are_another_run(run: Run, make: Make,
     assert len({before, started.fingerprint, run.fingerprint}) == 3
 
 
-@pytest.mark.parametrize(("key", "allowed"), [("weights", "none, or"), ("backbone_weights", "none, auto, imagenet, or")])
-def test_weights_that_do_not_exist_are_an_error_that_names_the_key(make: Make, key: str, allowed: str) -> None:
-    with pytest.raises(InputError, match=rf"params.yaml: model\.{key} is 'gone\.pth', which cannot be read .* {allowed}"):
-        make_fingerprint(_params(model={key: "gone.pth"}), DIGEST)
-
-
-def test_fingerprints_of_earlier_versions_stay_valid() -> None:
-    params = {"data": {"balance": "none", "cache": "none"}, "fix": {}, "train": {"lr": 0.01, "resume": "auto"},
-              "model": {"image_size": 64, "weights": "none", "backbone_weights": "none"}}
-    assert make_fingerprint(params, "0" * 64) == "cc35d921a11c1da3"
-    new_key = {**params, "train": {**params["train"], "sync_batch_norm": False}}
-    used_key = {**params, "train": {**params["train"], "sync_batch_norm": True}}
-    assert make_fingerprint(new_key, "0" * 64) == make_fingerprint(params, "0" * 64) != make_fingerprint(used_key, "0" * 64)
-    assert differences(params, new_key) == []
-    assert differences(params, used_key) == ["train.sync_batch_norm: False -> True"]
-
-
-def test_differences_leave_out_what_does_not_shape_the_result() -> None:
-    before, now = _params(lr=1, epochs=2, resume="auto"), _params(lr=2, epochs=3, resume="never")
-    assert differences(before, now) == ["train.lr: 1 -> 2"]
-
-
 class TestExplicitResume:
     """`train.resume: PATH`."""
 
@@ -356,24 +327,6 @@ class TestExplicitResume:
         Path("my.pt").write_bytes(b"PK")
         with pytest.raises(InputError, match=r"my\.pt: not a combo checkpoint of this project: it has no checksum"):
             Run(make, resume="my.pt").start()
-
-
-@pytest.mark.parametrize(("aps", "patience", "stops"), [
-    ([0.2, 0.3, 0.1, 0.3], 2, True),  # as good is not better
-    ([0.2, 0.3, 0.1, None, 0.2], 3, False),  # an epoch without a measurement does not count
-    ([0.2, 0.3, 0.1, None, 0.2], 2, True),
-    ([0.2, 0.3, 0.1, 0.4], 1, False),
-    ([0.3, 0.1, 0.1], 0, False),
-    ([0.3, 0.1, 0.1], 3, False),
-    ([0.3, float("nan")], 1, True),
-    ([], 1, False),
-])
-def test_patience_counts_the_measurements_since_the_best(aps: list[float | None], patience: int, stops: bool) -> None:
-    for by_ap in (True, False):
-        history = [{"epoch": i + 1, **({"AP": ap, "val_loss": 1.0} if by_ap else {"val_loss": -ap})}
-                   for i, ap in enumerate(aps) if by_ap or ap is not None]
-        best = max((ap for ap in aps if ap is not None and ap == ap), default=None)
-        assert bool(stop_reason(history, best, {"patience": patience, "ap_every_epochs": int(by_ap)})) == stops
 
 
 def test_a_best_of_another_kind_does_not_end_a_run(run: Run, make: Make, caplog: pytest.LogCaptureFixture) -> None:
