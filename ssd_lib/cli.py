@@ -18,6 +18,7 @@ EXAMPLES = """examples:
   ssd detect photo.jpg holiday/ clip.mp4 --threshold 0.5 --json found.json
   ssd evaluate models/ssd.pt --annotations instances_val2017.json --images val2017/
   ssd checkpoint show models/checkpoints/last.pt
+  ssd data preview
   ssd cache --prune
 """
 
@@ -38,6 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         ("detect", "find objects in images and videos, and draw them", add_detect_arguments),
         ("evaluate", "measure a model on a dataset in COCO format", _add_evaluate_arguments),
         ("checkpoint", "show or convert checkpoints and weights", _add_checkpoint_arguments),
+        ("data", "draw training images as the net sees them", _add_data_arguments),
         ("cache", "show or prune the pixel cache of training", _add_cache_arguments),
     ):
         add_arguments(commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}."))
@@ -104,6 +106,16 @@ def _add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
     add_checkpoint_commands(parser.add_subparsers(title="commands", metavar="COMMAND", required=True))
 
 
+def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    about = "draw the first training images of an epoch, augmented as params.yaml says, with boxes and names"
+    shown = commands.add_parser("preview", help=about, description=f"{about[0].upper()}{about[1:]}.")
+    shown.add_argument("--out", type=Path, default=Path("reports/preview.png"), metavar="FILE",
+                       help="a .png or .jpg file (default: %(default)s)")
+    shown.add_argument("--epoch", type=_count, default=1, metavar="N", help="1 is the first (default: %(default)s)")
+    shown.set_defaults(run=_preview)
+
+
 def _add_cache_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prune", action="store_true",
                         help="remove what the current params.yaml and data/fixed do not need, even if other runs use it")
@@ -130,6 +142,13 @@ def _evaluate(options: argparse.Namespace) -> int:
     from ssd_lib.evaluate.external import evaluate_external
 
     evaluate_external(**_arguments(options))
+    return 0
+
+
+def _preview(options: argparse.Namespace) -> int:
+    from ssd_lib.evaluate.preview import preview
+
+    print(visible_lines(preview(**_arguments(options))))
     return 0
 
 

@@ -7,6 +7,7 @@ from ssd_lib.boxes.selection import Postprocess
 from ssd_lib.data.loader import worker_count
 from ssd_lib.evaluate.coco_eval import measure
 from ssd_lib.evaluate.drawing import validation_sheet
+from ssd_lib.evaluate.preview import write_samples
 from ssd_lib.manifest import FIXED_FOLDER, load_manifest
 from ssd_lib.params import load_params
 from ssd_lib.train.fit import fit
@@ -22,11 +23,11 @@ def main() -> str:
     postprocess = Postprocess(**params.postprocess.model_dump())
     workers = worker_count(params.runtime.workers)
     return fit(
-        params,
-        load_manifest(),
+        params, load_manifest(),
         measure=partial(measure, gt_path=FIXED_FOLDER / "val.json", postprocess=postprocess,
                         batch_size=params.train.batch_size, workers=workers),
         draw=partial(validation_sheet, postprocess=postprocess),
+        write_samples=write_samples,
         joins=joins,
     )
 

@@ -24,7 +24,7 @@ from ssd_lib.checkpoint.file import CHECKPOINTS, ComboCheckpoint
 from ssd_lib.checkpoint.fingerprint import MODES, data_digest, make_fingerprint, resume_path
 from ssd_lib.checkpoint.store import only_writer, prepare_folder, prune, runs_folder
 from ssd_lib.data.augment import build_transform
-from ssd_lib.data.dataset import Batch, DetectionDataset, try_transform
+from ssd_lib.data.dataset import Batch, DetectionDataset
 from ssd_lib.data.loader import (
     batches_from,
     evaluation_batches,
@@ -33,8 +33,6 @@ from ssd_lib.data.loader import (
     warn_of_small_shared_memory,
     worker_count,
 )
-from ssd_lib.data.pixel_cache import open_cache
-from ssd_lib.data.transform_file import file_of
 from ssd_lib.device import choose_algorithms, pick_device, pick_precision
 from ssd_lib.distributed.collectives import (
     GroupStopped,
@@ -50,7 +48,6 @@ from ssd_lib.distributed.group import Group, make_group
 from ssd_lib.distributed.launch import launch
 from ssd_lib.distributed.worker import has_launcher, run_under_launcher
 from ssd_lib.errors import InputError, StateError, Stopped, first_line, print_messages
-from ssd_lib.files import in_project
 from ssd_lib.manifest import FIXED_FOLDER, REPAIR_HINT, Manifest
 from ssd_lib.nets.model_file import MODEL_PATH
 from ssd_lib.params import Params
@@ -63,27 +60,29 @@ from ssd_lib.train.run_spec import (
     Draw,
     Measure,
     RunSpec,
+    WriteSamples,
     initial_weights,
     make_spec,
     repeat_factors_of,
     report_priors,
     restore_run,
+    training_images,
 )
 from ssd_lib.train.signals import StopRequested, StopSignal
 from ssd_lib.train.state import TrainState, new_state
 
 WRITER_LOCK = "writer.lock"  # held by the process that writes; with several processes that is not the one that started them
-AUGMENTATION_FOLDER = "augmentation"  # a dep of the stage in dvc.yaml
 IMAGES_DRAWN = 8  # validation images drawn for TensorBoard
 log = logging.getLogger(__name__)
 
 
-def fit(params: Params, manifest: Manifest, measure: Measure, draw: Draw, joins: bool = False) -> str:
+def fit(params: Params, manifest: Manifest, measure: Measure, draw: Draw, write_samples: WriteSamples,
+        joins: bool = False) -> str:
     """Train or continue training; write the model when, and only when, the run is complete.
 
     Args:
         params, manifest: of this machine.
-        measure, draw: see RunSpec.
+        measure, draw, write_samples: see RunSpec.
         joins: work on the run that another machine has started, and write nothing.
 
     Returns:
@@ -95,7 +94,7 @@ def fit(params: Params, manifest: Manifest, measure: Measure, draw: Draw, joins:
     """
     if not die_with_parent(signal.SIGTERM):
         log.warning("on %s training outlives a killed dvc: stop it yourself", sys.platform)
-    make_run_spec = partial(_make_run_spec, params, manifest, measure, draw)
+    make_run_spec = partial(_make_run_spec, params, manifest, measure, draw, write_samples)
     if not has_launcher():
         return _fit(make_run_spec, make_group(params.runtime, params.train.batch_size, joins))
     if joins:
@@ -121,7 +120,7 @@ def _fit(make_run_spec: Callable[[], RunSpec], group: Group) -> str:
         return launch(_train_process, group if group.has_launcher or not is_complete else Group(), run_spec)
 
 
-def _make_run_spec(params: Params, manifest: Manifest, measure: Measure, draw: Draw) -> RunSpec:
+def _make_run_spec(params: Params, manifest: Manifest, measure: Measure, draw: Draw, write_samples: WriteSamples) -> RunSpec:
     """Return the run without its starting point."""
     train_set, val_set = load_fixed("train"), load_fixed("val")
     for split in (train_set, val_set):
@@ -130,23 +129,10 @@ def _make_run_spec(params: Params, manifest: Manifest, measure: Measure, draw: D
     digest = data_digest(FIXED_FOLDER)
     size = params.model.image_size
     return RunSpec(
-        params, params_dict, make_spec(params.model, params.train, train_set), _training_images(params, manifest, train_set),
+        params, params_dict, make_spec(params.model, params.train, train_set), training_images(params, manifest, train_set),
         repeat_factors_of(train_set, params.data),
         DetectionDataset(val_set, manifest.path, build_transform("none", size)),
-        digest, make_fingerprint(params_dict, digest), None, None, measure, draw)
-
-
-def _training_images(params: Params, manifest: Manifest, train_set: FixedSet) -> DetectionDataset:
-    """Return the training images with their augmentation, which was tried if it is that of a file."""
-    size, augmentation = params.model.image_size, params.train.augmentation
-    transform = build_transform(augmentation, size)
-    pixels_of = open_cache(params.data.cache, size, train_set, manifest)
-    dataset = DetectionDataset(train_set, manifest.path, transform, params.train.seed, pixels_of)
-    if (path := file_of(augmentation)) is not None:
-        log.info("augmentation %s: %s", augmentation, try_transform(dataset))
-        if path.resolve().parent != in_project(AUGMENTATION_FOLDER).resolve():
-            log.warning("dvc repro does not notice when %s changes; move it to %s/", augmentation, AUGMENTATION_FOLDER)
-    return dataset
+        digest, make_fingerprint(params_dict, digest), None, None, measure, draw, write_samples)
 
 
 def _with_start(run_spec: RunSpec) -> RunSpec:
@@ -156,6 +142,7 @@ def _with_start(run_spec: RunSpec) -> RunSpec:
     needed = [run_spec.resume_dir] if train.resume in MODES else [run_spec.resume_dir, resume_path(train.resume).parent]
     prune(run_spec.resume_dir.parent, needed, runtime.keep_runs, runtime.keep_days)
     weights = None if start is not None else initial_weights(run_spec.net_spec, model, train.seed)
+    run_spec.write_samples(run_spec.train_set, run_spec.repeat_factors, train)
     report_priors(run_spec.net_spec.build(), run_spec.train_set.fixed, is_fitted=model.priors == "auto")
     return replace(run_spec, resume_from=start, weights=weights)
 

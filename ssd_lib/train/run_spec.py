@@ -19,13 +19,17 @@ from ssd_lib.checkpoint.fingerprint import differences
 from ssd_lib.checkpoint.resume import choose_start
 from ssd_lib.checkpoint.store import runs_folder
 from ssd_lib.checkpoint.weights import fit_weights, read_weights
+from ssd_lib.data.augment import build_transform
 from ssd_lib.data.balance import repeat_factors
-from ssd_lib.data.dataset import DetectionDataset
+from ssd_lib.data.dataset import DetectionDataset, try_transform
 from ssd_lib.data.loader import steps_per_epoch
+from ssd_lib.data.pixel_cache import open_cache
+from ssd_lib.data.transform_file import file_of
 from ssd_lib.distributed.collectives import all_gather_object, broadcast_object, rank_and_size
 from ssd_lib.distributed.group import Group
 from ssd_lib.errors import InputError
 from ssd_lib.files import in_project, write_json
+from ssd_lib.manifest import Manifest
 from ssd_lib.nets.model_file import NetSpec
 from ssd_lib.nets.pretrained import with_backbone_weights
 from ssd_lib.nets.schema import misfit
@@ -34,6 +38,7 @@ from ssd_lib.nets.zoo import NETS
 from ssd_lib.params import DataParams, ModelParams, Params, TrainParams
 from ssd_lib.train.state import TrainState, optimizer_fault, restore, snapshot
 
+AUGMENTATION_FOLDER = "augmentation"  # a dep of the stage in dvc.yaml
 PRIORS_PATH = Path("reports/priors.json")
 FITTED_BOXES = 3000  # of a larger dataset so many boxes, evenly spread, are enough to fit sizes to
 SIDES_PX = (0, 8, 16, 32, 64, 128, 256, 2048)  # bin edges of the report's table by box size
@@ -42,6 +47,7 @@ ROW_KEYS = {"epoch", "train_loss", "val_loss", "images_per_s", "learning_rate"} 
 KEYS_OF_THE_END = ("epochs", "patience", "ap_every_epochs")  # of `train`; not in the fingerprint, but all must end together
 Measure = Callable[..., Mapping[str, Any]]  # (net, dataset, device=) -> metrics, "AP" among them
 Draw = Callable[..., np.ndarray]  # (net, dataset, indices=, device=) -> (H, W, 3) uint8
+WriteSamples = Callable[[DetectionDataset, np.ndarray, TrainParams], None]  # (training images, repeat factors, train)
 log = logging.getLogger(__name__)
 
 
@@ -55,6 +61,7 @@ class RunSpec:
         resume_from: the checkpoint to continue. It is not sent to other processes: large tensors cannot be pickled well.
         weights: to start from if nothing is continued; None for new ones.
         measure, draw: compute AP and draw detections in validation; passed in, so that training does not import evaluation.
+        write_samples: draws training samples before training; passed in for the same reason.
     """
 
     params: Params
@@ -69,6 +76,7 @@ class RunSpec:
     weights: dict[str, Tensor] | None
     measure: Measure
     draw: Draw
+    write_samples: WriteSamples
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"resume_from": None}
@@ -169,6 +177,19 @@ def make_spec(model: ModelParams, train: TrainParams, fixed: FixedSet) -> NetSpe
     net, boxes = spec.build(), _unit_boxes(fixed)
     some = boxes[np.linspace(0, len(boxes) - 1, min(len(boxes), FITTED_BOXES)).round().astype(int)]
     return replace(spec, prior_sizes=fit_sizes(some, net.prior_levels, net.map_sizes, net.image_size))
+
+
+def training_images(params: Params, manifest: Manifest, fixed: FixedSet) -> DetectionDataset:
+    """Return the training images with their augmentation, which was tried if it is that of a file."""
+    size, augmentation = params.model.image_size, params.train.augmentation
+    transform = build_transform(augmentation, size)
+    pixels_of = open_cache(params.data.cache, size, fixed, manifest)
+    dataset = DetectionDataset(fixed, manifest.path, transform, params.train.seed, pixels_of)
+    if (path := file_of(augmentation)) is not None:
+        log.info("augmentation %s: %s", augmentation, try_transform(dataset))
+        if path.resolve().parent != in_project(AUGMENTATION_FOLDER).resolve():
+            log.warning("dvc repro does not notice when %s changes; move it to %s/", augmentation, AUGMENTATION_FOLDER)
+    return dataset
 
 
 def repeat_factors_of(fixed: FixedSet, data: DataParams) -> np.ndarray:
