@@ -138,7 +138,7 @@ class TrainParams(_Group):
 
 
 class PostprocessParams(_Group):
-    """Thresholds and limits for detections, stored in the model file; see `ssd_lib.nets.postprocess.Postprocess`."""
+    """Thresholds and limits for detections, stored in the model file; see `ssd_lib.boxes.selection.Postprocess`."""
 
     score_threshold: Fraction
     nms_iou: Fraction

@@ -19,6 +19,7 @@ Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 Id = Annotated[int, Field(ge=-2**63, lt=2**63)]
 Unit = Annotated[float, Field(ge=0, le=1)]
 Limit = Annotated[int, Field(ge=1, lt=2**31)]
+MAY_BE_ABSENT: Any = None  # after a field: its key is optional; this is no default, as only the keys that are there are used
 
 
 class Strict(BaseModel):
@@ -28,12 +29,12 @@ class Strict(BaseModel):
 
 
 class PostprocessSchema(Strict):
-    """`Postprocess` as plain values; a file may lack some."""
+    """The allowed values of `Postprocess`; a file may lack some, and its reader takes the defaults in boxes/selection.py."""
 
-    score_threshold: Unit = 0.0
-    nms_iou: Unit = 0.0
-    top_k_per_class: Limit = 1
-    max_detections: Limit = 1
+    score_threshold: Unit = MAY_BE_ABSENT
+    nms_iou: Unit = MAY_BE_ABSENT
+    top_k_per_class: Limit = MAY_BE_ABSENT
+    max_detections: Limit = MAY_BE_ABSENT
 
 
 def plain(value: Any) -> Any:

@@ -20,14 +20,14 @@ from ssd_lib.params import DataParams
 from ssd_lib.validation.report.elements import MAX_OPEN_ROWS, Bars, Section, Table, percent
 from ssd_lib.validation.report.sections import (
     classes_section,
-    counts_section,
-    duplicates_section,
-    fault_section,
+    duplicate_images_section,
+    faults_section,
     files_section,
-    images_section,
-    ratios_section,
-    sample_section,
-    sides_section,
+    image_sizes_section,
+    object_shapes_section,
+    object_sizes_section,
+    objects_per_image_section,
+    random_images_section,
     summary_section,
 )
 from ssd_lib.validation.report.statistics import count_classes, epoch_boxes, trainable
@@ -78,16 +78,16 @@ def _sections(manifest: Manifest, splits: Mapping[str, Annotations], faults: Seq
     unreadable = set(report["unreadable"])
     shown = {split: trainable(annotations, unreadable) for split, annotations in splits.items() if split != "test"}
     if not shown:
-        return [summary_section(report, data), fault_section(manifest, splits, faults), files_section(manifest)]
+        return [summary_section(report, data), faults_section(manifest, splits, faults), files_section(manifest)]
     first = next(iter(shown))
     classes = count_classes(shown)
     balance: dict[str, np.ndarray] = {
         mode: epoch_boxes(shown[first], classes.names, mode, data.balance_threshold) for mode in BALANCE_MODES}
-    return [summary_section(report, data), fault_section(manifest, splits, faults), files_section(manifest),
-            duplicates_section(manifest, splits),
-            classes_section(classes, balance), counts_section(shown), sides_section(shown), ratios_section(shown),
-            images_section(shown),
-            sample_section(manifest, first, shown[first], {fault.image for fault in faults} | unreadable)]
+    return [summary_section(report, data), faults_section(manifest, splits, faults), files_section(manifest),
+            duplicate_images_section(manifest, splits),
+            classes_section(classes, balance), objects_per_image_section(shown), object_sizes_section(shown),
+            object_shapes_section(shown), image_sizes_section(shown),
+            random_images_section(manifest, first, shown[first], {fault.image for fault in faults} | unreadable)]
 
 
 def _environment(for_html: bool) -> Environment:

@@ -1,4 +1,7 @@
-"""The sections of the report: summary, faults, duplicates, classes, objects, images and a random sample."""
+"""The sections of the report, in its order; each function is called like the heading of its section.
+
+`_sections` in report.py puts them together.
+"""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -76,17 +79,7 @@ def summary_section(report: Mapping[str, Any], data: DataParams) -> Section:
                                Table(("split", "images", "boxes", "crowds", "images without objects"), rows)))
 
 
-def files_section(manifest: Manifest) -> Section:
-    """Return the files that are not used, and those that were matched by a name that is written differently."""
-    if not manifest.counts:
-        return Section("Files", (Text("Every file is used."),))
-    elements: list[Element] = [Table(("files", "what they are"),
-                                     [(f"{count.count:,}", FILE_KINDS[count.kind]) for count in manifest.counts])]
-    elements += [Listing(f"{count.count:,} {FILE_KINDS[count.kind]}", list(count.first)) for count in manifest.counts]
-    return Section("Files", elements)
-
-
-def fault_section(manifest: Manifest, splits: Mapping[str, Annotations], faults: Sequence[Fault]) -> Section:
+def faults_section(manifest: Manifest, splits: Mapping[str, Annotations], faults: Sequence[Fault]) -> Section:
     """Return a table of the kinds of faults, the bad ones first, and the first faults of each kind with their images."""
     if not faults:
         return Section("Faults", (Text("No faults found."),))
@@ -102,7 +95,17 @@ def fault_section(manifest: Manifest, splits: Mapping[str, Annotations], faults:
     return Section("Faults", (table, *(_fault_kind(manifest, kind, found, limit, marks) for kind, found in shown.items())))
 
 
-def duplicates_section(manifest: Manifest, splits: Mapping[str, Annotations]) -> Section:
+def files_section(manifest: Manifest) -> Section:
+    """Return the files that are not used, and those that were matched by a name that is written differently."""
+    if not manifest.counts:
+        return Section("Files", (Text("Every file is used."),))
+    elements: list[Element] = [Table(("files", "what they are"),
+                                     [(f"{count.count:,}", FILE_KINDS[count.kind]) for count in manifest.counts])]
+    elements += [Listing(f"{count.count:,} {FILE_KINDS[count.kind]}", list(count.first)) for count in manifest.counts]
+    return Section("Files", elements)
+
+
+def duplicate_images_section(manifest: Manifest, splits: Mapping[str, Annotations]) -> Section:
     """Return pairs of images with the same bytes, side by side with their boxes: between train and val, and within a split."""
     duplicates = find_duplicates(manifest, splits)
     if not duplicates:
@@ -137,7 +140,7 @@ def classes_section(counts: ClassCounts, balance: Mapping[str, np.ndarray]) -> S
     return Section("Classes", (note, *_class_advice(counts, first), bars, _class_table(counts, order.tolist(), balance)))
 
 
-def counts_section(splits: Mapping[str, Annotations]) -> Section:
+def objects_per_image_section(splits: Mapping[str, Annotations]) -> Section:
     """Return a chart of the number of objects per image."""
     series = {split: histogram(boxes_per_image(annotations), COUNT_EDGES).tolist() for split, annotations in splits.items()}
     labels = [f"{low}" if high == low + 1 else f"{low} to {high - 1}" for low, high in pairwise((0, *COUNT_EDGES))]
@@ -145,7 +148,7 @@ def counts_section(splits: Mapping[str, Annotations]) -> Section:
                    (Bars("Images by number of objects", [*labels, f"{COUNT_EDGES[-1]} or more"], series),))
 
 
-def sides_section(splits: Mapping[str, Annotations]) -> Section:
+def object_sizes_section(splits: Mapping[str, Annotations]) -> Section:
     """Return a chart of the sizes of the objects, with the smallest priors marked."""
     sides = {split: relative_sides(annotations) for split, annotations in splits.items()}
     edges = [f"{100 * edge:g} %" for edge in SIDE_EDGES]
@@ -159,7 +162,7 @@ def sides_section(splits: Mapping[str, Annotations]) -> Section:
     return Section("Object sizes", (*_small_object_advice(next(iter(sides.values()))), bars))
 
 
-def ratios_section(splits: Mapping[str, Annotations]) -> Section:
+def object_shapes_section(splits: Mapping[str, Annotations]) -> Section:
     """Return a chart of the aspect ratios of the objects."""
     ratios = {split: relative_ratios(annotations) for split, annotations in splits.items()}
     first = next(iter(ratios.values()))
@@ -171,7 +174,7 @@ def ratios_section(splits: Mapping[str, Annotations]) -> Section:
     return Section("Object shapes", (Text(text, "advice" if extreme > MANY * len(first) else "plain"), bars))
 
 
-def images_section(splits: Mapping[str, Annotations]) -> Section:
+def image_sizes_section(splits: Mapping[str, Annotations]) -> Section:
     """Return tables of the orientations and the most frequent sizes of the images."""
     sizes = {split: image_sizes(annotations, LISTED_SIZES) for split, annotations in splits.items()}
     orientation = Table(("split", "landscape", "portrait", "square", "different sizes"),
@@ -181,7 +184,7 @@ def images_section(splits: Mapping[str, Annotations]) -> Section:
     return Section("Image sizes", (orientation, Table((f"most frequent in {next(iter(splits))}", "images", "share"), rows)))
 
 
-def sample_section(manifest: Manifest, split: str, annotations: Annotations, faulty: Collection[str]) -> Section:
+def random_images_section(manifest: Manifest, split: str, annotations: Annotations, faulty: Collection[str]) -> Section:
     """Return random images without faults, always the same ones: those whose names have the smallest hashes.
 
     Only a person can see whether boxes fit and classes are right.

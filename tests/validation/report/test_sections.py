@@ -17,13 +17,13 @@ from ssd_lib.validation.report.sections import (
     PAIRS,
     SMALLEST_PRIORS,
     classes_section,
-    counts_section,
-    duplicates_section,
-    fault_section,
-    images_section,
-    ratios_section,
-    sample_section,
-    sides_section,
+    duplicate_images_section,
+    faults_section,
+    image_sizes_section,
+    object_shapes_section,
+    object_sizes_section,
+    objects_per_image_section,
+    random_images_section,
     summary_section,
 )
 from ssd_lib.validation.report.statistics import ClassCounts, trainable
@@ -79,7 +79,7 @@ def test_the_summary_is_one_sentence(changes: dict[str, int], sentence: str) -> 
 
 
 def test_kinds_of_faults_come_with_their_cure_the_bad_ones_first(faulty: ReportInput) -> None:
-    table = only(fault_section(faulty.manifest, faulty.splits, faulty.faults), Table)
+    table = only(faults_section(faulty.manifest, faulty.splits, faulty.faults), Table)
     assert [row[:3] for row in table.rows] == [
         ("missing", "1", "bad"), ("not_an_image", "1", "bad"), ("non_finite", "1", "bad"),
         ("duplicate_content", "1", "warning"),
@@ -88,7 +88,7 @@ def test_kinds_of_faults_come_with_their_cure_the_bad_ones_first(faulty: ReportI
 
 
 def test_each_kind_has_thumbnails_or_without_images_a_list(faulty: ReportInput) -> None:
-    section = fault_section(faulty.manifest, faulty.splits, faulty.faults)
+    section = faults_section(faulty.manifest, faulty.splits, faulty.faults)
     thumbnails = {element.title: element.tiles for element in section.elements if isinstance(element, Thumbnails)}
     assert list(thumbnails) == ["missing: 1", "not_an_image: 1", "non_finite: 1", "partly_outside: 1"]
     assert only(section, Listing).lines == ["val: category 1 'owl' has boxes in val and none in train"]
@@ -98,7 +98,7 @@ def test_each_kind_has_thumbnails_or_without_images_a_list(faulty: ReportInput) 
 
 
 def test_the_faulty_box_is_drawn_unless_its_coordinates_are_invalid(faulty: ReportInput) -> None:
-    section = fault_section(faulty.manifest, faulty.splits, faulty.faults)
+    section = faults_section(faulty.manifest, faulty.splits, faulty.faults)
     tiles = {element.title: element.tiles[0] for element in section.elements if isinstance(element, Thumbnails)}
     mark, = tiles["partly_outside: 1"].thumbnails[0].marks
     assert (mark.xywh, mark.is_faulty) == ((50, 30, 20, 20), True)
@@ -108,25 +108,26 @@ def test_the_faulty_box_is_drawn_unless_its_coordinates_are_invalid(faulty: Repo
 
 def test_a_faulty_image_is_shown_with_all_its_boxes(sound: ReportInput) -> None:
     fault = Fault("exif_rotated", ("train", "train/3.png"), "train/3.png: its EXIF orientation is 6", "train/3.png")
-    tile, = only(fault_section(sound.manifest, sound.splits, [fault]), Thumbnails).tiles
+    tile, = only(faults_section(sound.manifest, sound.splits, [fault]), Thumbnails).tiles
     mark, = tile.thumbnails[0].marks
     assert (mark.xywh, mark.name, mark.is_faulty) == ((5, 6, 20, 10), "cat", False)
 
 
 def test_a_limited_number_of_each_kind_is_shown_and_all_are_counted(sound: ReportInput) -> None:
     faults = [Fault("outside", ("train", at), "text", f"train/{at}.png", (70, 0, 5, 5)) for at in range(20)]
-    section = fault_section(sound.manifest, sound.splits, faults)
+    section = faults_section(sound.manifest, sound.splits, faults)
     assert only(section, Table).rows[0][:2] == ("outside", "20")
     assert len(only(section, Thumbnails).tiles) == FAULT_TILES
 
 
 def test_a_sound_dataset_has_no_faults_and_no_duplicates(sound: ReportInput) -> None:
-    assert words(fault_section(sound.manifest, sound.splits, sound.faults)) == "No faults found."
-    assert words(duplicates_section(sound.manifest, sound.splits)) == "No duplicate images, and no image of val is in train."
+    assert words(faults_section(sound.manifest, sound.splits, sound.faults)) == "No faults found."
+    section = duplicate_images_section(sound.manifest, sound.splits)
+    assert words(section) == "No duplicate images, and no image of val is in train."
 
 
 def test_duplicates_are_shown_side_by_side_leaks_first(faulty: ReportInput) -> None:
-    section = duplicates_section(faulty.manifest, faulty.splits)
+    section = duplicate_images_section(faulty.manifest, faulty.splits)
     leaks, same = section.elements
     assert isinstance(leaks, Thumbnails)
     assert isinstance(same, Thumbnails)
@@ -181,7 +182,7 @@ def test_a_dataset_without_classes_or_boxes_has_a_classes_section() -> None:
 
 
 def test_images_are_counted_by_their_objects() -> None:
-    bars = only(counts_section(on_one_image(*[(5, 5 + at) for at in range(7)])), Bars)
+    bars = only(objects_per_image_section(on_one_image(*[(5, 5 + at) for at in range(7)])), Bars)
     assert dict(zip(bars.labels, bars.series["train"], strict=True)) == {
         "0": 0, "1": 0, "2": 0, "3": 0, "4": 0, "5 to 9": 1, "10 to 19": 0, "20 to 49": 0, "50 to 99": 0, "100 or more": 0}
 
@@ -195,7 +196,7 @@ def test_the_smallest_priors_are_those_of_the_nets() -> None:
 
 
 def test_marks_stand_where_the_smallest_priors_do() -> None:
-    bars = only(sides_section(on_one_image((19.9, 19.9), (20, 20), (9, 9))), Bars)
+    bars = only(object_sizes_section(on_one_image((19.9, 19.9), (20, 20), (9, 9))), Bars)
     assert {bars.labels[at]: text for at, text in bars.marks.items()} == {
         "7 % to 10 %": "smallest prior of resnet nets, 7 %",
         "10 % to 14 %": "smallest prior of lite0-ssd-lite, 8 %; of vgg16-ssd, 10 %",
@@ -205,13 +206,13 @@ def test_marks_stand_where_the_smallest_priors_do() -> None:
 
 
 def test_only_small_objects_give_advice() -> None:
-    assert "66.7 % for mobile nets and sq-ssd-lite" in words(sides_section(on_one_image((19, 19), (20, 20), (9, 9))))
-    assert "`model.priors: auto`" in words(sides_section(on_one_image((19, 19), (20, 20), (9, 9))))
-    assert "model.priors" not in words(sides_section(on_one_image((50, 50))))
+    assert "66.7 % for mobile nets and sq-ssd-lite" in words(object_sizes_section(on_one_image((19, 19), (20, 20), (9, 9))))
+    assert "`model.priors: auto`" in words(object_sizes_section(on_one_image((19, 19), (20, 20), (9, 9))))
+    assert "model.priors" not in words(object_sizes_section(on_one_image((50, 50))))
 
 
 def test_aspect_ratios_are_those_after_resizing_to_a_square() -> None:
-    section = ratios_section(on_one_image((100, 10), (30, 30), (20, 100), width=200))  # 5:1, 1:2 and 1:10 when squeezed
+    section = object_shapes_section(on_one_image((100, 10), (30, 30), (20, 100), width=200))  # 5:1, 1:2 and 1:10 when squeezed
     assert "66.7 % of the objects have an aspect ratio above 3:1 or below 1:3" in words(section)
     numbers = dict(zip(only(section, Bars).labels, only(section, Bars).series["train"], strict=True))
     assert {label: number for label, number in numbers.items() if number} == {"below 1:5": 1, "1:2 to 1:1.2": 1, "above 5:1": 1}
@@ -219,7 +220,7 @@ def test_aspect_ratios_are_those_after_resizing_to_a_square() -> None:
 
 def test_sizes_of_images_are_listed_the_most_frequent_first() -> None:
     images = [Image(1, "a", 60, 40), Image(2, "b", 30, 30), Image(3, "c", 60, 40)]
-    orientation, sizes = images_section({"train": trainable(from_rows(images, [], []), ())}).elements
+    orientation, sizes = image_sizes_section({"train": trainable(from_rows(images, [], []), ())}).elements
     assert isinstance(orientation, Table)
     assert isinstance(sizes, Table)
     assert orientation.rows == [("train", "2", "0", "1", "2")]
@@ -229,16 +230,16 @@ def test_sizes_of_images_are_listed_the_most_frequent_first() -> None:
 def test_the_sample_has_twelve_sound_images_with_all_their_boxes_and_is_reproducible(sound: ReportInput) -> None:
     train = trainable(sound.splits["train"], ())
     with_fault = {f"train/{at}.png" for at in range(5)}
-    section = sample_section(sound.manifest, "train", train, with_fault)
+    section = random_images_section(sound.manifest, "train", train, with_fault)
     tiles = only(section, Thumbnails).tiles
     names = [tile.name for tile in tiles]
     assert (len(set(names)), with_fault & set(names), section.title) == (12, set(), "12 random images of train")
     assert names != sorted(names)
     assert all((tile.text, [mark.xywh for mark in tile.thumbnails[0].marks]) == ("1 cat", [(5, 6, 20, 10)]) for tile in tiles)
-    assert sample_section(sound.manifest, "train", train, with_fault) == section
+    assert random_images_section(sound.manifest, "train", train, with_fault) == section
 
 
 def test_a_dataset_without_sound_images_has_no_sample(sound: ReportInput) -> None:
     train = sound.splits["train"]
-    section = sample_section(sound.manifest, "train", trainable(train, ()), train.images.file_names)
+    section = random_images_section(sound.manifest, "train", trainable(train, ()), train.images.file_names)
     assert words(section) == "No image has objects and no faults."
