@@ -1,5 +1,6 @@
 """Choose the device, the precision and the algorithms to compute with."""
 
+import logging
 import os
 import re
 
@@ -7,8 +8,10 @@ import torch
 
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.params import DEVICE_PATTERN
+from ssd_lib.processes import available_cores, free_cores
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+log = logging.getLogger(__name__)
 
 
 def pick_device(name: str) -> torch.device:
@@ -43,6 +46,47 @@ def choose_algorithms(deterministic: bool) -> None:
     torch.backends.cudnn.benchmark = not deterministic
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def pick_threads(asked: int | str, begun: int, processes: int) -> int:
+    """Return with how many threads each training process computes on a CPU, and log why where that is not plain.
+
+    Sums are split over threads, so their number decides the last bits of the result: a run keeps the one that it began with.
+
+    Args:
+        asked: `runtime.threads`; for "auto" OMP_NUM_THREADS counts as asked if it is set.
+        begun: what the run that is continued began with; 0 for a new one.
+        processes: training processes that share the cores of this machine.
+    """
+    if asked == "auto" and os.environ.get("OMP_NUM_THREADS", "").isdigit():
+        asked = max(1, int(os.environ["OMP_NUM_THREADS"]))
+    if isinstance(asked, int):
+        number, text = asked, ""
+    else:
+        number, text = choose_threads(begun, free_cores() / processes, max(1, available_cores() // processes))
+    if begun not in (0, number):
+        text = (f"the run began with {begun} thread(s) and goes on with {number}, as asked: its weights will differ in their "
+                "last bits from those of a run that was never stopped")
+    if text:
+        log.info("%s", text)
+    return number
+
+
+def choose_threads(begun: int, free: float, cores: int) -> tuple[int, str]:
+    """Return the number of threads for `auto`, and a line about it for a busy machine.
+
+    Args:
+        begun: see `pick_threads`.
+        free, cores: of the cores that this process may use so many are free, of so many.
+    """
+    now = max(1, min(cores, round(free)))
+    busy = f"{max(0, free):.1f} of {cores} CPU core(s) are free"
+    if begun > now:
+        return begun, (f"{busy}, and the run keeps the {begun} threads that it began with, for the same bits. If it is slow, "
+                       f"set runtime.threads: {now}")
+    if not begun and now < cores:
+        return now, f"the machine is busy: {busy}, so the run computes with {now} thread(s) to its end (runtime.threads)"
+    return begun or now, ""
 
 
 def pick_precision(name: str, device: torch.device) -> torch.dtype:

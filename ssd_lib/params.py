@@ -161,10 +161,11 @@ class ExportParams(_Group):
 
 
 class RuntimeParams(_Group):
-    """Settings of this machine, which do not change the result."""
+    """Settings of this machine, which do not change the result (but `threads` its last bits)."""
 
     device: Annotated[str, Field(pattern=f"^({DEVICE_PATTERN})$")]
     workers: Auto | Annotated[int, Field(ge=0)]
+    threads: Auto | Annotated[int, Field(ge=1, le=1024)]
     processes: Auto | Count
     max_restarts: Annotated[int, Field(ge=0)]
     nodes: Count

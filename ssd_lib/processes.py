@@ -2,12 +2,14 @@
 
 import ctypes
 import io
+import math
 import multiprocessing
 import os
 import select
 import signal
 import sys
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -69,8 +71,52 @@ def keep_freed_memory() -> bool:
 
 
 def available_cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of CPU cores that this process may use: its affinity, and the quota of its container."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(cores, cpu_quota())))
+
+
+def cpu_quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
+    """Return how many cores the control groups of this process grant, as `docker run --cpus` sets it; inf without a limit.
+
+    Args:
+        root: where control groups are mounted, version 2, or version 1 with a folder for each controller.
+        own: the file that names the groups of the process.
+    """
+    quotas = [math.inf]
+    for line in own.read_text().splitlines() if own.exists() else []:
+        _, controllers, group = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        base = root / "cpu" if controllers else root
+        inner = base / group.lstrip("/")
+        for folder in (inner, *(parent for parent in inner.parents if parent.is_relative_to(base))):
+            with suppress(OSError, ValueError):  # no such file, or "max": no limit
+                texts = ((folder / "cpu.max").read_text().split() if not controllers else
+                         [(folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")])
+                quotas.append(int(texts[0]) / int(texts[1]))
+    return min((quota for quota in quotas if quota > 0), default=math.inf)
+
+
+def free_cores(seconds: float = 0.5) -> float:
+    """Sleep, and return how many of the available cores no other process used in that time; without Linux, all of them.
+
+    The load average would not do: it still holds what this pipeline itself has done in the last minute.
+    """
+    before = _core_times()
+    time.sleep(seconds if before else 0)
+    spent = [[now - then for then, now in zip(*pair, strict=True)] for pair in zip(before, _core_times(), strict=True)]
+    free = sum((times[3] + times[4]) / max(1, sum(times)) for times in spent)  # idle, and waiting for a disk
+    return min(free if before else math.inf, available_cores())
+
+
+def _core_times() -> list[list[int]]:
+    """Return for each core of this process the times user, nice, system, idle, iowait, irq, softirq, steal; see proc(5)."""
+    try:
+        rows = [line.split() for line in Path("/proc/stat").read_text().splitlines() if line.startswith("cpu")]
+        return [[int(value) for value in row[1:9]] for row in rows if row[0][3:] and int(row[0][3:]) in os.sched_getaffinity(0)]
+    except (OSError, ValueError, AttributeError):
+        return []
 
 
 def secure_output() -> None:

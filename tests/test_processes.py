@@ -5,11 +5,14 @@ import platform
 import signal
 import subprocess
 import sys
+from math import inf
 from pathlib import Path
 
 import pytest
 from support.processes import ends
 from support.project import ROOT
+
+from ssd_lib.processes import available_cores, cpu_quota, free_cores
 
 PARENT = """
 import subprocess, sys
@@ -88,6 +91,33 @@ def test_kept_memory_causes_few_page_faults() -> None:
     """Each of these blocks has 8192 pages, or a few huge ones, and each new page is a fault."""
     kept, given_back = (int(subprocess.check_output([sys.executable, "-c", FAULTS, how])) for how in ("keep", "return"))
     assert kept * 10 < given_back
+
+
+def test_cores_that_others_use_are_not_free() -> None:
+    cores = available_cores()
+    spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(cores + 1)]
+    try:
+        assert free_cores(0.3) < cores / 2
+    finally:
+        for process in spinning:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.parametrize(("own", "files", "cores"), [
+    ("0::/job\n", {"cpu.max": "max 100000", "job/cpu.max": "150000 100000"}, 1.5),
+    ("0::/job/step\n", {"cpu.max": "800000 100000", "job/cpu.max": "200000 100000", "job/step/cpu.max": "max 100000"}, 2),
+    ("0::/\n", {}, inf),
+    ("4:memory:/a\n1:cpu,cpuacct:/\n", {"cpu/cpu.cfs_quota_us": "50000", "cpu/cpu.cfs_period_us": "100000"}, 0.5),
+    ("1:cpu:/\n0::/\n", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, inf),
+], ids=["version 2", "that of an outer group", "no limit", "version 1", "version 1 without a limit"])
+def test_the_quota_of_a_container_is_read(tmp_path: Path, own: str, files: dict[str, str], cores: float) -> None:
+    for name, text in files.items():
+        path = tmp_path / "cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n")
+    (tmp_path / "own").write_text(own)
+    assert cpu_quota(tmp_path / "cgroup", tmp_path / "own") == cores
 
 
 PRINTS = """

@@ -115,5 +115,6 @@ def _describe_combo(checkpoint: "ComboCheckpoint") -> dict[str, Any]:
         "fingerprint": checkpoint.fingerprint,
         "data_digest": checkpoint.data_digest,
         "versions": dict(checkpoint.versions),
+        "threads": checkpoint.threads,
         "params": checkpoint.params,
     }

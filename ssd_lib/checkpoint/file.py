@@ -44,6 +44,7 @@ class ComboCheckpoint:
         best: the best metric so far, higher is better; None before the first.
         history: one dict of plain values per complete epoch.
         versions: of the libraries that wrote it.
+        threads: with which each process computes on a CPU; 0 if unknown, as in older checkpoints.
     """
 
     fingerprint: str
@@ -60,6 +61,7 @@ class ComboCheckpoint:
     best: float | None
     history: list[dict[str, Any]]
     versions: dict[str, str]
+    threads: int = 0
 
     @property
     def position(self) -> tuple[int, int]:
@@ -130,6 +132,7 @@ class CheckpointSchema(Strict):
     best: float | None
     history: list[dict[str, Annotated[float, Field(allow_inf_nan=True)] | None]]
     versions: dict[str, str]
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
 
 
 def _check_content(content: dict[str, Any], path: Path) -> None:

@@ -23,7 +23,7 @@ from ssd_lib.distributed.collectives import POLL_S, all_gather_object, wake_up_o
 from ssd_lib.distributed.group import TIMEOUT, Group, RunOutcome, check_batch_size, open_run_store, read_outcome, record_outcome
 from ssd_lib.errors import InputError, ReportedElsewhere, StateError, Stopped, memory_as_state_error, print_messages
 from ssd_lib.params import RuntimeParams
-from ssd_lib.processes import STOP_SIGNALS, available_cores, die_with_parent, secure_output
+from ssd_lib.processes import STOP_SIGNALS, die_with_parent, secure_output
 
 ROUNDS, FIRST = "rounds", "first"
 LAUNCHER_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -42,8 +42,6 @@ def work(function: Callable[..., str], group: Group, host: str, port: int, *argu
         return outcome
     if group.on_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    else:
-        torch.set_num_threads(max(1, torch.get_num_threads() // group.processes))
     try:
         with memory_as_state_error():
             restart, _round_store = _join(group, store)  # keep it: other processes may still read from it
@@ -154,8 +152,6 @@ def _join_under_launcher(store: dist.Store, rank: int, size: int, runtime: Runti
                                 store=dist.PrefixStore(round_name, store))
     machines = all_gather_object(socket.gethostname())
     processes = machines.count(machines[rank])
-    if not on_gpu and "OMP_NUM_THREADS" not in os.environ and available_cores() == os.cpu_count():  # srun gives each its cores
-        torch.set_num_threads(max(1, torch.get_num_threads() // processes))
     if rank == 0:
         print(f"{size} processes by RANK and WORLD_SIZE; runtime.processes, nodes, rendezvous and max_restarts are ignored",
               flush=True)

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import signal
 import sys
 import time
@@ -33,7 +34,7 @@ from ssd_lib.data.loader import (
     warn_of_small_shared_memory,
     worker_count,
 )
-from ssd_lib.device import choose_algorithms, pick_device, pick_precision
+from ssd_lib.device import choose_algorithms, pick_device, pick_precision, pick_threads
 from ssd_lib.distributed.collectives import (
     GroupStopped,
     NonBlockingAny,
@@ -51,7 +52,7 @@ from ssd_lib.errors import InputError, StateError, Stopped, first_line, print_me
 from ssd_lib.manifest import FIXED_FOLDER, REPAIR_HINT, Manifest
 from ssd_lib.nets.model_file import MODEL_PATH
 from ssd_lib.params import Params
-from ssd_lib.processes import die_with_parent, keep_freed_memory
+from ssd_lib.processes import available_cores, die_with_parent, keep_freed_memory
 from ssd_lib.train.checkpoint_writer import CheckpointWriter, finish
 from ssd_lib.train.epoch import train_epoch, validation_losses
 from ssd_lib.train.logger import TrainLogger
@@ -166,6 +167,11 @@ def _train_process(run_spec: RunSpec, group: Group) -> str:
     run_spec.check_machines_agree()
     state = new_state(run_spec.net_spec, params.train, device, precision, run_spec.weights)
     restore_run(state, run_spec, group)
+    if device.type == "cpu" and not _is_complete(state, run_spec):
+        own = group.has_launcher and available_cores() < (os.cpu_count() or 1)  # srun gives each process its own cores
+        threads = pick_threads(params.runtime.threads, state.threads, 1 if own else group.processes) if rank == 0 else 0
+        state.threads = broadcast_object(threads)
+        torch.set_num_threads(state.threads)
     steps = run_spec.steps_per_epoch
     board = runs_folder() / "tb" / f"{run_spec.net_spec.net}-{run_spec.fingerprint[:8]}"
     logger = TrainLogger(run_spec.train_set.fixed.file_name, params.train.batch_size, state.epoch * steps + state.step,

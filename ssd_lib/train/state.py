@@ -37,7 +37,7 @@ class TrainState:
 
     Attributes:
         net, average: the net, and its moving average (None if `train.ema_decay` is 0).
-        epoch, step, totals, best, history: as in ComboCheckpoint.
+        epoch, step, totals, best, history, threads: as in ComboCheckpoint.
     """
 
     net: SSD
@@ -49,6 +49,7 @@ class TrainState:
     step: int = 0
     best: float | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
+    threads: int = 0
 
     @property
     def final_net(self) -> SSD:
@@ -113,7 +114,7 @@ def restore(state: TrainState, checkpoint: ComboCheckpoint) -> None:
         state.scaler.load_state_dict(checkpoint.scaler)
     state.totals.copy_(checkpoint.totals)
     state.epoch, state.step = checkpoint.epoch, checkpoint.step
-    state.best, state.history = checkpoint.best, list(checkpoint.history)
+    state.best, state.history, state.threads = checkpoint.best, list(checkpoint.history), checkpoint.threads
 
 
 def optimizer_fault(checkpoint: ComboCheckpoint, net: SSD, params: TrainParams) -> str:
@@ -161,6 +162,7 @@ def snapshot(state: TrainState, spec: NetSpec, fingerprint: str, data_digest: st
         best=state.best,
         history=_copy(state.history),
         versions=VERSIONS,
+        threads=state.threads,
     )
 
 

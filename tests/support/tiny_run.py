@@ -29,7 +29,7 @@ TINY = {
     "model": {"image_size": 64, "width_mult": 0.1},
     "train": {"epochs": 2, "batch_size": 4, "precision": "fp32", "ap_every_epochs": 1, "ema_decay": 0.9, "lr": 0.01},
     "eval": {"batch_size": 4, "pictures": 2},
-    "runtime": {"device": "cpu", "workers": 1, "processes": 1},
+    "runtime": {"device": "cpu", "workers": 1, "threads": 1, "processes": 1},
 }
 
 

@@ -38,7 +38,9 @@ def test_a_killed_run_continues_bit_for_bit(workspace: Path, never_stopped: Path
 
 @pytest.mark.parametrize("point", ["after-step-4:SIGTERM", pytest.param("in-validation-1:SIGINT", marks=slow),
                                    pytest.param("after-step-4:SIGUSR1", marks=slow)])
-def test_a_signal_saves_and_the_same_command_continues(workspace: Path, never_stopped: Path, point: str) -> None:
+def test_a_signal_saves_and_the_same_command_continues(workspace: Path, never_stopped: Path, point: str,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     stopped = run_stage(workspace, kill_at=point)
     assert stopped.returncode == 128 + signal.Signals[point.split(":")[1]]
     assert "The same command continues from there" in stopped.stderr
@@ -46,9 +48,11 @@ def test_a_signal_saves_and_the_same_command_continues(workspace: Path, never_st
     checkpoint = read_checkpoint(workspace / CHECKPOINTS / LAST)
     assert checkpoint.position == ((1, 1) if "step" in point else (0, 3))
     set_runtime(workspace, "workers: 1", "workers: 2")
+    set_runtime(workspace, "threads: 1", "threads: auto")  # that of the checkpoint, even if more cores are free
     again = run_stage(workspace)
     assert again.returncode == 0
     assert "continuing at epoch" in again.stdout
+    assert read_checkpoint(workspace / CHECKPOINTS / LAST).threads == 1
     assert_same_weights(workspace, never_stopped)
 
 

@@ -60,8 +60,10 @@ def test_dropout_continues_bit_for_bit(workspace: Path) -> None:
     _train(calm, params, until=4)
     stopped, continued = _state_with_dropout(params), _state_with_dropout(params)
     _train(stopped, params, until=2)
+    stopped.threads = 3
     torch.rand(17)  # another process has used its generator for other things
     restore(continued, snapshot(stopped, SPEC, "f", "d", {}))
+    assert continued.threads == 3
     _train(continued, params, until=4)
     for one, other in ((calm.net, continued.net), (calm.final_net, continued.final_net)):
         assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
