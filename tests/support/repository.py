@@ -12,8 +12,8 @@ import yaml
 from support.project import ROOT
 
 TINY: dict[str, dict[str, Any]] = {
-    "model": {"image_size": 64, "width_mult": 0.1},
-    "train": {"epochs": 1, "batch_size": 4, "precision": "fp32"},
+    "model": {"net": "mb2-ssd-lite", "image_size": 64, "width_mult": 0.1, "backbone_weights": "none"},
+    "train": {"epochs": 1, "batch_size": 4, "freeze": "none", "precision": "fp32"},
     "eval": {"batch_size": 4, "pictures": 2},
     "runtime": {"device": "cpu", "workers": 1, "processes": 1},
 }

@@ -26,8 +26,9 @@ from support.self_killing import arm
 torch.set_num_threads(1)  # a fork of a process that has used more cannot compute
 
 TINY = {
-    "model": {"image_size": 64, "width_mult": 0.1},
-    "train": {"epochs": 2, "batch_size": 4, "precision": "fp32", "ap_every_epochs": 1, "ema_decay": 0.9, "lr": 0.01},
+    "model": {"net": "mb2-ssd-lite", "image_size": 64, "width_mult": 0.1, "backbone_weights": "none"},
+    "train": {"epochs": 2, "batch_size": 4, "freeze": "none", "precision": "fp32", "ap_every_epochs": 1, "ema_decay": 0.9,
+              "lr": 0.01},
     "eval": {"batch_size": 4, "pictures": 2},
     "runtime": {"device": "cpu", "workers": 1, "threads": 1, "processes": 1},
 }
