@@ -6,8 +6,8 @@ from functools import partial
 from ssd_lib.boxes.selection import Postprocess
 from ssd_lib.data.loader import worker_count
 from ssd_lib.evaluate.coco_eval import measure
-from ssd_lib.evaluate.drawing import validation_sheet
 from ssd_lib.evaluate.preview import write_samples
+from ssd_lib.evaluate.validation_sheet import validation_sheet
 from ssd_lib.manifest import FIXED_FOLDER, load_manifest
 from ssd_lib.params import load_params
 from ssd_lib.train.fit import fit

@@ -32,6 +32,12 @@ def _importing(pid: int) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
+def test_training_does_not_wait_for_what_only_its_end_needs() -> None:
+    code = "import sys, stages.train\nprint({'matplotlib', 'albumentations', 'onnx', 'pandas'} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).endswith("set()\n")
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 def test_ctrl_c_during_the_imports_prints_one_line(tmp_path: Path, environment: dict[str, str]) -> None:
     stage = subprocess.Popen([sys.executable, "-m", "stages.train"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE,

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ssd_lib.checkpoint.file import CHECKPOINTS
+from ssd_lib.data.augment import file_of
 from ssd_lib.data.pixel_cache import cache_name
-from ssd_lib.data.transform_file import file_of
 from ssd_lib.errors import InputError
 from ssd_lib.files import in_project, sha256, why_unreadable
 from ssd_lib.params import WORDS_FOR_FILES

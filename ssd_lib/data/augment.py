@@ -6,16 +6,18 @@ NumPy arrays of two or four numbers take ten times as long. All randomness comes
 
 import os
 import random
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise it contacts the network when imported
+from ssd_lib.errors import InputError
+from ssd_lib.files import in_project, why_unreadable
+from ssd_lib.params import WORDS_FOR_FILES
 
-import albumentations as A
-
-from ssd_lib.data.transform_file import apply_transform, file_of, load_transform
+if TYPE_CHECKING:
+    import albumentations as A
 
 FILL = (123, 117, 104)  # ImageNet's mean colour, around a zoomed-out image
 FLIP_CHANCE = 0.5
@@ -55,8 +57,8 @@ class Transform(NamedTuple):
 
     preset: Preset
     side: int
-    colour: A.Compose
-    of_file: A.Compose | None = None
+    colour: "A.Compose | None" = None
+    of_file: "A.Compose | None" = None
 
 
 class CropPlacement(NamedTuple):
@@ -66,16 +68,34 @@ class CropPlacement(NamedTuple):
     target: Rectangle
 
 
+def file_of(augmentation: str) -> Path | None:
+    """Return the file that `train.augmentation` names; None for a preset.
+
+    Raises:
+        InputError: it is neither a preset nor a file that can be read.
+    """
+    words = WORDS_FOR_FILES["train.augmentation"]
+    if augmentation in words:
+        return None
+    path = in_project(augmentation)
+    if reason := why_unreadable(path):
+        raise InputError(f"params.yaml: train.augmentation is '{augmentation}', which cannot be read ({path}: {reason}); "
+                         f"allowed are {', '.join(words)}, or the path of a file that albumentations.save wrote.")
+    return path
+
+
 def build_transform(augmentation: str, image_size: int) -> Transform:
     """Return the transform that `train.augmentation` names; "none" only resizes.
 
     Raises:
         InputError: it names a file that cannot be used.
     """
-    jitter = A.ColorJitter(brightness=(0.875, 1.125), contrast=(0.5, 1.5), saturation=(0.5, 1.5), hue=(-0.05, 0.05), p=0.5)
-    path = file_of(augmentation)
-    preset, of_file = (PRESETS[augmentation], None) if path is None else (PRESETS["none"], load_transform(path))
-    return Transform(preset, image_size, A.Compose([jitter]), of_file)
+    if (path := file_of(augmentation)) is not None:
+        from ssd_lib.data.transform_file import load_transform  # imports albumentations
+
+        return Transform(PRESETS["none"], image_size, of_file=load_transform(path))
+    preset = PRESETS[augmentation]
+    return Transform(preset, image_size, _colour_jitter() if preset.colour else None)
 
 
 def augment(transform: Transform, image: np.ndarray, boxes: np.ndarray, labels: np.ndarray,
@@ -100,6 +120,8 @@ def augment(transform: Transform, image: np.ndarray, boxes: np.ndarray, labels: 
     """
     generator = np.random.default_rng(sample_seed)
     if transform.of_file is not None:
+        from ssd_lib.data.transform_file import apply_transform
+
         image, boxes, labels = apply_transform(transform.of_file, image, boxes, labels, generator)
     (height, width), (preset, side, colour, _) = image.shape[:2], transform
     in_pixels = boxes * np.array([width, height, width, height], dtype=np.float32)
@@ -112,7 +134,7 @@ def augment(transform: Transform, image: np.ndarray, boxes: np.ndarray, labels: 
     sample, moved = _render(image, placement, side), move_boxes(in_pixels, placement, side)
     if preset.flip and generator.random() < FLIP_CHANCE:
         sample, moved = cv2.flip(sample, 1), np.stack([1 - moved[:, 2], moved[:, 1], 1 - moved[:, 0], moved[:, 3]], axis=1)
-    if preset.colour:
+    if preset.colour and colour is not None:
         colour.set_random_state(generator, random.Random(int(generator.integers(1 << 63))))  # albumentations' own seeds repeat
         sample = colour(image=sample)["image"]
     kept = (centre_inside(in_pixels, crop) | (labels < 0)) & (moved[:, 2:] > moved[:, :2]).all(axis=1)
@@ -184,6 +206,15 @@ def centre_inside(boxes: np.ndarray, crop: Rectangle) -> np.ndarray:
     (x1, y1, x2, y2), (left, top, right, bottom) = boxes.T, crop
     across, down = x1 + x2, y1 + y2
     return (across > 2 * left) & (across < 2 * right) & (down > 2 * top) & (down < 2 * bottom)
+
+
+def _colour_jitter() -> "A.Compose":
+    """Return the transform of colours. It is imported only here: that takes most of a second, which not every run needs."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise it contacts the network when imported
+    import albumentations as A
+
+    jitter = A.ColorJitter(brightness=(0.875, 1.125), contrast=(0.5, 1.5), saturation=(0.5, 1.5), hue=(-0.05, 0.05), p=0.5)
+    return A.Compose([jitter])
 
 
 def _render(image: np.ndarray, placement: CropPlacement, side: int) -> np.ndarray:

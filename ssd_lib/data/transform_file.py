@@ -17,8 +17,7 @@ import numpy as np
 import yaml
 
 from ssd_lib.errors import InputError, visible
-from ssd_lib.files import in_project, read_regular, why_unreadable
-from ssd_lib.params import WORDS_FOR_FILES
+from ssd_lib.files import read_regular
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise it contacts the network when imported
 
@@ -29,22 +28,6 @@ from albumentations.core.transforms_interface import BasicTransform, ImageOnlyTr
 NAME, CHILDREN = "__class_fullname__", "transforms"  # keys of a serialised transform
 MAX_DEPTH = 20  # of transforms in transforms
 MAX_TEXT = 300  # characters of another library's message
-
-
-def file_of(augmentation: str) -> Path | None:
-    """Return the file that `train.augmentation` names; None for a preset.
-
-    Raises:
-        InputError: it is neither a preset nor a file that can be read.
-    """
-    words = WORDS_FOR_FILES["train.augmentation"]
-    if augmentation in words:
-        return None
-    path = in_project(augmentation)
-    if reason := why_unreadable(path):
-        raise InputError(f"params.yaml: train.augmentation is '{augmentation}', which cannot be read ({path}: {reason}); "
-                         f"allowed are {', '.join(words)}, or the path of a file that albumentations.save wrote.")
-    return path
 
 
 def load_transform(path: Path) -> A.Compose:

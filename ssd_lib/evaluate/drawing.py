@@ -1,4 +1,4 @@
-"""Draw boxes with names and scores, and sheets of images with ground truth and detections side by side."""
+"""Draw boxes with names and scores, and arrange images on a sheet, without torch: detection with an ONNX file uses it."""
 
 import colorsys
 from collections.abc import Sequence
@@ -6,17 +6,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 
-from ssd_lib.boxes.selection import Postprocess
-from ssd_lib.data.dataset import DetectionDataset
 from ssd_lib.errors import visible
 from ssd_lib.files import atomic_write
-from ssd_lib.images import read_image
-from ssd_lib.nets.postprocess import detect
-from ssd_lib.nets.ssd import SSD
 
-SHOWN_SCORE = 0.3  # detections with a lower score count for AP but are not drawn
 Colour = tuple[int, int, int]  # RGB
 CROWD_COLOUR = (150, 150, 150)
 PAPER, INK, EDGE = (255, 255, 255), (60, 64, 67), (30, 30, 30)
@@ -75,23 +68,10 @@ def sheet(images: Sequence[np.ndarray], columns: int) -> np.ndarray:
     return page
 
 
-def validation_sheet(net: SSD, dataset: DetectionDataset, indices: Sequence[int], postprocess: Postprocess,
-                     device: torch.device) -> np.ndarray:
-    """Draw images of a split twice each: ground truth on the left, detections of `SHOWN_SCORE` or more on the right.
-
-    Args:
-        net: on `device`; its mode is unchanged.
-        dataset: a split without augmentation.
-        indices: of the images to draw; may be empty.
-        postprocess: thresholds and limits.
-        device: where to compute.
-
-    Returns:
-        (H, W, 3) uint8, RGB.
-    """
-    head = [_head("ground truth"), _head(f"detections, score {SHOWN_SCORE} or more")] * min(2, len(indices))
-    pairs = [tile for index in indices for tile in _pair(net, dataset, index, postprocess, device)]
-    return sheet([*head, *pairs], columns=len(head)) if pairs else _head("no images: eval.pictures is 0")
+def head(text: str) -> np.ndarray:
+    """Return a strip with a line of text, as wide as a tile: (HEAD_PX, TILE_PX, 3) uint8."""
+    strip = np.full((HEAD_PX, TILE_PX, 3), PAPER, dtype=np.uint8)
+    return cv2.putText(strip, text, (2, HEAD_PX - 8), FONT, 0.5, INK, 1, cv2.LINE_AA)
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
@@ -99,32 +79,6 @@ def write_image(path: Path, image: np.ndarray) -> None:
     _, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     with atomic_write(path) as file:
         file.write(data.tobytes())
-
-
-def _pair(net: SSD, dataset: DetectionDataset, index: int, postprocess: Postprocess, device: torch.device) -> list[np.ndarray]:
-    """Return an image with its ground truth, and the same image with its detections."""
-    fixed, rows = dataset.fixed, slice(dataset.fixed.box_offsets[index], dataset.fixed.box_offsets[index + 1])
-    image = read_image(dataset.path_of(fixed.file_name(index)))
-    scale = TILE_PX / max(image.shape[:2])
-    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-    image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-    truth = [(f"{fixed.class_names[label - 1]}{' (crowd)' * crowd}", CROWD_COLOUR if crowd else class_colour(label))
-             for label, crowd in zip(fixed.labels[rows].tolist(), fixed.is_crowd[rows].tolist(), strict=True)]
-    pixels = torch.from_numpy(dataset[0, index].image).permute(2, 0, 1)[None].to(device)
-    found = detect(net, pixels, postprocess)[0]
-    shown = int((found.scores >= SHOWN_SCORE).sum())
-    labels, scores = found.labels[:shown].tolist(), found.scores[:shown].tolist()
-    return [
-        draw_boxes(image, fixed.boxes[rows] * scale, [name for name, _ in truth], [colour for _, colour in truth]),
-        draw_boxes(image, found.boxes[:shown].cpu().numpy() * (width, height, width, height),
-                   [f"{fixed.class_names[k - 1]} {score:.2f}" for k, score in zip(labels, scores, strict=True)],
-                   [class_colour(k) for k in labels]),
-    ]
-
-
-def _head(text: str) -> np.ndarray:
-    strip = np.full((HEAD_PX, TILE_PX, 3), PAPER, dtype=np.uint8)
-    return cv2.putText(strip, text, (2, HEAD_PX - 8), FONT, 0.5, INK, 1, cv2.LINE_AA)
 
 
 def _draw_tag(image: np.ndarray, taken: np.ndarray, text: str, box: Sequence[int], colour: Colour) -> None:

@@ -16,7 +16,8 @@ from ssd_lib.device import pick_device
 from ssd_lib.errors import InputError, visible
 from ssd_lib.evaluate.coco_eval import Predictions, coco_metrics, predict, results_json, run_coco
 from ssd_lib.evaluate.curves import draw_curves, write_curves
-from ssd_lib.evaluate.drawing import validation_sheet, write_image
+from ssd_lib.evaluate.drawing import write_image
+from ssd_lib.evaluate.validation_sheet import validation_sheet
 from ssd_lib.evaluate.voc_ap import voc_metrics
 from ssd_lib.files import write_json
 from ssd_lib.manifest import FIXED_FOLDER, load_manifest

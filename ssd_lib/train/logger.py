@@ -6,20 +6,19 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from ssd_lib.errors import StateError
 from ssd_lib.files import atomic_write, write_text
 from ssd_lib.train.epoch import StepResult
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 READ_EVERY_STEPS = 10  # losses stay on the device in between: reading them makes the host wait
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"  # leaves room for the bar in 80 columns
@@ -172,6 +171,10 @@ def draw_history(path: Path, history: Sequence[Mapping[str, Any]]) -> None:
         path: a .png file.
         history: one dict per epoch, as in ComboCheckpoint.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # here, not before the first step: it takes most of a second
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
     figure = Figure(figsize=(13, 4), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, (title, lines) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
@@ -190,7 +193,7 @@ def draw_history(path: Path, history: Sequence[Mapping[str, Any]]) -> None:
         figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
 
 
-def _draw_line(axes: Axes, history: Sequence[Mapping[str, Any]], column: str, label: str, colour: str) -> None:
+def _draw_line(axes: "Axes", history: Sequence[Mapping[str, Any]], column: str, label: str, colour: str) -> None:
     points = [(row["epoch"], row[column]) for row in history if row.get(column) is not None]
     if points:
         marker = "o" if len(points) < len(history) or len(points) == 1 else ""

@@ -19,12 +19,11 @@ from ssd_lib.checkpoint.fingerprint import differences
 from ssd_lib.checkpoint.resume import choose_start
 from ssd_lib.checkpoint.store import runs_folder
 from ssd_lib.checkpoint.weights import fit_weights, read_weights
-from ssd_lib.data.augment import build_transform
+from ssd_lib.data.augment import build_transform, file_of
 from ssd_lib.data.balance import repeat_factors
 from ssd_lib.data.dataset import DetectionDataset, try_transform
 from ssd_lib.data.loader import steps_per_epoch
 from ssd_lib.data.pixel_cache import open_cache
-from ssd_lib.data.transform_file import file_of
 from ssd_lib.distributed.collectives import all_gather_object, broadcast_object, rank_and_size
 from ssd_lib.distributed.group import Group
 from ssd_lib.errors import InputError

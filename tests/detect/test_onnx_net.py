@@ -130,6 +130,16 @@ def test_an_exported_file_needs_no_torch(tmp_path: Path, torch: str) -> None:
     assert names == "kite dog\n"
 
 
+def test_the_command_needs_no_torch_for_an_exported_file(tmp_path: Path) -> None:
+    graph(tmp_path / "a.onnx")
+    cv2.imwrite(str(tmp_path / "photo.png"), np.zeros((10, 20, 3), np.uint8))
+    printed = run_python("from ssd_lib.cli import main\n"
+                         "code = main(['detect', 'photo.png', '--model', 'a.onnx', '--out', 'drawn'])\nprint(code, "
+                         "{'torch', 'torchvision', 'matplotlib'} & set(sys.modules))", tmp_path)
+    assert printed.endswith("0 set()\n")
+    assert (tmp_path / "drawn" / "photo.jpg").is_file()
+
+
 def test_the_example_for_plain_onnx_runtime_finds_the_best_object(exported: Path, tmp_path: Path) -> None:
     page = (ROOT / "docs/nets.md").read_text()
     [example] = [code for code in re.findall("```python\n(.*?)```", page, flags=re.DOTALL) if "onnxruntime" in code]

@@ -2,14 +2,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from ssd_lib.boxes.selection import Postprocess
-from ssd_lib.data.dataset import DetectionDataset
-from ssd_lib.evaluate import drawing
-from ssd_lib.evaluate.drawing import class_colour, draw_boxes, sheet, validation_sheet, write_image
+from ssd_lib.evaluate.drawing import class_colour, draw_boxes, sheet, write_image
 from ssd_lib.images import read_image
-from ssd_lib.nets.model_file import load_model
 
 GREY = np.full((100, 160, 3), 128, dtype=np.uint8)
 
@@ -50,22 +45,6 @@ def test_a_sheet_holds_images_of_any_size() -> None:
     page = sheet(images, columns=2)
     assert page.shape == (8 + 30 + 8 + 7 + 8, 8 + 20 + 8 + 5 + 8, 3)
     assert [(page == i).all(axis=2).sum() for i in range(3)] == [200, 150, 49]
-
-
-def test_a_validation_sheet_shows_every_image_twice(dataset: DetectionDataset) -> None:
-    net = load_model().net.train()
-    page = validation_sheet(net, dataset, [0, 2], Postprocess(), torch.device("cpu"))
-    assert page.shape[1] == 4 * drawing.TILE_PX + 5 * drawing.GAP_PX
-    assert net.training
-    dog = (page == class_colour(1)).all(axis=2)
-    assert dog[:, :page.shape[1] // 4].any()  # the ground truth of the first image
-    assert not dog[:, page.shape[1] // 2:page.shape[1] * 3 // 4].any()  # the third has no objects
-
-
-def test_without_images_the_page_is_a_note(dataset: DetectionDataset) -> None:
-    page = validation_sheet(load_model().net, dataset, [], Postprocess(), torch.device("cpu"))
-    assert page.ndim == 3
-    assert page.min() < 255
 
 
 def test_a_written_image_is_read_back_in_the_same_colours(tmp_path: Path) -> None:
