@@ -1,4 +1,4 @@
-"""What all tests share: where the real photographs are."""
+"""What all tests share: where the real images are."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from support.project import ROOT
 
-pytest_plugins = [f"support.{name}" for name in ("raw_folder", "coco_photos", "trained_project", "train_workspace")]
+pytest_plugins = [f"support.{name}" for name in ("raw_folder", "coco_images", "trained_project", "train_workspace")]
 
 # `HYPOTHESIS_PROFILE=thorough pytest` draws more examples, and new ones each time.
 settings.register_profile("default", max_examples=25, derandomize=True, deadline=None,
@@ -18,8 +18,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real photographs and golden figures that lies beside the project."""
+    """Return the folder of real images and golden figures beside the project."""
     folder = Path(os.environ.get("SSD_SHARED_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
-        pytest.skip(f"{folder} is not there; set SSD_SHARED_DATA to the folder of real photographs")
+        pytest.skip(f"{folder} is not there; set SSD_SHARED_DATA to the folder of real images")
     return folder

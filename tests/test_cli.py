@@ -20,7 +20,7 @@ COMMANDS = ("detect", "evaluate", "checkpoint", "data", "cache")
 
 
 def ending_with(error: BaseException) -> argparse.Namespace:
-    """Options of a command that ends with this error."""
+    """Return the options of a command that ends with this error."""
     def run(_: argparse.Namespace) -> int:
         raise error
     return argparse.Namespace(run=run)

@@ -159,7 +159,7 @@ def parse_help(main, words: list[str]) -> None:  # type: ignore[no-untyped-def]
 
 @pytest.fixture
 def parse_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Commands of the project stop after reading their arguments, in a folder of their own."""
+    """Make commands of the project stop after reading their arguments, in a folder of their own."""
     real = argparse.ArgumentParser.parse_args
 
     def parse_args(self: argparse.ArgumentParser, args=None, namespace=None):  # type: ignore[no-untyped-def]

@@ -39,7 +39,7 @@ class Installed(NamedTuple):
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    """The package, built from a copy since a build writes beside its sources; dependencies are those of this environment."""
+    """Install the package, built from a copy as a build writes beside its sources; its dependencies are this environment's."""
     source, wheels, environment, folder = (tmp_path_factory.mktemp(name) for name in ("source", "wheels", "venv", "elsewhere"))
     for name in ("pyproject.toml", "requirements.txt", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -60,7 +60,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
         fingerprint="0" * 16, params={"train": {"epochs": 5}}, data_digest="0" * 64, spec=asdict(spec), epoch=1, step=0,
         weights=spec.build().state_dict(), average={}, optimizer={}, scaler={}, totals=torch.zeros(3), best=None, history=[],
         versions={})
-    save_checkpoint(checkpoint, folder, folder / "journal", is_best=False)
+    save_checkpoint(checkpoint, folder, folder / "resume", is_best=False)
     write_image(folder / "a.png", np.random.default_rng(0).integers(0, 255, (50, 80, 3)).astype(np.uint8))
     return Installed(wheel, python.parent, folder)
 

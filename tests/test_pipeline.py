@@ -17,13 +17,13 @@ from support.repository import dvc, git, make_clone
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project as it is now, in a repository of its own, with tiny parameters committed."""
+    """Return the project as it is now, in a repository of its own, with tiny parameters committed."""
     return make_clone(tmp_path_factory.mktemp("pipeline") / "clone")
 
 
 @pytest.fixture(scope="module")
 def reproduced(clone: Path) -> Path:
-    """The same after `dvc repro`."""
+    """Return the clone after `dvc repro`."""
     done = dvc(clone, "repro")
     assert done.returncode == 0, done.stdout + done.stderr
     return clone
@@ -117,7 +117,7 @@ def test_a_tagged_and_pushed_model_is_fetched_by_name(reproduced: Path, tmp_path
 
 @pytest.fixture
 def mirror(shared_data: Path) -> Iterator[str]:
-    """A server on loopback over real COCO photographs in the official layout."""
+    """Serve real COCO images in the official layout on loopback."""
     handler = partial(SimpleHTTPRequestHandler, directory=str(shared_data / "coco-mirror"))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)

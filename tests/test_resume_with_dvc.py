@@ -22,7 +22,7 @@ STEPS = EPOCHS * EPOCH_STEPS
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository with everything before training done; a checkpoint after every step."""
+    """Return a repository with everything before training done; a checkpoint after every step."""
     folder = _make_clone(tmp_path_factory.mktemp("prepared") / "clone")
     _run_dvc(folder, "repro", "fix_annotations")
     git(folder, "add", "--all")
@@ -32,13 +32,13 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def calm(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same after training that nothing stopped."""
+    """Return the same repository after training that nothing stopped."""
     return _train_undisturbed(prepared, tmp_path_factory.mktemp("calm") / "clone")
 
 
 @pytest.fixture
 def clone(prepared: Path, tmp_path: Path) -> Path:
-    """A copy to change."""
+    """Return a copy to change."""
     shutil.copytree(prepared, tmp_path / "clone", symlinks=True)
     return tmp_path / "clone"
 
@@ -77,7 +77,7 @@ def _kill_in_training(folder: Path, *arguments: str, only_dvc: bool = False) -> 
 
 
 def _processes(folder: Path, state: str = "") -> list[int]:
-    """The processes (in the given state) that were started for a repository; a queue's worker has a session of its own."""
+    """Return the processes (in a state) that were started for a repository; a queue's worker has a session of its own."""
     wanted, found = f"DVC_SITE_CACHE_DIR={environment(folder)['DVC_SITE_CACHE_DIR']}\0".encode(), []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
@@ -88,19 +88,19 @@ def _processes(folder: Path, state: str = "") -> list[int]:
 
 
 def _last(folder: Path) -> ComboCheckpoint | None:
-    """The latest checkpoint in runs/resume, which experiments in temporary folders share."""
+    """Return the latest checkpoint in runs/resume, which experiments in temporary folders share."""
     found = [read_checkpoint(path) for path in (folder / "runs" / "resume").glob(f"*/{LAST}")]
     return max(found, key=lambda checkpoint: checkpoint.position, default=None)
 
 
 def _steps(folder: Path) -> int:
-    """Steps that are saved."""
+    """Return the steps that are saved."""
     last = _last(folder)
     return 0 if last is None else EPOCH_STEPS * last.epoch + last.step
 
 
 def _assert_same_end(one: Path, other: Path) -> None:
-    """Both runs are complete, with the same weights, bit for bit."""
+    """Assert that both runs are complete, with the same weights bit for bit."""
     left, right = _last(one), _last(other)
     assert left is not None
     assert right is not None

@@ -84,15 +84,15 @@ def read_parts(manifest: Manifest) -> dict[PartKey, ParsedPart]:
     files = {part.annotations: split for (split, _), part in parts.items()}  # one file may serve two splits
     read = {name: _read_file(manifest.path(name), boxes=split != "test") for name, split in files.items()}
     parsed: dict[PartKey, ParsedPart] = {}
-    told: set[str] = set()
+    reported: set[str] = set()
     for key, part in parts.items():
         annotations, notes = read[part.annotations]
         annotations, unsized = _with_sizes(_images_of_part(annotations, part, manifest.files), manifest)
         if unsized:
             notes = {**notes, "sizes_of_images": f"{unsized} images have no width and height"}
         faults = [Fault(kind, (key[0], part.annotations), f"{part.annotations}: {text}") for kind, text in notes.items()
-                  if part.annotations not in told]
-        told.add(part.annotations)
+                  if part.annotations not in reported]
+        reported.add(part.annotations)
         parsed[key] = ParsedPart(annotations, tuple(faults))
     return parsed
 

@@ -106,14 +106,14 @@ def try_transform(dataset: DetectionDataset) -> str:
     spread = np.linspace(0, count - 1, min(count, TRIED_IMAGES)).astype(int).tolist()
     indices = sorted({int(sides.argmin()), int(sides.argmax()), *spread})
     height, width = (max(64, int(side)) for side in np.median(dataset.fixed.sizes, axis=0))
-    picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     corners = np.stack(np.meshgrid(np.arange(4), np.arange(4)), axis=2).reshape(-1, 2) / 4
     boxes, labels = np.concatenate([corners, corners + 0.25], axis=1).astype(np.float32), np.ones(16, dtype=np.int64)
     before = after = 0
     for epoch in range(TRIED_EPOCHS):
-        tried = augment(dataset.transform, picture, boxes, labels, (dataset.seed, epoch, 0))
+        tried = augment(dataset.transform, image, boxes, labels, (dataset.seed, epoch, 0))
         samples = [dataset[epoch, index] for index in indices]
-        again = augment(dataset.transform, picture, boxes, labels, (dataset.seed, epoch, 0))
+        again = augment(dataset.transform, image, boxes, labels, (dataset.seed, epoch, 0))
         if not all(np.array_equal(one, other) for one, other in zip(tried, again, strict=True)):
             raise InputError("train.augmentation gives another result when it is repeated with the same seed; a run could not "
                              "be continued. Leave such transforms out.")

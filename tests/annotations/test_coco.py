@@ -28,7 +28,7 @@ BOX_ROW = {"id": 70, "image_id": 9, "category_id": 18, "bbox": [1, 2, 3, 4], "ar
 
 
 def tree(**changes: Any) -> dict[str, Any]:
-    """A small valid file, as json.loads gives it, with some lists replaced."""
+    """Return a small valid file, as json.loads gives it, with some lists replaced."""
     return {"images": [{"id": 9, "file_name": "a.jpg", "width": 64, "height": 48}],
             "annotations": [BOX_ROW],
             "categories": [{"id": 18, "name": "dog"}], **changes}

@@ -15,7 +15,7 @@ from ssd_lib.manifest import Part
 
 
 def put(root: Path, annotations: str, images: str, *names: str) -> None:
-    """An annotation file that lists the names, and an image for each."""
+    """Write an annotation file that lists the names, and an image for each."""
     document = {"images": [{"id": number, "file_name": name} for number, name in enumerate(names)]}
     plant(root, *((Path(images) / name).as_posix() for name in names), texts={annotations: json.dumps(document)})
 

@@ -26,7 +26,7 @@ def test_a_number_is_read_as_all_tools_read_it(text: str, number: float) -> None
 
 
 @pytest.mark.parametrize("text", ["", " ", "1_000", "١", "0x10", "1,5", "one", "1 2", "\0"])
-def test_what_is_a_number_to_few_tools_is_none(text: str) -> None:
+def test_what_only_few_tools_read_as_a_number_is_no_number(text: str) -> None:
     assert parse_number(text) is None
 
 

@@ -30,7 +30,7 @@ def line(image: str, label: str, corners: str = "0,1,0,1", group: str = "0", dep
 
 
 def a_part(root: Path, split: str, images: list[str], *lines: str, depictions: bool = True) -> Part:
-    """A part of images of 100 x 50 pixels, below a folder of the name of the split."""
+    """Return a part of images of 100 x 50 pixels, below a folder of the name of the split."""
     for image in images:
         add_image(root, f"{split}/{image}", (100, 50))
     add_text(root, f"{split}.csv", HEADER + "".join(lines))
@@ -48,7 +48,7 @@ def test_a_line_is_an_image_a_label_and_four_sides() -> None:
                             OpenImagesRow(3, "b", "/m/cat", 0, 1, 0, 1, False, True)]
 
 
-def test_columns_come_in_any_order_and_flags_may_lack() -> None:
+def test_columns_come_in_any_order_and_flags_may_be_absent() -> None:
     text = "YMax,ClassName,XMin,LabelName,YMin,ImageID,XMax\n1.0,\"Dog, hot\",0.1,/m/dog,0.2,a,0.5\n"
     assert parse(text) == [OpenImagesRow(2, "a", "/m/dog", 0.1, 0.5, 0.2, 1.0, False, False)]
 
@@ -168,7 +168,7 @@ def test_classes_that_are_asked_for_are_there_without_an_object(tmp_path: Path) 
     assert [category.name for category in found.categories] == ["Car", "Cat", "Dog"]  # `reading` takes the cat away
 
 
-def test_a_label_that_nobody_knows_has_no_class(tmp_path: Path) -> None:
+def test_an_unknown_label_has_no_class(tmp_path: Path) -> None:
     part = a_part(tmp_path, "train", ["a.png"], line("a", "/m/zebra"), line("a", "/m/dog"), line("a", "Cat"))
     assert read(manifest_of(tmp_path, train=part)).boxes.category_ids.tolist() == [-1, 2, 1]
 

@@ -17,14 +17,14 @@ CLASSES = "class-descriptions-boxable.csv"
 
 
 def put(root: Path, *tables: str, head: str = HEAD, classes: str | bytes | None = "/m/01,Cat\n/m/02,Dog\n") -> Path:
-    """Tables and an image in each of the three folders."""
+    """Write tables and an image in each of the three folders."""
     texts: dict[str, str | bytes] = dict.fromkeys(tables, head)
     texts |= {} if classes is None else {CLASSES: classes}
     return plant(root, "train/a.jpg", "validation/b.jpg", "test/c.jpg", texts=texts)
 
 
 def sources(manifest: Manifest) -> list[tuple[str, str]]:
-    """Table and image folder of train and val."""
+    """Return the table and the image folder of train and of val."""
     return [(part.annotations, part.images) for parts in manifest.splits.values() for part in parts]
 
 
@@ -135,7 +135,7 @@ def test_two_tables_for_a_split_are_both_named(tmp_path: Path) -> None:
         run(put(tmp_path, *TABLES, "oidv6-train-annotations-bbox.csv"))
 
 
-def test_a_folder_without_images_is_none(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_ignored(tmp_path: Path) -> None:
     (put(tmp_path, *TABLES) / "validation/b.jpg").rename(tmp_path / "validation/b.txt")
     with pytest.raises(InputError, match=r"no folders with the images of validation-.*called val or valid or validation;"):
         run(tmp_path)

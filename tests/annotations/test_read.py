@@ -25,21 +25,21 @@ RUNTIME = RuntimeParams.model_construct(workers=0)
 
 @pytest.fixture(scope="session")
 def images(mirror: Manifest) -> dict[str, list[Row]]:
-    """Real images in two splits."""
+    """Return real images in two splits."""
     rows = sorted(image_rows_of_val(mirror), key=lambda row: -sum(box[5] for box in row["boxes"]))  # some crowds are among them
     parts = (rows[:16], rows[16:24])
     return {split: sorted(part, key=lambda row: row["name"]) for split, part in zip(COUNTS, parts, strict=True)}
 
 
 def write_set(root: Path, form: str, images: dict[str, list[Row]], crowds: bool = True) -> Manifest:
-    """The manifest of the images in a format, with or without their crowds."""
+    """Write the images in a format, with or without their crowds; return their manifest."""
     write_files(root, form, {split: [{**row, "boxes": [box for box in row["boxes"] if crowds or not box[5]]} for row in rows]
                              for split, rows in images.items()})
     return local(data_params(source="local", paths=[str(root)]), RUNTIME)
 
 
 def fixed_bytes(manifest: Manifest, folder: Path) -> dict[str, bytes]:
-    """What validate and fix_annotations make of it."""
+    """Return what validate and fix_annotations make of it."""
     report = validate(manifest, data_params(max_bad_fraction=0), RUNTIME, folder / "report.json")
     assert report["bad_images"] == report["bad_boxes"] == 0
     fix_annotations(manifest, report, FixParams(min_box_px=1.0), folder / "fixed")

@@ -35,7 +35,7 @@ def parse(text: str | bytes) -> tuple[VocRow, ...]:
 
 
 def a_part(root: Path, folder: str, names: dict[str, str] | None = None, /, **labels: str | None) -> Part:
-    """A part of images of 100 x 50 pixels with these labels; None is no label file."""
+    """Return a part of images of 100 x 50 pixels with these labels; None is no label file."""
     for name, text in labels.items():
         add_image(root, f"{folder}/{name}.png", (100, 50))
         if text is not None:
@@ -201,7 +201,7 @@ def test_names_of_parts_that_give_theirs_and_of_other_formats_are_not_mixed_in(t
     assert ([category.name for category in found.categories], found.info) == (["dog"], {"voc_pixels_from": "1"})
 
 
-def test_classes_that_are_given_keep_their_order_and_strangers_have_none(tmp_path: Path) -> None:
+def test_classes_that_are_given_keep_their_order_and_others_have_none(tmp_path: Path) -> None:
     objects = [an_object(name, (1, 2, 3, 4)) for name in ("cat", "dog", "Dog")]
     part = a_part(tmp_path, "p", {"dog": "dog", "cat": "cat"}, a=a_file(*objects))
     found = read(manifest_of(tmp_path, train=part))

@@ -14,13 +14,13 @@ MAIN = "ImageSets/Main"
 
 
 def put(root: Path, names: str, **lists: str | bytes) -> Path:
-    """Images and XML files of these letters, and lists."""
+    """Write images and XML files of these letters, and lists."""
     return plant(root, *(f"JPEGImages/{name}.jpg" for name in names), *(f"Annotations/{name}.xml" for name in names),
                  texts={f"{MAIN}/{word}.txt": text for word, text in lists.items()})
 
 
 def letters(manifest: Manifest) -> tuple[str, str]:
-    """The stems of the images of train and val."""
+    """Return the stems of the images of train and val."""
     train, val = ("".join(Path(image).stem for image in images) for images in pairs(manifest).values())
     return train, val
 

@@ -20,7 +20,7 @@ BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9
 
 
 def put(root: Path, text: str | bytes | None = None, /, *, file: str = "data.yaml", **tree: Any) -> Path:
-    """The usual set, with a YAML file."""
+    """Write a dataset of two images, with a YAML file."""
     if text is None:
         text = yaml.safe_dump({"train": "images/train", "val": "images/val", "names": ["cat", "dog"]} | tree)
     return plant(root, *SET, texts={file: text})

@@ -34,7 +34,7 @@ def run_params(model: dict[str, Any] | None = None, data: dict[str, Any] | None 
 
 @pytest.fixture
 def make() -> Make:
-    """A factory: a checkpoint of some position, its tensors filled with the step."""
+    """Return a factory of checkpoints at a position, whose tensors are filled with the step."""
     def checkpoint(epoch: int = 1, step: int = 2, **changes: Any) -> ComboCheckpoint:
         values: dict[str, Any] = {
             "fingerprint": "0123456789abcdef", "data_digest": "d" * 64, "epoch": epoch, "step": step,
@@ -52,5 +52,5 @@ def make() -> Make:
 
 @pytest.fixture
 def places(tmp_path: Path) -> Places:
-    """Two empty folders."""
+    """Return two empty folders."""
     return Places(tmp_path / "checkpoints", tmp_path / "resume" / "0123456789abcdef")

@@ -44,7 +44,7 @@ def _save_and_die(places: Places, checkpoint: ComboCheckpoint, number: int, done
 
 
 def _whole(folder: Path) -> list[tuple[int, int]]:
-    """The positions in a folder; every file that has its final name must be readable."""
+    """Return the positions in a folder; every file that has its final name must be readable."""
     return [read_checkpoint(folder / name).position for name in (LAST, PREVIOUS) if (folder / name).exists()]
 
 

@@ -39,7 +39,7 @@ class Run:
         return ROOT / self.fingerprint
 
     def checkpoint(self, epoch: int, step: int, **changes: Any) -> ComboCheckpoint:
-        """Its state at a position."""
+        """Return the state of the run at a position."""
         return self.make(epoch, step, **{"fingerprint": self.fingerprint, "params": self.params, "data_digest": DIGEST,
                                          "spec": asdict(SPEC), **changes})
 
@@ -55,7 +55,7 @@ class Run:
 
 @pytest.fixture
 def run(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Run:
-    """A run of five epochs: the first is the best, the third has begun."""
+    """Return a run of five epochs: the first is the best, the third has begun."""
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.chdir(tmp_path)
     caplog.set_level(logging.INFO)

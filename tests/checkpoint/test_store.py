@@ -37,7 +37,7 @@ def test_a_second_writer_is_refused_until_the_first_is_killed(tmp_path: Path) ->
         pass
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StateError, match="cannot be locked: Not a directory"), only_writer(tmp_path / "file" / "folder"):
         pass
@@ -70,7 +70,7 @@ def test_a_fork_that_outlives_the_holder_does_not_hold_the_lock(tmp_path: Path) 
 
 @pytest.fixture
 def resume_root(tmp_path: Path) -> Path:
-    """Five runs, written 0, 1, 2, 3, 4 days ago."""
+    """Return five runs, written 0, 1, 2, 3, 4 days ago."""
     for days in range(5):
         path = tmp_path / f"run-{days}" / "last.pt"
         path.parent.mkdir()

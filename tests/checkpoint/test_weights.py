@@ -24,7 +24,7 @@ NEW = SPEC.build(seed=1)
 
 
 def _lines(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """The log since the last call, by lines."""
+    """Return the log since the last call, by lines."""
     lines = "\n".join(caplog.messages).splitlines()
     caplog.clear()
     return lines
@@ -163,7 +163,7 @@ def test_a_file_without_weights_is_told_for_what_it_is(tmp_path: Path, write: ob
         read_weights(tmp_path / "x.pth")
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"x\.pth: there is no such file; weights of a detector .* is needed"):
         read_weights(tmp_path / "x.pth")
 
@@ -178,7 +178,7 @@ def test_a_damaged_combo_checkpoint_is_refused(make: Make, places: Places) -> No
         read_weights(path)
 
 
-def test_other_sizes_of_priors_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_other_sizes_of_priors_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     spec = replace(SPEC, prior_sizes=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7))
     save_model(tmp_path / "ssd.pt", spec, spec.build().state_dict(), {})
     fit_weights(read_weights(tmp_path / "ssd.pt"), NEW, SPEC, "ssd.pt")
@@ -219,7 +219,7 @@ def test_a_file_of_kaboom_labs_with_plain_values_is_read_too(tmp_path: Path) -> 
      "spec: net: found 'yolo'; known are vgg16-ssd"),
     ({0: torch.zeros(1)}, "its weights are not this net's: the net has no '0'"),
 ])
-def test_files_of_other_versions_and_odd_ones_are_told(tmp_path: Path, content: object, message: str) -> None:
+def test_files_of_other_versions_and_odd_ones_are_refused(tmp_path: Path, content: object, message: str) -> None:
     torch.save(content, tmp_path / "x.pt")
     with pytest.raises(InputError, match=message):
         fit_weights(read_weights(tmp_path / "x.pt"), NEW, SPEC, "x.pt")
@@ -232,7 +232,7 @@ def test_a_folder_is_called_one(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a model file, the same weights as upstream has them, and labels."""
+    """Return a folder with a model file, the same weights as upstream has them, and labels."""
     folder = tmp_path_factory.mktemp("files")
     weights = MB1.build(seed=4).state_dict()
     save_model(folder / "ssd.pt", MB1, weights, {"fingerprint": "f00d"})

@@ -25,7 +25,7 @@ LABELS = np.array([1, 2])
 
 
 def _image_of(boxes: np.ndarray) -> np.ndarray:
-    """White objects on black."""
+    """Return an image of white objects on black."""
     sample = np.zeros((200, 300, 3), dtype=np.uint8)
     for x1, y1, x2, y2 in np.rint(boxes * (300, 200, 300, 200)).astype(int):
         sample[y1:y2, x1:x2] = 255

@@ -31,12 +31,12 @@ def _load(folder: Path, *transforms: Any, side: int = 160, kind: str = "yaml") -
     return build_transform(str(path), side)
 
 
-def _picture(boxes: np.ndarray) -> np.ndarray:
-    """White objects on black."""
-    picture = np.zeros((200, 300, 3), dtype=np.uint8)
+def _image(boxes: np.ndarray) -> np.ndarray:
+    """Return an image of white objects on black."""
+    image = np.zeros((200, 300, 3), dtype=np.uint8)
     for x1, y1, x2, y2 in np.rint(boxes * (300, 200, 300, 200)).astype(int):
-        picture[y1:y2, x1:x2] = 255
-    return picture
+        image[y1:y2, x1:x2] = 255
+    return image
 
 
 @pytest.mark.parametrize("kind", ["yaml", "json"])
@@ -44,7 +44,7 @@ def test_boxes_follow_their_pixels(tmp_path: Path, kind: str) -> None:
     transform = _load(tmp_path, A.D4(p=1), A.RandomCrop(150, 150), A.Affine(scale=(0.8, 1.2), rotate=(-10, 10), p=1), kind=kind)
     seen = 0
     for index in range(40):
-        image, boxes, _ = augment(transform, _picture(BOX), BOX, np.array([1]), (1, 0, index))
+        image, boxes, _ = augment(transform, _image(BOX), BOX, np.array([1]), (1, 0, index))
         assert image.shape == (160, 160, 3)
         if len(boxes) and (boxes > 0.01).all() and (boxes < 0.99).all():
             rows, columns = np.nonzero(image[..., 0] > 128)
@@ -56,10 +56,10 @@ def test_boxes_follow_their_pixels(tmp_path: Path, kind: str) -> None:
 def test_objects_go_with_their_centre_and_crowds_stay_while_they_are_visible(tmp_path: Path) -> None:
     boxes = np.array([[0.3, 0, 0.8, 1], [0.4, 0, 0.8, 1], [0.4, 0, 0.8, 1], [0.6, 0, 0.8, 1]], dtype=np.float32)
     left_half = _load(tmp_path, A.Crop(0, 0, 150, 200), side=64)
-    _, found, labels = augment(left_half, _picture(BOX), boxes, np.array([1, 2, -1, -1]), (1,))
+    _, found, labels = augment(left_half, _image(BOX), boxes, np.array([1, 2, -1, -1]), (1,))
     np.testing.assert_allclose(found, [[0.8, 0, 1, 1]], atol=1e-6)
     assert labels.tolist() == [-1]
-    _, found, labels = augment(left_half, _picture(BOX), boxes - (0.1, 0, 0.1, 0), np.array([1, 2, -1, -1]), (1,))
+    _, found, labels = augment(left_half, _image(BOX), boxes - (0.1, 0, 0.1, 0), np.array([1, 2, -1, -1]), (1,))
     assert labels.tolist() == [1, -1]
     assert labels.dtype == np.int64
     assert found.dtype == np.float32
@@ -67,11 +67,11 @@ def test_objects_go_with_their_centre_and_crowds_stay_while_they_are_visible(tmp
 
 def test_a_sample_depends_on_its_seed_alone() -> None:
     transform = build_transform(str(SHIPPED), 64)
-    picture = np.random.default_rng(1).integers(0, 256, (90, 120, 3), dtype=np.uint8)
-    first = [augment(transform, picture, BOX, np.array([1]), (1, 0, i)) for i in range(20)]
+    image = np.random.default_rng(1).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    first = [augment(transform, image, BOX, np.array([1]), (1, 0, i)) for i in range(20)]
     np.random.seed(5)  # the state that must not matter
     random.seed(5)
-    again = [augment(transform, picture, BOX, np.array([1]), (1, 0, i)) for i in reversed(range(20))][::-1]
+    again = [augment(transform, image, BOX, np.array([1]), (1, 0, i)) for i in reversed(range(20))][::-1]
     assert all(np.array_equal(one, other) for pair in zip(first, again, strict=True) for one, other in zip(*pair, strict=True))
     assert len({sample[0].tobytes() for sample in first}) == 20
 
@@ -118,7 +118,7 @@ def test_a_trial_finds_what_a_seed_does_not_determine(small_set: Path, path_of: 
 ])
 def test_transforms_that_cannot_be_used_are_named(tmp_path: Path, transform: Any, fault: str) -> None:
     with pytest.raises(InputError, match=fault):
-        augment(_load(tmp_path, transform), _picture(BOX), BOX, np.array([1]), (1,))
+        augment(_load(tmp_path, transform), _image(BOX), BOX, np.array([1]), (1,))
 
 
 @pytest.mark.parametrize("name", ["PadIfNeeded", "CoarseDropout", "GridDropout", "RandomSizedBBoxSafeCrop", "ElasticTransform"])
@@ -127,7 +127,7 @@ def test_what_albumentations_writes_is_read(tmp_path: Path, name: str) -> None:
     sizes = {"PadIfNeeded": (400, 400), "RandomSizedBBoxSafeCrop": (100, 100)}.get(name, ())
     transform = _load(tmp_path, A.Sequential([getattr(A, name)(*sizes, p=1)], p=1))
     for boxes in (BOX, BOX[:0]):
-        augment(transform, _picture(BOX), boxes, np.ones(len(boxes), dtype=np.int64), (1,))
+        augment(transform, _image(BOX), boxes, np.ones(len(boxes), dtype=np.int64), (1,))
 
 
 @pytest.mark.parametrize(("text", "fault"), [

@@ -15,7 +15,7 @@ IMAGE = np.random.default_rng(0).integers(0, 255, (9, 7, 3)).astype(np.uint8)
 
 @pytest.fixture
 def holiday(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in the current one: two images, two videos, and a text file."""
+    """Return a folder in the current one: two images, two videos, and a text file."""
     monkeypatch.chdir(tmp_path)
     folder = Path("holiday")
     for name in ("b.JPG", "a.png", "deeper/a.png", "c.mp4", "d.gif", "notes.txt"):

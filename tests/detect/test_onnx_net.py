@@ -34,7 +34,7 @@ def exported(finished_training: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def graph(path: Path, about: dict[str, str] = ABOUT, scores: np.ndarray = SCORES, input_name: str = "input_0") -> Path:
-    """A file whose graph gives the same scores and boxes whatever it is shown."""
+    """Return a file whose graph gives the same scores and boxes whatever it is shown."""
     outputs = {"scores": scores, "boxes": BOXES}
     nodes = [onnx.helper.make_node("Constant", [], [name], value=onnx.numpy_helper.from_array(value))
              for name, value in outputs.items()]

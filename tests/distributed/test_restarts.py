@@ -24,7 +24,7 @@ def _prepare(folder: Path, **train: Any) -> Path:
 
 @pytest.fixture(scope="module")
 def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run of three processes that nothing disturbed."""
+    """Return the folder of a run of three processes that nothing interrupted."""
     folder = _prepare(tmp_path_factory.mktemp("calm"))
     assert run_stage(folder).returncode == 0
     return folder

@@ -1,4 +1,4 @@
-"""Claims about archives on their way to files: nothing twice, one failure stops all, nothing lost."""
+"""Download and unpack archives: nothing twice, nothing lost, and one failure stops all."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""Claims about unpacking: nothing outside, nothing twice, nothing damaged."""
+"""Unpack zips: nothing outside the folder, nothing twice, nothing damaged."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""Claims about COCO 2017, tried on a small mirror of it with real photographs."""
+"""COCO 2017, from a small mirror of it with real images."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Claims about the stage as users run it: a process, its output, its exit code, what it leaves."""
+"""The stage as users run it: a process, its output, its exit code and what it leaves."""
 
 import os
 import re
@@ -23,7 +23,7 @@ COMMAND = [sys.executable, "-m", "stages.download"]
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project in which the stage ran once, with the smallest demo."""
+    """Return a project in which the stage ran once, with the smallest demo."""
     project = tmp_path_factory.mktemp("demo")
     set_data(project, demo_images=[4, 4])
     result = run(project)
@@ -54,11 +54,11 @@ def test_the_demo_is_made_once(made: Path) -> None:
 def test_a_demo_with_a_missing_picture_is_made_whole(made: Path) -> None:
     manifest = load_manifest(made / "data/manifest.json")
     assert re.fullmatch(r"demo-v\d+-4-4", manifest.root)
-    picture = made / "data/raw" / manifest.root / next(iter(manifest.images("train")))
-    content = picture.read_bytes()
-    picture.unlink()
+    image = made / "data/raw" / manifest.root / next(iter(manifest.images("train")))
+    content = image.read_bytes()
+    image.unlink()
     assert run(made).returncode == 0
-    assert picture.read_bytes() == content
+    assert image.read_bytes() == content
     assert not list(made.rglob("*.zip"))
 
 
@@ -133,7 +133,7 @@ def test_ctrl_c_among_silent_photos_ends_within_about_a_second(tmp_path: Path, s
 
 
 def hear_ctrl_c() -> None:
-    """What a shell starts in the background inherits deafness to SIGINT; a terminal's programs hear it."""
+    """Restore SIGINT: what a shell starts in the background ignores it, a program in a terminal does not."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

@@ -25,7 +25,7 @@ Change = Callable[[Path], None]
 
 
 def member(name: str, kind: int = 0, content: bytes = b"evil") -> Change:
-    """One member more."""
+    """Add a member."""
     def change(archive: Path) -> None:
         row = zipfile.ZipInfo(name)
         row.external_attr = (kind | 0o777) << 16 if kind else 0
@@ -35,7 +35,7 @@ def member(name: str, kind: int = 0, content: bytes = b"evil") -> Change:
 
 
 def flagged(offset: int, flag: int, header: bytes = b"PK\x01\x02") -> Change:
-    """Bits set in the last entry of the central directory, or in another header."""
+    """Set bits in the last entry of the central directory, or in another header."""
     def change(archive: Path) -> None:
         data = bytearray(archive.read_bytes())
         data[data.rindex(header) + offset] |= flag
@@ -44,7 +44,7 @@ def flagged(offset: int, flag: int, header: bytes = b"PK\x01\x02") -> Change:
 
 
 def claimed(size: int) -> Change:
-    """The last member says that it unpacks to so many bytes."""
+    """Let the last member say that it unpacks to so many bytes."""
     def change(archive: Path) -> None:
         data = bytearray(archive.read_bytes())
         struct.pack_into("<I", data, data.rindex(b"PK\x01\x02") + 24, size)
@@ -53,7 +53,7 @@ def claimed(size: int) -> Change:
 
 
 def misnamed(at: int) -> Change:
-    """The name of the last member, where it stands first or last in the archive, is not the UTF-8 that it claims to be."""
+    """Make the first or last occurrence of the last member's name invalid as the UTF-8 that it claims to be."""
     def change(archive: Path) -> None:
         flagged(9, 8)(archive)
         flagged(7, 8, b"PK\x03\x04")(archive)
@@ -65,7 +65,7 @@ def misnamed(at: int) -> Change:
 
 
 def spoilt(archive: Path) -> None:
-    """One byte of a.jpg is another."""
+    """Change one byte of a.jpg."""
     data = archive.read_bytes()
     at = data.index(b"JPEGImages/a.jpgJPEGImages/a.jpg") + 20
     archive.write_bytes(data[:at] + b"?" + data[at + 1:])
@@ -76,18 +76,18 @@ def cut(archive: Path) -> None:
 
 
 def headless(archive: Path) -> None:
-    """The central directory is there, what it points to is not."""
+    """Keep the central directory and drop what it points to."""
     data = archive.read_bytes()
     archive.write_bytes(bytes(100) + data[100:])
 
 
 def beheaded(archive: Path) -> None:
-    """The first byte is lost, so that all that follows lies one byte too early."""
+    """Drop the first byte, so that all that follows lies one byte too early."""
     archive.write_bytes(archive.read_bytes()[1:])
 
 
 def bomb(archive: Path) -> None:
-    """A thousand names for one member of 10 MB, which takes 10 kB."""
+    """Return a zip with a thousand names for one member of 10 MB, which takes 10 kB."""
     with zipfile.ZipFile(archive, "a", zipfile.ZIP_DEFLATED) as bundle:
         bundle.writestr("JPEGImages/0.jpg", bytes(10**7))
         for number in range(1, 1000):

@@ -1,4 +1,4 @@
-"""Claims about transfers, each tried against a real server."""
+"""Download over HTTP, each time from a real server."""
 
 import gzip
 import hashlib

@@ -1,4 +1,4 @@
-"""Claims about many small files: each whole or absent, none twice, none damaged."""
+"""Download many small files: each is complete or absent, none twice, none damaged."""
 
 import hashlib
 import os

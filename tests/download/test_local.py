@@ -1,4 +1,4 @@
-"""Claims about data sets of the user's own: found where people put them, never guessed, never touched."""
+"""Datasets of users: found where people put them, never guessed, never changed."""
 
 import hashlib
 import os
@@ -22,7 +22,7 @@ OPEN_IMAGES = ("train-annotations-bbox.csv", "validation-annotations-bbox.csv", 
 
 @pytest.fixture(autouse=True)
 def project(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project folder, so that nothing is unpacked into this one."""
+    """Make an empty project the current folder, so that nothing is unpacked into this one."""
     folder = tmp_path_factory.mktemp("project")
     monkeypatch.setenv("DVC_ROOT", str(folder))
     return folder

@@ -1,4 +1,4 @@
-"""Claims about Open Images, tried on a small mirror of it with real photographs."""
+"""Open Images, from a small mirror of it with real images."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Claims about the rows of Open Images: which are kept, which images are chosen, what is refused."""
+"""The rows of Open Images: which are kept, which images are chosen, what is refused."""
 
 from pathlib import Path
 

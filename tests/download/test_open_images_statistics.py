@@ -1,4 +1,4 @@
-"""Claims about the dry run: what is counted, and that no image is fetched."""
+"""The dry run: what is counted, and that no image is downloaded."""
 
 from pathlib import Path
 

@@ -69,7 +69,7 @@ def keep_a(lines: bytes, start: int) -> bytes:
     return b"".join(line for line in lines.splitlines(keepends=True) if line.startswith(b"a"))
 
 
-def begin(folder: Path, total_bytes: int | None) -> Path:
+def start_part(folder: Path, total_bytes: int | None) -> Path:
     begin_partial(folder / "rows.csv", "v1", total_bytes)
     return folder / "rows.csv"
 
@@ -81,7 +81,7 @@ def test_the_pieces_in_which_a_file_comes_do_not_matter(
 ) -> None:
     """Nor does it matter where it broke off and went on."""
     text = b"\n".join(lines) + (b"\n" if ends else b"")
-    target = begin(tmp_path_factory.mktemp("sieve"), len(text))
+    target = start_part(tmp_path_factory.mktemp("lines"), len(text))
     there = Partial(0, "v1", len(text))
     while there.bytes < len(text):
         cuts = sorted(data.draw(st.lists(st.integers(there.bytes, len(text)), max_size=3)))
@@ -94,7 +94,7 @@ def test_the_pieces_in_which_a_file_comes_do_not_matter(
 
 def test_a_note_never_counts_what_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ssd_lib.download.part_file.NOTE_BYTES", 6)
-    target = begin(tmp_path, 100)
+    target = start_part(tmp_path, 100)
     noted: list[tuple[int, bytes]] = []
 
     def chunks() -> Iterator[bytes]:
@@ -109,7 +109,7 @@ def test_a_note_never_counts_what_is_not_kept(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_transfer_that_stops_leaves_a_note_of_its_last_line(tmp_path: Path) -> None:
-    target = begin(tmp_path, 100)
+    target = start_part(tmp_path, 100)
 
     def chunks() -> Iterator[bytes]:
         yield b"a1\nb1\na2"
@@ -121,14 +121,14 @@ def test_a_transfer_that_stops_leaves_a_note_of_its_last_line(tmp_path: Path) ->
 
 
 def test_kept_bytes_that_are_missing_are_no_part(tmp_path: Path) -> None:
-    target = begin(tmp_path, 100)
+    target = start_part(tmp_path, 100)
     append_lines(keep_a, target, Partial(0, "v1", 100), [b"a1\na2\n"])
     part_path(target).write_bytes(b"a1\n")
     assert read_partial(target) == Partial()
 
 
 def test_a_line_without_an_end_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
-    target = begin(tmp_path, None)
+    target = start_part(tmp_path, None)
     endless = iter(lambda: bytes(LONGEST_LINE_BYTES // 4), b"")
     with pytest.raises(InputError, match=r"rows\.csv: the line at byte 3 of what the server sent does not end within 1048576"):
         append_lines(keep_a, target, Partial(0, "v1", None), (chunk for chunk in [b"a1\n", *[next(endless)] * 9]))

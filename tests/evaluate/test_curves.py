@@ -8,7 +8,7 @@ from ssd_lib.evaluate.curves import draw_curves, write_curves
 
 @pytest.fixture
 def precision() -> np.ndarray:
-    """Three classes: found perfectly; found to a recall of 0.5, at an IoU of 0.5 alone; without ground truth."""
+    """Return three classes: found perfectly; found to a recall of 0.5, at an IoU of 0.5 alone; without ground truth."""
     values = np.zeros((10, 101, 3, 4, 3))
     values[:, :, 0] = 1
     values[0, :51, 1] = 1

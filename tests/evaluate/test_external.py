@@ -135,7 +135,7 @@ def read(path: Path) -> dict:
 
 @pytest.fixture
 def raw_file(project: Path) -> Path:
-    """An annotation file as others make them, of which the model finds two thirds; data/fixed is made to say the same."""
+    """Write an annotation file as others make them, of which the model finds two thirds; let data/fixed say the same."""
     assert measure(GT_PATH, IMAGES) == 0
     results, tree = read(OUT / "results.json"), read(GT_PATH)
     for number, row in enumerate(results[::6]):
@@ -200,7 +200,7 @@ def test_a_combo_checkpoint_is_measured_like_the_model_it_would_become(raw_file:
         weights=SPEC.build(9).state_dict(),
         average={f"module.{key}": value for key, value in weights.items()}, optimizer={}, scaler={}, totals=torch.zeros(3),
         best=None, history=[], versions={})
-    save_checkpoint(combo, Path("checkpoints"), Path("journal"), is_best=False)
+    save_checkpoint(combo, Path("checkpoints"), Path("resume"), is_best=False)
     assert measure(raw_file, IMAGES, model=Path("checkpoints") / LAST) == 0
     assert (OUT / "results.json").read_bytes() == wanted
 

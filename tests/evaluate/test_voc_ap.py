@@ -34,7 +34,7 @@ class Found(NamedTuple):
 
 
 def truth(*objects: Object, classes: int = 1, images: int = 2) -> FixedSet:
-    """The objects as data/fixed has them."""
+    """Return the objects as data/fixed has them."""
     rows = sorted(objects, key=lambda row: row.image)
     corners = np.array([row.box for row in rows], dtype=np.float32).reshape(-1, 4)
     return FixedSet(
@@ -45,7 +45,7 @@ def truth(*objects: Object, classes: int = 1, images: int = 2) -> FixedSet:
 
 
 def detections(*rows: Found) -> Predictions:
-    """The detections as `predict` gives them."""
+    """Return the detections as `predict` gives them."""
     corners = np.array([row.box for row in rows], dtype=np.float64).reshape(-1, 4) - (1, 1, 0, 0)
     images, labels = np.array([(row.image, row.label) for row in rows], dtype=np.int64).reshape(-1, 2).T
     return Predictions(images, labels, np.array([row.score for row in rows], dtype=np.float64),
@@ -53,7 +53,7 @@ def detections(*rows: Found) -> Predictions:
 
 
 def both(gt: FixedSet, found: Predictions) -> tuple[float, float]:
-    """The APs of the only class."""
+    """Return both APs of the only class."""
     return tuple(float(ap[0]) for ap in voc_ap(gt, found))
 
 
@@ -193,7 +193,7 @@ def test_a_false_detection_above_all_others_never_raises_ap(gt: list[Object], fo
 
 
 def published(gt: Sequence[Object], found: Sequence[Found]) -> tuple[float, float]:
-    """A class's AP, one step after another as the development kits go, on their pixels with their + 1."""
+    """Return the AP of a class, computed step by step as the development kits do, on their pixels with their + 1."""
     objects = sum(not row.difficult for row in gt)
     if not objects:
         return math.nan, math.nan

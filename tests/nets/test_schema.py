@@ -40,7 +40,7 @@ FIELDS: dict[str, Callable[[Any], bool]] = {  # field -> is this value allowed t
 
 @pytest.fixture(scope="module")
 def content() -> dict[str, Any]:
-    """The content of a small ssd.pt."""
+    """Return the content of a small ssd.pt."""
     return {"format": "ssd-model-1", "spec": asdict(SPEC), "weights": SPEC.build().state_dict(), "about": {"epochs": 1},
             "postprocess": PUBLISHED._asdict()}
 

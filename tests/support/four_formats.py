@@ -14,7 +14,7 @@ Row = dict[str, Any]  # name, width, height, file, and boxes: (class name, x, y,
 
 
 def image_rows_of_val(mirror: Manifest) -> list[Row]:
-    """The images of the mirror's val split, sorted by name, with their boxes on whole pixels, and the file of each."""
+    """Return the images of the mirror's val split, sorted by name, with their boxes on whole pixels, and the file of each."""
     content = json.loads(mirror.path("annotations/instances_val2017.json").read_bytes())
     names = {category["id"]: category["name"] for category in content["categories"]}
     rows: list[Row] = []
@@ -30,7 +30,7 @@ def image_rows_of_val(mirror: Manifest) -> list[Row]:
 
 
 def write_files(root: Path, form: str, images: dict[str, list[Row]]) -> None:
-    """The images of both splits in a format, each under the same name in all of them."""
+    """Write the images of both splits in a format, each under the same name in all of them."""
     classes = class_names(images)
     for split, rows in images.items():
         (root / split).mkdir(parents=True)

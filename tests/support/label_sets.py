@@ -20,14 +20,14 @@ def add_text(root: Path, name: str, text: str) -> None:
 
 
 def manifest_of(root: Path, classes: tuple[str, ...] = (), **parts: Part) -> Manifest:
-    """A manifest of the files as they are, with one part a split."""
+    """Return a manifest of the files as they are, with one part a split."""
     names = sorted(file.relative_to(root).as_posix() for file in root.rglob("*") if file.is_file())
     return Manifest(source="local", root=str(root), splits={split: (part,) for split, part in parts.items()}, classes=classes,
                     files={name: (0, "") for name in names})
 
 
 def named_boxes(annotations: Annotations) -> list[tuple[str, str, list[float], bool]]:
-    """Every box as (image, class, xywh, crowd), in order; the class is "?" where it is not known."""
+    """Return every box as (image, class, xywh, crowd), in order; the class is "?" where it is not known."""
     name_of = {category.id: category.name for category in annotations.categories}
     boxes = annotations.boxes
     return [(annotations.images.file_names[owner], name_of.get(category, "?"), xywh, crowd) for owner, category, xywh, crowd in

@@ -1,4 +1,4 @@
-"""A tiny data set in which the train stage really runs, and its results."""
+"""A tiny dataset in which the train stage really runs, and its results."""
 
 import multiprocessing.process
 import os
@@ -35,19 +35,19 @@ TINY = {
 
 
 def make_workspace(folder: Path, images: int = 12) -> Path:
-    """Pictures of bright boxes on noise, in the form that fix_annotations leaves, with a tiny params.yaml."""
+    """Write images of bright boxes on noise, in the form that fix_annotations leaves, and a tiny params.yaml."""
     files: dict[str, tuple[int, str]] = {}
     for split, count in (("train", images), ("val", 4)):
         rows: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": []}
         for i in range(count):
-            dice = np.random.default_rng([len(split), i])
-            picture = dice.integers(0, 100, (64, 64, 3), dtype=np.uint8)
-            x, y, side = (int(v) for v in dice.integers(4, 30, 3))
-            picture[y:y + side, x:x + side] = (250, 200, 150) if i % 2 else (60, 120, 250)
+            rng = np.random.default_rng([len(split), i])
+            image = rng.integers(0, 100, (64, 64, 3), dtype=np.uint8)
+            x, y, side = (int(v) for v in rng.integers(4, 30, 3))
+            image[y:y + side, x:x + side] = (250, 200, 150) if i % 2 else (60, 120, 250)
             name = f"{split}/{i}.png"
             path = folder / "data" / "raw" / "tiny" / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(path), picture)
+            cv2.imwrite(str(path), image)
             files[name] = (path.stat().st_size, sha256(path))
             rows["images"].append({"id": i, "file_name": name, "width": 64, "height": 64})
             rows["annotations"].append({"id": i + 1, "image_id": i, "category_id": 1 + i % 2, "bbox": [x, y, side, side],
@@ -151,12 +151,12 @@ def in_stage(folder: Path, stage: Callable[[], str], prepare: Callable[[], None]
 
 
 def final_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """The weights in models/ssd.pt."""
+    """Return the weights in models/ssd.pt."""
     return torch.load(folder / "models" / "ssd.pt", weights_only=True)["weights"]
 
 
 def assert_same_weights(one: Path, other: Path) -> None:
-    """Bit for bit."""
+    """Assert that the weights of two runs are equal bit for bit."""
     left, right = final_weights(one), final_weights(other)
     assert left.keys() == right.keys()
     different = [key for key in left if not torch.equal(left[key], right[key])]

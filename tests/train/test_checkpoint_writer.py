@@ -143,7 +143,7 @@ def test_shared_memory_too_small_for_any_loader_process_is_one_line(workspace: P
 
 
 def _writer(workspace: Path) -> CheckpointWriter:
-    """A writer for a new, tiny net."""
+    """Return a writer for a new, tiny net."""
     spec = NetSpec("mb2-ssd-lite", 64, 0.1, ("red", "blue"), (3, 7))
     params = load_params("train", path=workspace / "params.yaml")
     state = new_state(spec, params.train, torch.device("cpu"), torch.float32)

@@ -1,4 +1,4 @@
-"""A checkpoint that knows other classes is fine-tuned on real photographs: blood cells, in VOC's layout."""
+"""A checkpoint that knows other classes is fine-tuned on real images: blood cells, in VOC's layout."""
 
 import math
 import xml.etree.ElementTree as ET
@@ -20,7 +20,7 @@ COUNTS = {"train": 16, "val": 8}
 
 
 def _use_blood_cells(folder: Path, archive_path: Path) -> None:
-    """Put photographs and boxes in the place of a workspace's own, in the form that fix_annotations leaves."""
+    """Replace the images and boxes of a workspace by others, in the form that fix_annotations leaves."""
     files: dict[str, tuple[int, str]] = {}
     with zipfile.ZipFile(archive_path) as archive:
         for split, count in COUNTS.items():

@@ -47,7 +47,7 @@ def test_losses_are_read_without_being_asked_every_few_steps(tmp_path: Path) -> 
 
 
 def test_an_epoch_is_told_in_a_log_file_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """There is no progress bar where nobody watches."""
+    """No progress bar is drawn without a terminal."""
     logger = _logger(tmp_path)
     logger.step(_result(2.0))
     logger.epoch_done(ROW, 20, None)

@@ -22,7 +22,7 @@ OTHERS = NetSpec("mb2-ssd-lite", 64, 0.1, ("cup", "fork", "pan"), (1, 2, 3))
 
 
 def _changed(folder: Path, before: dict[str, torch.Tensor]) -> set[str]:
-    """The parts of the model with a changed value, in any of the nets of training."""
+    """Return the parts of the model with a changed value, in any of the nets of training."""
     after = [final_weights(folder), read_checkpoint(folder / "models" / "checkpoints" / LAST).weights]
     return {key.split(".")[0] for weights in after for key in before if not torch.equal(weights[key], before[key])}
 
@@ -111,7 +111,7 @@ def test_the_report_counts_every_object_by_its_size_in_the_net_s_input(workspace
     assert report["boxes"] == 12
     assert sum(row["boxes"] for row in report["by_side_px"]) == 12
     assert report["priors"] == len(net.priors)
-    sides = fixed.boxes[:, 2] - fixed.boxes[:, 0]  # squares, in pictures as large as the net's input
+    sides = fixed.boxes[:, 2] - fixed.boxes[:, 0]  # squares, in images as large as the net's input
     lower_edges = sorted({2 ** int(np.log2(side)) if side >= 8 else 0 for side in sides})
     assert [row["from"] for row in report["by_side_px"]] == lower_edges
     assert sum(row["recall"] * row["boxes"] for row in report["by_side_px"]) == pytest.approx(12 * report["recall"], abs=0.01)

@@ -39,8 +39,8 @@ def _state_with_dropout(params: TrainParams) -> TrainState:
 
 
 def _batch(step: int) -> Batch:
-    dice = torch.Generator().manual_seed(step)
-    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=dice)
+    generator = torch.Generator().manual_seed(step)
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=generator)
     boxes = torch.tensor([[[0.1, 0.1, 0.6, 0.7]]] * 2)
     return Batch(images, boxes, torch.tensor([[1], [2]]), torch.zeros(2, 0, 4), torch.arange(2))
 
@@ -114,7 +114,7 @@ def _norm(channels: int = 3) -> nn.BatchNorm2d:
 
 
 def _gradients(norm: nn.Module, x: Tensor) -> dict[str, Tensor]:
-    """Output, gradients, and statistics of a layer in which every element has another weight."""
+    """Return output, gradients and statistics of a layer in which every element has another weight."""
     x = x.clone().requires_grad_()
     y = norm(x)
     (y * x.detach().cos()).sin().sum().backward()
@@ -141,9 +141,9 @@ def test_output_gradients_and_statistics_are_those_of_the_whole_two_class_batch(
 
 
 def _two_class_batch(step: int, rows: slice) -> Batch:
-    dice = torch.Generator().manual_seed(step)
-    images = torch.randint(0, 256, (IMAGES, 3, 64, 64), dtype=torch.uint8, generator=dice)
-    corners = torch.rand(IMAGES, 1, 2, generator=dice) * 0.5
+    generator = torch.Generator().manual_seed(step)
+    images = torch.randint(0, 256, (IMAGES, 3, 64, 64), dtype=torch.uint8, generator=generator)
+    corners = torch.rand(IMAGES, 1, 2, generator=generator) * 0.5
     labels = 1 + torch.arange(IMAGES)[:, None] % 2
     whole = Batch(images, torch.cat([corners, corners + 0.4], dim=2), labels, torch.zeros(IMAGES, 0, 4), torch.arange(IMAGES))
     return Batch(*(tensor[rows] for tensor in whole))

@@ -108,7 +108,7 @@ def test_names_are_made_to_fit_a_line() -> None:
     assert clean_name("  traffic \n light ") == "traffic light"
 
 
-def test_an_image_with_two_faults_is_one_bad_image_and_warnings_are_none() -> None:
+def test_an_image_with_two_faults_is_one_bad_image_and_one_with_warnings_is_not_bad() -> None:
     found = [Fault("changed", ("train", "a.jpg"), ""), Fault("truncated", ("train", "a.jpg"), ""),
              Fault("orphan", ("train", "b.jpg"), ""), Fault("zero_size", ("train", 3), "")]
     assert (count_bad(found, "images"), count_bad(found, "boxes")) == (1, 1)

@@ -32,7 +32,7 @@ Report = dict[str, Any]
 
 @pytest.fixture(scope="session")
 def images(mirror: Manifest) -> Images:
-    """Six real images under short names."""
+    """Return six real images under short names."""
     row_of = {int(Path(row["name"]).stem): row for row in image_rows_of_val(mirror)}
     return {split: [{**row_of[number], "name": f"{name}.jpg",
                      "boxes": [box for box in row_of[number]["boxes"] if box[0] in CLASSES]}
@@ -41,7 +41,7 @@ def images(mirror: Manifest) -> Images:
 
 @pytest.fixture(scope="session")
 def sound(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The dataset in all formats, a folder each; not to be changed."""
+    """Return the dataset in all formats, a folder each; not to be changed."""
     folder = tmp_path_factory.mktemp("sound")
     for form in ALL:
         write_files(folder / form, form, images)
@@ -50,7 +50,7 @@ def sound(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def sound_reports(sound: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Report]:
-    """The reports on the sound datasets, by format."""
+    """Return the reports on the sound datasets, by format."""
     return {form: report_on(copied(sound / form, tmp_path_factory.mktemp(form), form, {}), FaultCase("", ALL, all_of()))
             for form in ALL}
 

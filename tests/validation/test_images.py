@@ -44,14 +44,14 @@ def kinds(checked: ImageFile) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def image(photo_bytes: bytes) -> Pillow.Image:
-    """A small real image, 60 x 40 pixels, RGB."""
-    return Pillow.open(io.BytesIO(photo_bytes)).convert("RGB").resize(SIZE)
+def image(image_bytes: bytes) -> Pillow.Image:
+    """Return a small real image, 60 x 40 pixels, RGB."""
+    return Pillow.open(io.BytesIO(image_bytes)).convert("RGB").resize(SIZE)
 
 
 @pytest.fixture(scope="module")
 def quarters() -> np.ndarray:
-    """Four colours, (40, 60, 3) RGB: rotations, swaps and wrong colours of an image are visible in it."""
+    """Return four colours, (40, 60, 3) RGB: rotations, swaps and wrong colours of an image are visible in it."""
     pixels = np.empty((40, 60, 3), np.uint8)
     for rows, columns, colour in ((0, 0, (200, 40, 30)), (0, 1, (20, 160, 60)), (1, 0, (30, 60, 210)), (1, 1, (230, 220, 90))):
         pixels[20 * rows:20 * rows + 20, 30 * columns:30 * columns + 30] = colour
@@ -59,7 +59,7 @@ def quarters() -> np.ndarray:
 
 
 def middles(pixels: np.ndarray) -> np.ndarray:
-    """The colour in the middle of each quarter, (4, 3)."""
+    """Return the colour in the middle of each quarter, (4, 3)."""
     height, width = pixels.shape[:2]
     return pixels[[height // 4, height // 4, 3 * height // 4, 3 * height // 4],
                   [width // 4, 3 * width // 4, width // 4, 3 * width // 4]].astype(int)
@@ -148,7 +148,7 @@ def turned_by_exif(pixels: np.ndarray, kind: str, turn: int = 6) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_an_image_that_exif_rotates_is_read_upright_and_told(tmp_path: Path, quarters: np.ndarray, kind: str) -> None:
+def test_an_image_that_exif_rotates_is_read_upright_and_reported(tmp_path: Path, quarters: np.ndarray, kind: str) -> None:
     checked = image_file(tmp_path, turned_by_exif(quarters, kind), f"a.{kind.lower()}", size=SIZE[::-1])
     fault, = check_image(checked)
     assert (fault.kind, fault.image, fault.orientation) == ("exif_rotated", checked.name, 1)
@@ -188,7 +188,7 @@ def test_an_orientation_that_viewers_ignore_gives_no_hint(tmp_path: Path, quarte
 @pytest.mark.parametrize(("suffix", "channels"), [("png", 1), ("png", 3), ("tiff", 1), ("tiff", 3), ("pgm", 1), ("ppm", 3)])
 @pytest.mark.parametrize(("low", "high", "levels"), [(7000, 9000, 9), (280, 330, 1), (60_100, 64_200, 17), (20_000, 29_000, 0),
                                                      (0, 65_535, 0)])
-def test_sixteen_bits_of_which_eight_leave_hardly_any_contrast_are_told(
+def test_sixteen_bits_of_which_eight_leave_hardly_any_contrast_are_reported(
         tmp_path: Path, suffix: str, channels: int, low: int, high: int, levels: int) -> None:
     values = np.linspace(low, high, SIZE[0] * SIZE[1]).round().astype(np.uint16).reshape(SIZE[1], SIZE[0], 1)
     values[0, 0], values[-1, -1] = 0, 65_535  # defective pixels
@@ -223,8 +223,8 @@ def test_an_image_cut_anywhere_is_found_or_has_lost_no_pixel(
 
 
 @pytest.mark.parametrize("share", [0.0001, 0.01, 0.3, 0.9, 0.999])
-def test_a_truncated_image_is_found_at_every_length(tmp_path: Path, photo_bytes: bytes, share: float) -> None:
-    assert kinds(image_file(tmp_path, photo_bytes[:max(4, int(len(photo_bytes) * share))])) == ["truncated"]
+def test_a_truncated_image_is_found_at_every_length(tmp_path: Path, image_bytes: bytes, share: float) -> None:
+    assert kinds(image_file(tmp_path, image_bytes[:max(4, int(len(image_bytes) * share))])) == ["truncated"]
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF"])
@@ -233,20 +233,20 @@ def test_half_an_image_is_called_truncated(tmp_path: Path, image: Pillow.Image, 
     assert kinds(image_file(tmp_path, data[:len(data) // 2], f"a.{kind.lower()}")) == ["truncated"]
 
 
-def test_missing_bytes_are_found_by_pillow_whatever_opencv_makes_of_them(tmp_path: Path, photo_bytes: bytes) -> None:
-    fault, = check_image(image_file(tmp_path, photo_bytes[:len(photo_bytes) // 2]))
+def test_missing_bytes_are_found_by_pillow_whatever_opencv_makes_of_them(tmp_path: Path, image_bytes: bytes) -> None:
+    fault, = check_image(image_file(tmp_path, image_bytes[:len(image_bytes) // 2]))
     assert "cut short or damaged: " in fault.text
 
 
 @pytest.mark.parametrize("lost", [1, 2, 3, 10, 100])
-def test_missing_last_bytes_are_found(tmp_path: Path, photo_bytes: bytes, image: Pillow.Image, lost: int) -> None:
-    assert kinds(image_file(tmp_path, photo_bytes[:-lost])) == ["truncated"]
+def test_missing_last_bytes_are_found(tmp_path: Path, image_bytes: bytes, image: Pillow.Image, lost: int) -> None:
+    assert kinds(image_file(tmp_path, image_bytes[:-lost])) == ["truncated"]
     assert kinds(image_file(tmp_path, encode(image, "PNG")[:-lost], "a.png")) == ["truncated"]
 
 
-def test_an_image_whose_second_half_is_zeros_is_found(tmp_path: Path, photo_bytes: bytes) -> None:
-    half = len(photo_bytes) // 2
-    assert kinds(image_file(tmp_path, photo_bytes[:half] + bytes(len(photo_bytes) - half))) == ["truncated"]
+def test_an_image_whose_second_half_is_zeros_is_found(tmp_path: Path, image_bytes: bytes) -> None:
+    half = len(image_bytes) // 2
+    assert kinds(image_file(tmp_path, image_bytes[:half] + bytes(len(image_bytes) - half))) == ["truncated"]
 
 
 def test_empty_missing_and_foreign_files_are_distinguished(tmp_path: Path) -> None:
@@ -282,8 +282,8 @@ def test_a_float_tiff_is_reported(tmp_path: Path, image: Pillow.Image) -> None:
 
 @pytest.mark.parametrize("name", ["../a.jpg", "train/../../a.jpg", "{folder}/a.jpg"])
 def test_a_name_that_leads_out_of_the_folder_is_missing_even_if_the_file_exists(
-        tmp_path: Path, photo_bytes: bytes, name: str) -> None:
-    sound = image_file(tmp_path, photo_bytes)
+        tmp_path: Path, image_bytes: bytes, name: str) -> None:
+    sound = image_file(tmp_path, image_bytes)
     fault, = check_image(sound._replace(name=name.format(folder=tmp_path), recorded=None))
     assert (fault.kind, "leads out of the folder of the dataset" in fault.text) == ("missing", True)
 

@@ -181,7 +181,8 @@ def test_a_split_of_crowds_alone_is_refused(copy: Manifest, tmp_path: Path) -> N
     assert "Stopped: no objects in train" in (tmp_path / "validation.html").read_text(encoding="utf-8")
 
 
-def test_label_files_of_no_image_stop_and_images_without_one_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_label_files_of_no_image_stop_and_images_without_one_are_reported(
+        tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for number in range(8):
         add_image(tmp_path, f"images/{number}.png", (9 + number, 9))
     labels = {f"labels/{number}.txt": "0 0.5 0.5 0.2 0.2\n" for number in (0, 1, 2, 3)}

@@ -11,7 +11,7 @@ from ssd_lib.annotations.table import Category, Image, from_rows
 
 @pytest.fixture
 def sound(tmp_path: Path) -> ReportInput:
-    """Twenty images of train and one of val, each with a box, without faults."""
+    """Return twenty images of train and one of val, each with a box, without faults."""
     names = [f"train/{at}.png" for at in range(20)]
     train = from_rows([Image(at + 1, name, 60, 40) for at, name in enumerate(names)], boxes_on(20, 1), [Category(1, "cat", 1)])
     val = from_rows([Image(1, "val/a.png", 60, 40)], boxes_on(1, 1), [Category(1, "cat", 1)])
@@ -21,7 +21,7 @@ def sound(tmp_path: Path) -> ReportInput:
 
 @pytest.fixture
 def faulty(tmp_path: Path) -> ReportInput:
-    """Images and boxes with faults; a box leaves the image MARKUP_NAME."""
+    """Return images and boxes with faults; a box leaves the image MARKUP_NAME."""
     names = ["train/0.png", "train/1.png", "train/page.png", "train/gone.png", MARKUP_NAME]
     train = from_rows([Image(at + 1, name, 60, 40) for at, name in enumerate(names)], boxes_on(5, 1),
                       [Category(1, "cat <script>", 1), Category(2, "owl", 2)])

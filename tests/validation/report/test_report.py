@@ -54,7 +54,7 @@ class Nesting(HTMLParser):
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """An element without content."""
+        """Handle an element without content."""
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -85,7 +85,7 @@ def write(folder: Path, given: ReportInput) -> tuple[str, str]:
 
 
 def read_coco(folder: Path, split: str) -> Annotations:
-    """A split of the mirror of COCO, by hand."""
+    """Read a split of the mirror of COCO without the project's readers."""
     content = json.loads((folder / f"annotations/instances_{split}2017.json").read_bytes())
     return from_rows(
         [Image(row["id"], f"{split}2017/{row['file_name']}", row["width"], row["height"]) for row in content["images"]],

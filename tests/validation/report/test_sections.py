@@ -32,7 +32,7 @@ B = TypeVar("B")
 
 
 def only(section: Section, kind: type[B]) -> B:
-    """The section's one element of a kind."""
+    """Return the section's one element of a kind."""
     found, = (element for element in section.elements if isinstance(element, kind))
     return found
 

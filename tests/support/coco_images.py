@@ -42,13 +42,13 @@ def mirror(unpacked: Path) -> Manifest:
 
 @pytest.fixture
 def copy(unpacked: Path, tmp_path: Path) -> Manifest:
-    """The manifest of a copy of the mirror's train split, 80 images, that a test may break."""
+    """Return the manifest of a copy of the mirror's train split, 80 images, that a test may break."""
     for folder in ("train2017", "annotations"):
         shutil.copytree(unpacked / folder, tmp_path / "raw" / folder)
     return manifest_of(tmp_path / "raw", {"train": SPLITS["train"]})
 
 
 @pytest.fixture(scope="session")
-def photo_bytes(unpacked: Path) -> bytes:
-    """One JPEG image."""
+def image_bytes(unpacked: Path) -> bytes:
+    """Return one JPEG image."""
     return min((unpacked / "val2017").glob("*.jpg")).read_bytes()

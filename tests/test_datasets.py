@@ -1,4 +1,4 @@
-"""Real data sets in every format go through every stage, to a finite AP and an exported model."""
+"""Real datasets in every format go through every stage, to a finite AP and an exported model."""
 
 import json
 import math
@@ -25,8 +25,8 @@ SETS: dict[str, tuple[list[str], tuple[int, int], int]] = {  # paths; training a
 
 
 @pytest.fixture(scope="session")
-def data_sets(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Where each of them lies; COCO's zips are unpacked."""
+def datasets(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return the folder or zip of each dataset; COCO's zips are unpacked."""
     folder = tmp_path_factory.mktemp("sets")
     for archive in ("zips/train2017.zip", "zips/val2017.zip", "annotations/annotations_trainval2017.zip"):
         with zipfile.ZipFile(shared_data / "coco-mirror" / archive) as content:
@@ -35,7 +35,7 @@ def data_sets(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> di
 
 
 def run_all(folder: Path, **data: Any) -> Ended:
-    """All stages one after the other, in one process."""
+    """Run all stages one after the other, in one process."""
     tree = yaml.safe_load((ROOT / "params.yaml").read_text())
     for group, values in TINY.items():
         tree[group].update(values)
@@ -51,9 +51,9 @@ def _every_stage() -> str:
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name == "yolo" else pytest.mark.slow) for name in SETS])
-def test_a_real_set_is_trained_on_measured_and_exported(data_sets: dict[str, Path], tmp_path: Path, name: str) -> None:
+def test_a_real_set_is_trained_on_measured_and_exported(datasets: dict[str, Path], tmp_path: Path, name: str) -> None:
     paths, counts, classes = SETS[name]
-    done = run_all(tmp_path, paths=[str(data_sets[path]) for path in paths])
+    done = run_all(tmp_path, paths=[str(datasets[path]) for path in paths])
     assert done.returncode == 0, done.stdout + done.stderr
     fixed = {split: json.loads((tmp_path / "data" / "fixed" / f"{split}.json").read_bytes()) for split in ("train", "val")}
     assert tuple(len(fixed[split]["images"]) for split in ("train", "val")) == counts
