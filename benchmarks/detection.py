@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from benchmarks import baseline
 from ssd_lib import Detector
+from ssd_lib.boxes.prior_levels import MOBILE_PRIORS
 from ssd_lib.boxes.priors import make_priors
 from ssd_lib.boxes.selection import Postprocess
 from ssd_lib.export import to_onnx
 from ssd_lib.nets.model_file import Model, NetSpec, save_model
 from ssd_lib.nets.postprocess import Detections, decode_candidates, select_detections
-from ssd_lib.nets.zoo import MOBILE_PRIORS
 
 CLASSES, CANDIDATES, OBJECTS, PRIORS_OF_AN_OBJECT = 80, 300, 7, 30
 IMAGE_SHAPE = (480, 640, 3)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ssd_lib.boxes.priors import PriorLevel, centres_of, shapes_of, sizes_of, with_sizes
+from ssd_lib.boxes.prior_levels import PriorLevel, centres_of, shapes_of, sizes_of, with_sizes
 
 GOOD_IOU = 0.5  # the matching threshold; below it an object is matched only to its best prior
 SMALLEST, LARGEST = 0.01, 1.2  # range of the sizes tried, as fractions of the image

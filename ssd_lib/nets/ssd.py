@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import box_convert
 
-from ssd_lib.boxes.priors import PriorLevel, make_priors
+from ssd_lib.boxes.prior_levels import PriorLevel
+from ssd_lib.boxes.priors import make_priors
 from ssd_lib.errors import InputError
 from ssd_lib.nets.fpn import SharedHeads
 from ssd_lib.nets.heads import Heads

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.models import mobilenet_v3_large, mobilenet_v3_small, resnet34, resnet50
 
 from ssd_lib.boxes.loss import MULTIBOX, Criterion
-from ssd_lib.boxes.priors import PriorLevel, sizes_of, with_sizes
+from ssd_lib.boxes.prior_levels import LITE0_PRIORS, MOBILE_PRIORS, RESNET_PRIORS, VGG_PRIORS, PriorLevel, sizes_of, with_sizes
 from ssd_lib.nets.backbones import (
     LARGE,
     SMALL,
@@ -80,18 +80,6 @@ class NetRow:
     criterion: Criterion = MULTIBOX
 
 
-def _priors(strides: Sequence[int | None], sizes_px: Sequence[int],
-            ratios: Sequence[tuple[float, ...]]) -> tuple[PriorLevel, ...]:
-    """Return a level for each map, given sizes in pixels of an image of 300 x 300."""
-    sizes = [size / 300 for size in sizes_px]
-    return tuple(PriorLevel(*level) for level in zip(strides, sizes[:-1], sizes[1:], ratios, strict=True))
-
-
-SSD_STRIDES, SSD_RATIOS = (8, 16, 32, 64, None, None), ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,))
-MOBILE_PRIORS = _priors((16, 32, 64, None, None, None), (60, 105, 150, 195, 240, 285, 330), [(2, 3)] * 6)
-VGG_PRIORS = _priors(SSD_STRIDES, (30, 60, 111, 162, 213, 264, 315), SSD_RATIOS)
-RESNET_PRIORS = _priors(SSD_STRIDES, (21, 45, 99, 153, 207, 261, 315), SSD_RATIOS)
-LITE0_PRIORS = _priors(SSD_STRIDES, (24, 48, 99, 153, 207, 261, 315), [(2, 3)] * 6)
 FPN_PRIORS = tuple(PriorLevel(stride, 0.0, 0.0, (), is_single=True) for stride in (8, 16, 32, 64))  # see NetRow.prior_scale
 FPN_96 = partial(FPN, width=96, levels=4)
 ATSS_QUALITY = Criterion("atss", "quality", "giou")

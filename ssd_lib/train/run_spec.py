@@ -13,7 +13,7 @@ from torch import Tensor
 from ssd_lib.annotations.fixed_set import FixedSet
 from ssd_lib.boxes.loss import Criterion
 from ssd_lib.boxes.prior_fit import GOOD_IOU, best_ious, fit_sizes
-from ssd_lib.boxes.priors import sizes_of
+from ssd_lib.boxes.prior_levels import sizes_of
 from ssd_lib.checkpoint.file import CHECKPOINTS, ComboCheckpoint
 from ssd_lib.checkpoint.fingerprint import differences
 from ssd_lib.checkpoint.resume import choose_start

@@ -6,7 +6,8 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from ssd_lib.boxes.atss import NEAREST, match_by_atss
-from ssd_lib.boxes.priors import PriorLevel, make_priors
+from ssd_lib.boxes.prior_levels import PriorLevel
+from ssd_lib.boxes.priors import make_priors
 
 MAPS = ((20, 20), (10, 10), (5, 5))
 PER_LEVEL = [height * width for height, width in MAPS]

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from torchvision.ops import box_convert, box_iou
 
 from ssd_lib.boxes.prior_fit import GOOD_IOU, best_ious, fit_sizes
-from ssd_lib.boxes.priors import PriorLevel, make_priors, sizes_of, with_sizes
+from ssd_lib.boxes.prior_levels import PriorLevel, sizes_of, with_sizes
+from ssd_lib.boxes.priors import make_priors
 
 LEVELS = (PriorLevel(16, 0.2, 0.35, (2, 3)), PriorLevel(None, 0.35, 0.6, (2,)), PriorLevel(None, 0.6, 1.1, (2, 3)))
 MAP_SIZES = ((10, 10), (5, 5), (2, 2))

@@ -5,7 +5,8 @@ from math import sqrt
 import pytest
 import torch
 
-from ssd_lib.boxes.priors import PriorLevel, make_priors
+from ssd_lib.boxes.prior_levels import PriorLevel
+from ssd_lib.boxes.priors import make_priors
 from ssd_lib.nets.zoo import NETS
 
 MOBILE_MAPS = [(19, 19), (10, 10), (5, 5), (3, 3), (2, 2), (1, 1)]

@@ -15,6 +15,8 @@ import numpy as np
 from ssd_lib.annotations.account import FILE_KINDS
 from ssd_lib.annotations.faults import KINDS, Fault
 from ssd_lib.annotations.table import Annotations
+from ssd_lib.boxes.prior_fit import GOOD_IOU
+from ssd_lib.boxes.prior_levels import PUBLISHED
 from ssd_lib.errors import visible
 from ssd_lib.manifest import Manifest
 from ssd_lib.params import DataParams
@@ -37,6 +39,7 @@ from ssd_lib.validation.report.statistics import (
     ClassCounts,
     Sizes,
     boxes_per_image,
+    good_prior_shares,
     histogram,
     image_sizes,
     relative_ratios,
@@ -52,10 +55,7 @@ SHOWN_AS_PAIRS = {"duplicate_content", "train_val_leak"}
 SAMPLE_TILES = 12
 FEW_BOXES = 10  # with fewer boxes a class is hardly learned, and its AP is chance
 HIGH_RATIO = 20  # of the boxes of the most and the least frequent class: advise data.balance
-# Sides of the smallest priors as shares of the image: the scale rule of arXiv 1512.02325 sec. 2.2 with the numbers of the
-# configs that each kind of net was published with, in pixels of 300.
-SMALLEST_PRIORS = {"resnet nets": 21 / 300, "lite0-ssd-lite": 24 / 300, "vgg16-ssd": 30 / 300,
-                   "mobile nets and sq-ssd-lite": 60 / 300}
+SMALLEST_PRIORS = {nets: priors.levels[0].min_size for nets, priors in reversed(PUBLISHED.items())}  # as shares of the image
 MANY = 0.1  # a share of the objects that is worth advice
 LONGEST_RATIO = 3  # of all published priors
 COUNT_EDGES = (1, 2, 3, 4, 5, 10, 20, 50, 100)
@@ -159,7 +159,7 @@ def object_sizes_section(splits: Mapping[str, Annotations]) -> Section:
         marks[row] = f"{marks[row]}; {text}" if row in marks else f"smallest prior {text}"
     series = {split: histogram(values, SIDE_EDGES).tolist() for split, values in sides.items()}
     bars = Bars("Objects by side length, relative to the image", labels, series, marks)
-    return Section("Object sizes", (*_small_object_advice(next(iter(sides.values()))), bars))
+    return Section("Object sizes", (*_prior_advice(next(iter(splits.values()))), bars))
 
 
 def object_shapes_section(splits: Mapping[str, Annotations]) -> Section:
@@ -294,16 +294,19 @@ def _note(boxes: int) -> str:
     return "none" if boxes == 0 else "few" if boxes < FEW_BOXES else ""
 
 
-def _small_object_advice(sides: np.ndarray) -> Iterator[Text]:
-    below = {nets: int((sides < prior).sum()) for nets, prior in SMALLEST_PRIORS.items()}
-    shares = ", ".join(f"{percent(number, len(sides))} for {nets} ({100 * SMALLEST_PRIORS[nets]:.0f} % of the image side)"
-                       for nets, number in reversed(below.items()))
-    many = max(below.values()) > MANY * len(sides)
-    yield Text(f"Share of the objects that are smaller than the smallest prior: {shares}.", "advice" if many else "plain")
+def _prior_advice(annotations: Annotations) -> Iterator[Text]:
+    if len(annotations.boxes) == 0:
+        return
+    good = good_prior_shares(annotations)
+    shares = ", ".join(f"{100 * share:.0f} % for {nets}" for nets, share in good.items())
+    many = min(good.values()) < 1 - MANY
+    yield Text(f"Share of the objects that have a good prior, one with an IoU of {GOOD_IOU} or more: {shares}.",
+               "advice" if many else "plain")
     if many:
-        yield Text("Such small objects are hard to detect. A larger `model.image_size` does not help, because prior sizes are "
-                   "relative to the image: use `model.net: lite0-ssd-lite`, or `model.priors: auto`, which fits the priors to "
-                   "these objects.", "advice")
+        yield Text("These nets learn an object without one badly; most such objects are too small or too narrow. A larger "
+                   "`model.image_size` does not help, because these priors are relative to the image: use a net with a larger "
+                   "share, `model.net: lite0-fpn`, which adapts to each object, or `model.priors: auto`, which fits the priors "
+                   "to the objects.", "advice")
 
 
 def _size_rows(sizes: Sizes, images: int) -> Sequence[Sequence[str]]:

@@ -10,7 +10,11 @@ import numpy as np
 
 from ssd_lib.annotations.repair import fix
 from ssd_lib.annotations.table import Annotations, clean_name
+from ssd_lib.boxes.prior_fit import GOOD_IOU, best_ious
+from ssd_lib.boxes.prior_levels import PUBLISHED
 from ssd_lib.data.balance import Mode, boxes_per_epoch, repeat_factors
+
+MEASURED = 20_000  # boxes of which the best prior is sought
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +101,18 @@ def boxes_per_image(annotations: Annotations) -> np.ndarray:
 def relative_sides(annotations: Annotations) -> np.ndarray:
     """Return (T,) sqrt(w h / (W H)): the side of a square with the box's area, relative to the side of a square image."""
     return np.sqrt(_relative_sizes(annotations).prod(axis=1))
+
+
+def good_prior_shares(annotations: Annotations) -> dict[str, float]:
+    """Return for each kind of net the share of boxes with a good prior, as training reports it for its net; T is at least 1.
+
+    Of many boxes MEASURED, evenly spread, are enough.
+    """
+    wide = np.linspace(0, len(annotations.boxes) - 1, min(len(annotations.boxes), MEASURED)).round().astype(int)
+    boxes = annotations.boxes.take(wide)
+    sizes = np.tile(annotations.images.sizes[boxes.image_ids], 2)
+    corners = np.concatenate([boxes.xywh[:, :2], boxes.xywh[:, :2] + boxes.xywh[:, 2:]], axis=1) / sizes
+    return {nets: float((best_ious(corners, *priors.at_300_px()) >= GOOD_IOU).mean()) for nets, priors in PUBLISHED.items()}
 
 
 def relative_ratios(annotations: Annotations) -> np.ndarray:

@@ -1,5 +1,7 @@
 """The content of each section of the report: numbers that a reader can check by hand."""
 
+import json
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -8,14 +10,15 @@ from support.project import data_params
 from support.report_data import ReportInput
 
 from ssd_lib.annotations.faults import Fault
+from ssd_lib.annotations.fixed_set import load_fixed, write_fixed
 from ssd_lib.annotations.table import Annotations, Box, Category, Image, from_rows
-from ssd_lib.nets.zoo import NETS
+from ssd_lib.nets.model_file import NetSpec
+from ssd_lib.train.run_spec import report_priors
 from ssd_lib.validation.report.elements import Bars, Listing, Section, Table, Text, Thumbnails
 from ssd_lib.validation.report.sections import (
     FAULT_TILES,
     FEW_BOXES,
     PAIRS,
-    SMALLEST_PRIORS,
     classes_section,
     duplicate_images_section,
     faults_section,
@@ -26,7 +29,7 @@ from ssd_lib.validation.report.sections import (
     random_images_section,
     summary_section,
 )
-from ssd_lib.validation.report.statistics import ClassCounts, trainable
+from ssd_lib.validation.report.statistics import ClassCounts, good_prior_shares, trainable
 
 B = TypeVar("B")
 
@@ -187,12 +190,17 @@ def test_images_are_counted_by_their_objects() -> None:
         "0": 0, "1": 0, "2": 0, "3": 0, "4": 0, "5 to 9": 1, "10 to 19": 0, "20 to 49": 0, "50 to 99": 0, "100 or more": 0}
 
 
-def test_the_smallest_priors_are_those_of_the_nets() -> None:
-    smallest = {name: net.priors[0].min_size for name, net in NETS.items() if net.prior_scale is None}
-    assert {smallest.pop(name) == SMALLEST_PRIORS[name] for name in ("vgg16-ssd", "lite0-ssd-lite")} == {True}
-    resnets = [smallest.pop("resnet34-ssd"), smallest.pop("resnet50-ssd")]
-    assert set(resnets) == {SMALLEST_PRIORS["resnet nets"]}
-    assert set(smallest.values()) == {SMALLEST_PRIORS["mobile nets and sq-ssd-lite"]}
+@pytest.mark.parametrize(("kind", "net"), [("mobile nets", "mb2-ssd-lite"), ("vgg16-ssd", "vgg16-ssd"),
+                                           ("lite0-ssd-lite", "lite0-ssd-lite"), ("resnet nets", "resnet34-ssd")])
+def test_the_share_of_good_priors_is_that_of_training(kind: str, net: str, tmp_path: Path) -> None:
+    boxes = [Box(at, 1, 1, 5, 7, 4 + 9 * at, 40, 1, False) for at in range(30)]
+    train = from_rows([Image(1, "a", 300, 200)], boxes, [Category(1, "cat", 1)])
+    write_fixed(tmp_path / "train.npz", train)
+    built = NetSpec(net, 300, 1.0, ("cat",), (1,)).build_shapes()
+    report_priors(built, load_fixed("train", tmp_path), is_fitted=False, path=tmp_path / "priors.json")
+    expected = json.loads((tmp_path / "priors.json").read_text())["recall"]
+    assert good_prior_shares(trainable(train, ()))[kind] == pytest.approx(expected, abs=1e-4)
+    assert 0.1 < expected < 0.95
 
 
 def test_marks_stand_where_the_smallest_priors_do() -> None:
@@ -200,15 +208,18 @@ def test_marks_stand_where_the_smallest_priors_do() -> None:
     assert {bars.labels[at]: text for at, text in bars.marks.items()} == {
         "7 % to 10 %": "smallest prior of resnet nets, 7 %",
         "10 % to 14 %": "smallest prior of lite0-ssd-lite, 8 %; of vgg16-ssd, 10 %",
-        "20 % to 28 %": "smallest prior of mobile nets and sq-ssd-lite, 20 %"}
+        "20 % to 28 %": "smallest prior of mobile nets, 20 %"}
     numbers = dict(zip(bars.labels, bars.series["train"], strict=True))
     assert (numbers["7 % to 10 %"], numbers["14 % to 20 %"], numbers["20 % to 28 %"]) == (1, 1, 1)
 
 
-def test_only_small_objects_give_advice() -> None:
-    assert "66.7 % for mobile nets and sq-ssd-lite" in words(object_sizes_section(on_one_image((19, 19), (20, 20), (9, 9))))
-    assert "`model.priors: auto`" in words(object_sizes_section(on_one_image((19, 19), (20, 20), (9, 9))))
+def test_objects_without_a_good_prior_give_advice() -> None:
+    """A square of 9 px in 100 is smaller than 0.71 of the smallest prior of the mobile nets, and about that of the ResNets."""
+    small = words(object_sizes_section(on_one_image((20, 20), (20, 21), (9, 9))))
+    assert "67 % for mobile nets, 100 % for vgg16-ssd" in small
+    assert "`model.priors: auto`" in small
     assert "model.priors" not in words(object_sizes_section(on_one_image((50, 50))))
+    assert words(object_sizes_section(on_one_image())) == ""
 
 
 def test_aspect_ratios_are_those_after_resizing_to_a_square() -> None:
