@@ -15,6 +15,7 @@ from ssd_lib.processes import secure_output
 INTERRUPTED = 130  # exit code after Ctrl-C, as in the shell
 MODEL = Path("models/ssd.pt")  # MODEL_PATH of nets/model_file.py, which imports torch
 EXAMPLES = """examples:
+  ssd init /my/data
   ssd detect photo.jpg holiday/ clip.mp4 --threshold 0.5 --json found.json
   ssd evaluate models/ssd.pt --annotations instances_val2017.json --images val2017/
   ssd checkpoint show models/checkpoints/last.pt
@@ -36,6 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, about, add_arguments in (
+        ("init", "look at your data, and write a params.yaml for them", _add_init_arguments),
         ("detect", "find objects in images and videos, and draw them", add_detect_arguments),
         ("evaluate", "measure a model on a dataset in COCO format", _add_evaluate_arguments),
         ("checkpoint", "show or convert checkpoints and weights", _add_checkpoint_arguments),
@@ -83,6 +85,19 @@ def add_detect_arguments(parser: argparse.ArgumentParser) -> None:
     add("--show", action="store_true", help="also show the drawings in a window; q quits, any other key shows the next image")
     _add_device(parser)
     parser.set_defaults(run=_detect)
+
+
+def _add_init_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("paths", nargs="+", metavar="DATA", help="a folder or a zip file of images and labels (COCO, VOC, YOLO, Open Images)")
+    add("--minutes", type=_positive, default=30.0, metavar="N", help="time for training, in minutes (default: %(default)s)")
+    add("--images-per-second", type=_positive, metavar="N", help="speed of training (default: measured in some seconds)")
+    add("--recipe", metavar="NAME", help="a file in recipes/ without .yaml (default: chosen by the sizes of the objects)")
+    add("--format", dest="form", choices=("auto", "coco", "voc", "yolo", "open_images"), default="auto",
+        help="of the labels (default: detected)")
+    add("--dry-run", action="store_true", help="show the choices and write nothing")
+    add("--force", action="store_true", help="overwrite a params.yaml that is neither in git's last commit nor a recipe")
+    parser.set_defaults(run=_init)
 
 
 def _add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -138,6 +153,13 @@ def _detect(options: argparse.Namespace) -> int:
     return 1 if run(**_arguments(options)) else 0
 
 
+def _init(options: argparse.Namespace) -> int:
+    from ssd_lib.init.command import run
+
+    run(**_arguments(options))
+    return 0
+
+
 def _evaluate(options: argparse.Namespace) -> int:
     from ssd_lib.evaluate.external import evaluate_external
 
@@ -168,6 +190,13 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number of 1 or more")
     return int(text)
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return value
 
 
 def _fraction(text: str) -> float:

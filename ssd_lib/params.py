@@ -247,11 +247,17 @@ def batch_warning(images: int, path: Path = PARAMS_PATH) -> str:
 
 def _check(path: Path) -> Params:
     try:
-        tree = yaml.safe_load(read_regular(path).decode("utf-8"))
+        return check_params(read_regular(path), path)
     except FileNotFoundError as error:
         raise InputError(f"{path}: missing. Run from the root of the project, or `git checkout {path}`.") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}. It must be a file: `git checkout {path}`.") from error
+
+
+def check_params(content: bytes, path: Path) -> Params:
+    """Return the values of the content of a params file, or raise InputError, which names `path`; see `load_params`."""
+    try:
+        tree = yaml.safe_load(content.decode("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):

@@ -3,7 +3,7 @@
 import os
 import threading
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +19,7 @@ from ssd_lib.manifest import Manifest, raw_folder
 from ssd_lib.params import DataParams, RuntimeParams
 
 ZIPS = "zips"
+RowsOf = Callable[[Path, set[str], Mapping[str, tuple[int, str]]], Rows]  # folder, names, known rows
 
 
 class Opened(NamedTuple):
@@ -43,10 +44,26 @@ def local(data: DataParams, runtime: RuntimeParams) -> Manifest:
         InputError: a path is neither a folder nor a zip, or is given twice, or does not hold a complete dataset.
         StateError: no disk space for the content of a zip.
     """
-    places = [_located(path) for path in data.paths]
-    _refuse_twice(data.paths, places)
+    return listed(open_paths(data.paths), data, _hashed)
+
+
+def open_paths(paths: Sequence[str]) -> list[Opened]:
+    """Return the folders and zips at these paths, the zips unpacked; raise InputError and StateError as `local` does."""
+    places = [_located(path) for path in paths]
+    _refuse_twice(paths, places)
     opened = [_opened(place) for place in places]
-    _refuse_twice(data.paths, [one.folder for one in opened])
+    _refuse_twice(paths, [one.folder for one in opened])
+    return opened
+
+
+def listed(opened: Sequence[Opened], data: DataParams, rows_of: RowsOf | None = None) -> Manifest:
+    """Return the manifest of opened datasets.
+
+    Args:
+        opened: of `open_paths`, for `data.paths`.
+        data: `format`, `classes`, `val_fraction`, `depictions`.
+        rows_of: gives the sizes and hashes of files; None leaves them out, so that only names are read.
+    """
     root = _common([one.folder for one in opened])
     forms = data.format if isinstance(data.format, list) else [data.format] * len(opened)
     founds, files = [], Rows()
@@ -54,7 +71,8 @@ def local(data: DataParams, runtime: RuntimeParams) -> Manifest:
         found = find_dataset(one.folder, one.names, form, data)
         below = "" if one.folder == root else one.folder.relative_to(root).as_posix()
         founds.append(move_listing(found, below))
-        rows = _hashed(one.folder, files_of(found, one.names), one.rows)
+        names = files_of(found, one.names)
+        rows = dict.fromkeys(names, (0, "")) if rows_of is None else rows_of(one.folder, names, one.rows)
         files |= {join(below, name): row for name, row in rows.items()}
     joined = join_listings(founds)
     return Manifest(source="local", root=_root_name(root), splits=joined.splits, classes=tuple(data.classes),

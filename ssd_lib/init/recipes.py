@@ -33,8 +33,8 @@ def values_of(text: str) -> dict[str, str]:
 def with_values(text: str, values: Values) -> str:
     """Return the text of a params file with other values; keys, order and comments stay."""
     lines = [line if match is None or key not in values else _line(match, values[key]) for key, match, line in
-             ((key, match, line) for (key, match), line in zip(_keys(text), text.splitlines(), strict=True))]
-    return "\n".join(lines) + "\n"
+             ((key, match, line) for (key, match), line in zip(_keys(text), text.split("\n"), strict=True))]
+    return "\n".join(lines)
 
 
 def card_of(text: str) -> str:
@@ -57,7 +57,7 @@ def _keys(text: str) -> list[tuple[str, re.Match[str] | None]]:
     """Return for each line the key, such as "train.lr", and the match of KEY; ("", None) for other lines."""
     group = ""
     found: list[tuple[str, re.Match[str] | None]] = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         if head := GROUP.match(line):
             group = head[1]
         match = KEY.match(line)

@@ -167,10 +167,15 @@ def criterion_of(net: str, train: TrainParams) -> Criterion:
     return Criterion(*(own if word == "auto" else word for own, word in zip(NETS[net].criterion, asked, strict=True)))
 
 
+def spec_for_classes(model: ModelParams, train: TrainParams, names: tuple[str, ...], source_ids: tuple[int, ...]) -> NetSpec:
+    """Return the net of params.yaml for some classes, with the published priors."""
+    scores: Scores = "softmax" if criterion_of(model.net, train).class_loss == "multibox" else "sigmoid"
+    return NetSpec(model.net, model.image_size, model.width_mult, names, source_ids, scores=scores)
+
+
 def make_spec(model: ModelParams, train: TrainParams, fixed: FixedSet) -> NetSpec:
     """Return the net of params.yaml for the classes of a dataset, with priors fitted to its boxes if `model.priors` is auto."""
-    scores: Scores = "softmax" if criterion_of(model.net, train).class_loss == "multibox" else "sigmoid"
-    spec = NetSpec(model.net, model.image_size, model.width_mult, fixed.class_names, fixed.source_ids, scores=scores)
+    spec = spec_for_classes(model, train, fixed.class_names, fixed.source_ids)
     if model.priors == "published":
         return spec
     net, boxes = spec.build(), _unit_boxes(fixed)
