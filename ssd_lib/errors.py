@@ -78,8 +78,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 def no_memory(error: BaseException) -> StateError:
     """Return the error to raise for one of which `is_out_of_memory` is true."""
     return StateError(f"memory ran out ({visible(first_line(error), 200)}). Close other programs or raise the limit (of "
-                      "`ulimit -v`, of the container), or use less: lower runtime.workers, then train.batch_size or "
-                      "eval.batch_size. The same command continues from what is saved.")
+                      "`ulimit -v`, of the container), or use less: lower runtime.workers, then train.micro_batch, "
+                      "train.batch_size or eval.batch_size. The same command continues from what is saved.")
 
 
 @contextmanager

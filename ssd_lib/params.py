@@ -107,6 +107,7 @@ class TrainParams(_Group):
 
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)]
+    micro_batch: Auto | Annotated[int, Field(ge=2)]
     lr: Annotated[float, Field(gt=0)]
     backbone_lr: Auto | Annotated[float, Field(gt=0)]
     extras_lr: Auto | Annotated[float, Field(gt=0)]

@@ -56,7 +56,7 @@ def detection_loss(logits: Tensor, offsets: Tensor, labels: Tensor, boxes: Tenso
         criterion: its two losses.
     """
     positive = labels > 0
-    count = positive.sum(dim=1).clamp(min=1).sum().float()
+    count = count_positives(labels)
     if criterion.class_loss == "multibox":
         classification = multibox_loss(logits, labels)
     else:
@@ -72,6 +72,11 @@ def detection_loss(logits: Tensor, offsets: Tensor, labels: Tensor, boxes: Tenso
     else:
         box = F.smooth_l1_loss(offsets.float(), encode(boxes, priors), reduction="none").sum(dim=2)
     return LossSums(classification, torch.where(positive, box, 0.0).sum(), count)
+
+
+def count_positives(labels: Tensor) -> Tensor:
+    """Return () float32, the positive priors of (B, P) labels, where an image without positives counts as one."""
+    return (labels > 0).sum(dim=1).clamp(min=1).sum().float()
 
 
 def multibox_loss(logits: Tensor, labels: Tensor) -> Tensor:

@@ -45,6 +45,7 @@ class ComboCheckpoint:
         history: one dict of plain values per complete epoch.
         versions: of the libraries that wrote it.
         threads: with which each process computes on a CPU; 0 if unknown, as in older checkpoints.
+        micro_batch: the most images at once that `train.micro_batch: auto` has found to fit in memory; 0 is no limit.
     """
 
     fingerprint: str
@@ -62,6 +63,7 @@ class ComboCheckpoint:
     history: list[dict[str, Any]]
     versions: dict[str, str]
     threads: int = 0
+    micro_batch: int = 0
 
     @property
     def position(self) -> tuple[int, int]:
@@ -133,6 +135,7 @@ class CheckpointSchema(Strict):
     history: list[dict[str, Annotated[float, Field(allow_inf_nan=True)] | None]]
     versions: dict[str, str]
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
+    micro_batch: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
 
 def _check_content(content: dict[str, Any], path: Path) -> None:

@@ -17,7 +17,7 @@ from ssd_lib.params import WORDS_FOR_FILES
 NOT_IN_FINGERPRINT = {"epochs", "checkpoint_minutes", "ap_every_epochs", "select", "resume", "patience"}
 # Keys of `train` that older checkpoints lack, with the value that does what those did: with it they do not count.
 DEFAULTS_OF_NEW_KEYS = {"sync_batch_norm": False, "compile": False, "assignment": "auto", "class_loss": "auto",
-                        "box_loss": "auto"}
+                        "box_loss": "auto", "micro_batch": "auto"}
 MODES = ("auto", "never")  # values of train.resume that are no path
 Groups = Mapping[str, Mapping[str, Any]]
 

@@ -1,13 +1,16 @@
 """Train for one epoch, and compute the validation loss."""
 
-from collections.abc import Iterable, Iterator
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from ssd_lib.boxes.loss import MULTIBOX, Criterion, LossSums, detection_loss
+from ssd_lib.boxes.loss import MULTIBOX, Criterion, LossSums, count_positives, detection_loss
 from ssd_lib.boxes.matching import match_priors
 from ssd_lib.data.dataset import Batch
 from ssd_lib.data.loader import on_device
@@ -16,6 +19,9 @@ from ssd_lib.nets.ssd import SSD
 from ssd_lib.params import TrainParams
 from ssd_lib.train.optimizer import learning_rate, set_learning_rate, set_training_mode
 from ssd_lib.train.state import TrainState
+
+FEWEST_IMAGES = 2  # that a net sees at once: batch norm cannot train on one where a feature map has a single cell
+log = logging.getLogger(__name__)
 
 
 class StepResult(NamedTuple):
@@ -47,10 +53,9 @@ def train_epoch(state: TrainState, replica: nn.Module, batches: Iterable[Batch],
     rank, _ = rank_and_size()
     for step, batch in zip(range(state.step, steps), batches, strict=False):  # range first, else zip takes a batch too many
         position = state.epoch * steps + step
-        torch.manual_seed(_step_seed(params.seed, position, rank))  # for dropout, if a net has it
         rate = learning_rate(position, params.epochs * steps, params.warmup_epochs * steps, params)
         set_learning_rate(state.optimizer, rate)
-        losses = _train_step(state, replica, batch, params.clip_grad_norm, precision, criterion)
+        losses = _train_step(state, replica, batch, params, precision, criterion, _step_seed(params.seed, position, rank))
         if state.average is not None:
             state.average.update_parameters(state.net)
         state.totals += torch.cat([losses.double(), losses.new_ones(1).double()])
@@ -66,34 +71,82 @@ def validation_losses(net: SSD, batches: Iterable[Batch], device: torch.device, 
     net.eval()
     sums = torch.zeros(3, dtype=torch.float64, device=device)
     for batch in on_device(batches, device):
-        sums += torch.stack(_loss_sums(net, net, batch, precision, criterion)).double()
+        sums += torch.stack(_loss_sums(net, net, batch, *_assign(net, batch, criterion), precision, criterion)).double()
     net.train(was_training)
     barrier()
     classification, box, positives = sum_over_processes(sums).tolist()
     return classification / max(positives, 1), box / max(positives, 1)
 
 
-def _train_step(state: TrainState, replica: nn.Module, batch: Batch, clip: float, precision: torch.dtype,
-                criterion: Criterion) -> Tensor:
-    """Make one step of the optimizer; the losses are divided by the positives of the global batch."""
-    sums = _loss_sums(replica, state.net, batch, precision, criterion)
-    total = sum_over_processes(torch.stack(sums).detach())
-    loss = (sums.classification + sums.box) / total[2] * rank_and_size()[1]  # DDP averages, this undoes it
-    state.optimizer.zero_grad(set_to_none=True)
-    state.scaler.scale(loss).backward()
-    if clip > 0:
+def _train_step(state: TrainState, replica: nn.Module, batch: Batch, params: TrainParams, precision: torch.dtype,
+                criterion: Criterion, seed: int) -> Tensor:
+    """Make one step of the optimizer; return (2,) the losses, divided by the positives of the global batch.
+
+    Where `train.micro_batch` is auto and the memory of a GPU runs out, the step begins again with half as many images at once.
+    """
+    buffers = [buffer.clone() for buffer in state.net.buffers()]  # a forward pass changes those of batch norm
+    while True:
+        torch.manual_seed(seed)  # for dropout, if a net has it
+        images = state.micro_batch if params.micro_batch == "auto" else params.micro_batch
+        try:
+            losses = _backward(state, replica, _parts(batch, images), precision, criterion)
+            break
+        except torch.OutOfMemoryError:
+            images = min(images or len(batch.images), len(batch.images))
+            if params.micro_batch != "auto" or images < 2 * FEWEST_IMAGES or rank_and_size()[1] > 1:
+                raise
+        state.micro_batch = images // 2  # not in the except block: the exception keeps tensors
+        state.optimizer.zero_grad(set_to_none=True)
+        torch.cuda.empty_cache()
+        for buffer, before in zip(state.net.buffers(), buffers, strict=True):
+            buffer.copy_(before)
+        log.warning("train.micro_batch: auto: %d images at once need more memory than the GPU has; from here on %d at once",
+                    images, state.micro_batch)
+    if params.clip_grad_norm > 0:
         state.scaler.unscale_(state.optimizer)
-        nn.utils.clip_grad_norm_(state.net.parameters(), clip)
+        nn.utils.clip_grad_norm_(state.net.parameters(), params.clip_grad_norm)
     state.scaler.step(state.optimizer)
     state.scaler.update()
-    return total[:2] / total[2]
+    return losses
 
 
-def _loss_sums(replica: nn.Module, net: SSD, batch: Batch, precision: torch.dtype, criterion: Criterion) -> LossSums:
+def _backward(state: TrainState, replica: nn.Module, parts: Sequence[Batch], precision: torch.dtype,
+              criterion: Criterion) -> Tensor:
+    """Compute the gradients of a step, part by part; return (2,) the losses of the global batch.
+
+    Guarantees: the parts are summed in their order, and processes exchange gradients with the last one only.
+    """
+    assigned = [_assign(state.net, part, criterion) for part in parts]
+    positives = sum_over_processes(torch.stack([count_positives(labels) for _, labels in assigned]).sum())
+    state.optimizer.zero_grad(set_to_none=True)
+    losses = positives.new_zeros(2)
+    for number, (part, (boxes, labels)) in enumerate(zip(parts, assigned, strict=True), start=1):
+        waits = isinstance(replica, DistributedDataParallel) and number < len(parts)
+        with replica.no_sync() if waits else nullcontext():  # type: ignore[operator]
+            sums = _loss_sums(replica, state.net, part, boxes, labels, precision, criterion)
+            loss = (sums.classification + sums.box) / positives * rank_and_size()[1]  # DDP averages, this undoes it
+            state.scaler.scale(loss).backward()
+        losses += torch.stack(sums[:2]).detach()
+    return sum_over_processes(losses) / positives
+
+
+def _parts(batch: Batch, images: int) -> list[Batch]:
+    """Cut a batch into parts of about the same size: at most so many images (0 is no limit), but at least FEWEST_IMAGES."""
+    count = len(batch.images)
+    parts = max(1, min(-(-count // images), count // FEWEST_IMAGES)) if images else 1
+    split = (tensor.tensor_split(parts) for tensor in batch)
+    return [batch] if parts == 1 else [Batch(*part) for part in zip(*split, strict=True)]
+
+
+def _assign(net: SSD, batch: Batch, criterion: Criterion) -> tuple[Tensor, Tensor]:
+    per_level = net.priors_per_map if criterion.assignment == "atss" else ()
+    return match_priors(batch.boxes, batch.labels, batch.crowd_boxes, net.priors_xyxy, per_level=per_level)
+
+
+def _loss_sums(replica: nn.Module, net: SSD, batch: Batch, boxes: Tensor, labels: Tensor, precision: torch.dtype,
+               criterion: Criterion) -> LossSums:
     with torch.autocast(batch.images.device.type, dtype=precision, enabled=precision != torch.float32):
         logits, offsets = replica(batch.images)
-    per_level = net.priors_per_map if criterion.assignment == "atss" else ()
-    boxes, labels = match_priors(batch.boxes, batch.labels, batch.crowd_boxes, net.priors_xyxy, per_level=per_level)
     return detection_loss(logits, offsets, labels, boxes, net.priors, criterion)
 
 

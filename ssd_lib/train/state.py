@@ -37,7 +37,7 @@ class TrainState:
 
     Attributes:
         net, average: the net, and its moving average (None if `train.ema_decay` is 0).
-        epoch, step, totals, best, history, threads: as in ComboCheckpoint.
+        epoch, step, totals, best, history, threads, micro_batch: as in ComboCheckpoint.
     """
 
     net: SSD
@@ -50,6 +50,7 @@ class TrainState:
     best: float | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
     threads: int = 0
+    micro_batch: int = 0
 
     @property
     def final_net(self) -> SSD:
@@ -115,6 +116,7 @@ def restore(state: TrainState, checkpoint: ComboCheckpoint) -> None:
     state.totals.copy_(checkpoint.totals)
     state.epoch, state.step = checkpoint.epoch, checkpoint.step
     state.best, state.history, state.threads = checkpoint.best, list(checkpoint.history), checkpoint.threads
+    state.micro_batch = checkpoint.micro_batch
 
 
 def optimizer_fault(checkpoint: ComboCheckpoint, net: SSD, params: TrainParams) -> str:
@@ -163,6 +165,7 @@ def snapshot(state: TrainState, spec: NetSpec, fingerprint: str, data_digest: st
         history=_copy(state.history),
         versions=VERSIONS,
         threads=state.threads,
+        micro_batch=state.micro_batch,
     )
 
 

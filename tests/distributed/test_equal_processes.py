@@ -8,12 +8,12 @@ from support.tiny_run import final_weights, make_workspace, run_stage, set_param
 
 @pytest.mark.slow
 def test_ten_steps_in_two_processes_are_those_of_one(tmp_path: Path) -> None:
-    """A net without batch norm, whose statistics differ between processes; SGD, since Adam turns the rounding error of a
-    gradient near zero into a full step."""
+    """With micro-batches in two processes. A net without batch norm, whose statistics differ between processes; SGD, since Adam
+    turns the rounding error of a gradient near zero into a full step."""
     for processes in (1, 2):
-        folder = make_workspace(tmp_path / str(processes), images=40)
+        folder = make_workspace(tmp_path / str(processes), images=80)
         set_params(folder, {"net": "sq-ssd-lite", "width_mult": 1.0}, epochs=1, optimizer="sgd", ema_decay=0.0,
-                   augmentation="ssd", ap_every_epochs=0)
+                   augmentation="ssd", ap_every_epochs=0, batch_size=8, micro_batch="auto" if processes == 1 else 2)
         set_runtime(folder, "processes: 1", f"processes: {processes}")
         done = run_stage(folder)
         assert done.returncode == 0, done.stderr

@@ -90,7 +90,7 @@ def test_a_lack_of_memory_is_one_line_and_the_last_checkpoint_stays(workspace: P
     failed = run_stage(workspace, kill_at=point)
     assert failed.returncode == 1
     assert failed.stderr.strip().startswith("ERROR memory ran out ([enforce fail")
-    assert "lower runtime.workers, then train.batch_size" in failed.stderr
+    assert "lower runtime.workers, then train.micro_batch" in failed.stderr
     assert len(failed.stderr.strip().splitlines()) == 1
     assert read_checkpoint(workspace / CHECKPOINTS / LAST).position == (1, 0)
     assert run_stage(workspace).returncode == 0

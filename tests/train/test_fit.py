@@ -59,13 +59,13 @@ def test_a_signal_saves_and_the_same_command_continues(workspace: Path, never_st
 @slow
 @pytest.mark.parametrize("settings", [
     {"optimizer": "sgd", "momentum": 0.9, "ema_decay": 0.0, "schedule": "multistep", "warmup_epochs": 0.5},
-    {"optimizer": "sgd", "momentum": 0.9, "precision": "bf16", "augmentation": "ssd"},
+    {"optimizer": "sgd", "precision": "bf16", "augmentation": "ssd", "micro_batch": 2},
     {"optimizer": "adam", "ema_decay": 0.99, "schedule": "constant", "warmup_epochs": 1.5, "deterministic": True},
     {"data": {"balance": "repeat", "balance_threshold": 1.0}, "augmentation": "ssdlite"},
     {"model": {"net": "mb2-fpn"}, "augmentation": str(ROOT / "augmentation" / "from-above.yaml")},
     {"assignment": "atss", "class_loss": "focal", "box_loss": "giou"},
-], ids=["SGD, milestones, no average", "SGD, bf16, all augmentations", "AdamW, long warm-up, deterministic", "balanced",
-        "feature pyramid, albumentations' file", "focal loss and GIoU on published priors"])
+], ids=["SGD, milestones, no average", "SGD, bf16, all augmentations, micro-batches", "AdamW, long warm-up, deterministic",
+        "balanced", "feature pyramid, albumentations' file", "focal loss and GIoU on published priors"])
 def test_every_way_of_training_continues_bit_for_bit(tmp_path: Path, settings: dict[str, Any]) -> None:
     calm, killed = make_workspace(tmp_path / "calm"), make_workspace(tmp_path / "killed")
     set_params(calm, **settings)
