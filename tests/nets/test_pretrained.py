@@ -11,8 +11,9 @@ from torch import Tensor
 from torchvision.models import get_weight, mobilenet_v2, mobilenet_v3_small, resnet34, squeezenet1_1, vgg16
 
 from ssd_lib.errors import InputError
-from ssd_lib.nets.pretrained import PACKAGED, with_backbone_weights
-from ssd_lib.nets.zoo import NETS, build_net
+from ssd_lib.nets.imagenet import IMAGENET, Weights
+from ssd_lib.nets.pretrained import with_backbone_weights
+from ssd_lib.nets.zoo import build_net
 
 CLASSIFIERS = {"mb2-ssd-lite": mobilenet_v2, "tv-mb3-small-ssd-lite": mobilenet_v3_small, "sq-ssd-lite": squeezenet1_1,
                "vgg16-ssd": vgg16, "resnet34-ssd": resnet34}
@@ -32,7 +33,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_backbone_gets_the_weights_of_torchvision_s_classifier(name: str, cache: Path) -> None:
     torch.manual_seed(3)
     classifier = CLASSIFIERS[name](weights=None).eval().state_dict()
-    torch.save(classifier, cache / Path(get_weight(NETS[name].imagenet).url).name)
+    torch.save(classifier, cache / Path(get_weight(IMAGENET[name].name).url).name)
     net = build_net(name, 2, 300)
     weights, line = with_backbone_weights(net, name, "imagenet")
     net.load_state_dict(weights)
@@ -40,7 +41,7 @@ def test_the_backbone_gets_the_weights_of_torchvision_s_classifier(name: str, ca
     ours = [value for key, value in net.backbone.state_dict().items() if not key.endswith("num_batches_tracked")]
     same = [torch.equal(a, b) for a, b in zip(theirs, ours, strict=False)]
     count = int(line.split()[1])
-    assert f"tensors from {NETS[name].imagenet}" in line
+    assert f"tensors from {IMAGENET[name].name}" in line
     assert all(same[5:count])  # the first layer is rescaled
     assert count == len(ours) or name == "vgg16-ssd"
 
@@ -123,6 +124,6 @@ def test_a_changed_file_of_a_package_is_refused(tmp_path: Path, monkeypatch: pyt
         (tmp_path / "my_weights" / name).write_text("")
     monkeypatch.syspath_prepend(tmp_path)
     for package, reason in (("my_weights", r"w\.pth: not the published"), ("my_absent", "my-absent,.*not installed")):
-        monkeypatch.setitem(PACKAGED, "EfficientNet-Lite0", (package, "w.pth", "00"))
+        monkeypatch.setitem(IMAGENET, "lite0-ssd-lite", Weights("mine", "w.pth", package, "00"))
         with pytest.raises(InputError, match=reason):
             with_backbone_weights(build_net("lite0-ssd-lite", 2, 64), "lite0-ssd-lite", "imagenet")
