@@ -8,14 +8,18 @@ import warnings
 import zlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image as Pillow
+from PIL import ImageOps
 
 from ssd_lib.errors import InputError
-from ssd_lib.exif import remaining_turn, turn_pixels, upright_size
+from ssd_lib.exif import EXIF_ORIENTATION, TURNS, UPRIGHT, remaining_turn, turn_pixels, upright_size
 from ssd_lib.files import open_regular
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # OpenCV's warnings do not name the file; our errors do
@@ -24,12 +28,16 @@ SUFFIXES_OF_FORMAT = {  # by Pillow's name of the format
     "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif"}, "MPO": {".jpg", ".jpeg", ".mpo"}, "PNG": {".png"},
     "BMP": {".bmp", ".dib"},
     "GIF": {".gif"}, "WEBP": {".webp"}, "TIFF": {".tif", ".tiff"}, "PPM": {".ppm", ".pgm", ".pbm", ".pnm"},
+    "AVIF": {".avif"}, "HEIF": {".heic", ".heif", ".hif"},
 }
 IMAGE_SUFFIXES = frozenset().union(*SUFFIXES_OF_FORMAT.values())  # the only list of image suffixes
 UNREADABLE_SUFFIXES = frozenset({  # of images that Pillow or OpenCV do not read everywhere
-    ".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".svg", ".psd", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf",
+    ".jxl", ".jp2", ".j2k", ".svg", ".psd", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf",
     ".rw2", ".exr", ".hdr", ".dcm", ".tga", ".pcx", ".ico"})
-PILLOW_FORMATS = [name for name in SUFFIXES_OF_FORMAT if name != "MPO"]  # an MPO is a JPEG with several images, opened as JPEG
+BY_PILLOW = {  # formats that Pillow decodes, if it can: first bytes, and what makes it able to
+    "AVIF": (re.compile(rb"....ftypavi[fs]", re.DOTALL), "pip install --upgrade Pillow"),
+    "HEIF": (re.compile(rb"....ftyp(hei[cmsx]|hev[cmsx]|mif1|msf1)", re.DOTALL), "pip install pillow-heif"),
+}
 DECODER_ERRORS = (OSError, ValueError, TypeError, LookupError, ArithmeticError, SyntaxError, EOFError, MemoryError,
                   AttributeError, NotImplementedError, struct.error, zlib.error)  # damaged files make Pillow raise any of these
 READ_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION  # `decode_image` turns them: see exif.py
@@ -93,12 +101,12 @@ def cost_fault(data: bytes) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)
-            with Pillow.open(io.BytesIO(data), formats=PILLOW_FORMATS) as header:
+            with Pillow.open(io.BytesIO(data), formats=pillow_formats()) as header:
                 width, height = header.size
     except Pillow.DecompressionBombError as error:
         return str(error).partition(",")[0]
     except DECODER_ERRORS:
-        return UNKNOWN
+        return missing_plugin(data) or UNKNOWN
     return f"{width}x{height} pixels; {MAX_PIXELS} are the most" if width * height > MAX_PIXELS else ""
 
 
@@ -148,11 +156,13 @@ def decode_image(data: bytes) -> np.ndarray | None:
 
     Returns:
         (H, W, 3) uint8, RGB; grayscale becomes three equal channels, 16 bits become 8, transparency is dropped.
-        None if OpenCV cannot decode it.
+        None if OpenCV, or Pillow for those `BY_PILLOW`, cannot decode it.
 
     Raises:
         MemoryError: there is too little memory for it.
     """
+    if _pillow_format(data):
+        return _decode_with_pillow(data)
     try:
         pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), READ_FLAGS) if data else None
         return None if pixels is None else turn_pixels(pixels, remaining_turn(data))
@@ -160,6 +170,43 @@ def decode_image(data: bytes) -> np.ndarray | None:
         if error.code == cv2.Error.STS_NO_MEM:
             raise MemoryError(error.err) from error
         return None  # absurd sizes
+
+
+@cache
+def pillow_formats() -> tuple[str, ...]:
+    """Return Pillow's names of the formats that can be read here; an MPO is a JPEG with several images, opened as JPEG."""
+    Pillow.init()
+    with suppress(ImportError):
+        import_module("pillow_heif").register_heif_opener()
+    return tuple(name for name in SUFFIXES_OF_FORMAT if name != "MPO" and name in Pillow.OPEN)
+
+
+def missing_plugin(data: bytes) -> str:
+    """Return what an image is, and what makes it readable, if only Pillow could read it and cannot here; "" for others."""
+    name = _pillow_format(data)
+    return "" if not name or name in pillow_formats() else (
+        f"{name}, which cannot be read here: `{BY_PILLOW[name][1]}`, or convert it to JPEG or PNG")
+
+
+def upright_header_size(header: Pillow.Image, data: bytes | mmap.mmap) -> tuple[int, int]:
+    """Return the (width, height) that the pixels of an open image have in `decode_image`."""
+    by_pillow = header.format in BY_PILLOW
+    turn = header.getexif().get(EXIF_ORIENTATION, UPRIGHT) if by_pillow else remaining_turn(data)
+    return upright_size(header.size, turn if turn in TURNS else UPRIGHT)
+
+
+def _pillow_format(data: bytes) -> str:
+    return next((name for name, (start, _) in BY_PILLOW.items() if start.match(data)), "")
+
+
+def _decode_with_pillow(data: bytes) -> np.ndarray | None:
+    try:
+        with Pillow.open(io.BytesIO(data), formats=pillow_formats()) as image:
+            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    except MemoryError:
+        raise
+    except DECODER_ERRORS:
+        return None
 
 
 def read_sizes(paths: Iterable[Path]) -> np.ndarray:
@@ -172,7 +219,7 @@ def read_sizes(paths: Iterable[Path]) -> np.ndarray:
     """
     files = list(paths)
     tasks = [files[at:at + HEADERS_AT_ONCE] for at in range(0, len(files), HEADERS_AT_ONCE)]
-    Pillow.init()
+    pillow_formats()
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:  # the filters are those of all threads
         warnings.simplefilter("ignore")  # Pillow warns of large images
         sizes = [size for task in pool.map(lambda task: [_header_size(path) for path in task], tasks) for size in task]
@@ -182,7 +229,7 @@ def read_sizes(paths: Iterable[Path]) -> np.ndarray:
 def _header_size(path: Path) -> tuple[int, int]:
     try:
         with (open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-              Pillow.open(file, formats=PILLOW_FORMATS) as header):
-            return upright_size(header.size, remaining_turn(data))
+              Pillow.open(file, formats=pillow_formats()) as header):
+            return upright_header_size(header, data)
     except (*DECODER_ERRORS, Pillow.DecompressionBombError):
         return 0, 0

@@ -20,17 +20,19 @@ from tqdm import tqdm
 
 from ssd_lib.annotations.faults import KINDS, Fault
 from ssd_lib.errors import StateError
-from ssd_lib.exif import UPRIGHT, read_orientation, remaining_turn, upright_size
+from ssd_lib.exif import UPRIGHT, read_orientation, upright_size
 from ssd_lib.images import (
     DECODER_ERRORS,
     MAX_BYTES,
     MAX_SCANS,
-    PILLOW_FORMATS,
     SUFFIXES_OF_FORMAT,
     decode_image,
     jpeg_scans,
+    missing_plugin,
+    pillow_formats,
     png_fault,
     read_image_file,
+    upright_header_size,
 )
 
 MIN_GREY_LEVELS = 32  # of 256 that the values of a 16-bit image span once it is reduced to 8 bits; fewer are a warning
@@ -41,8 +43,6 @@ SIGNATURES = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n|GIF8|RIFF....WEBP|II\*\0|MM\
 OTHER_CONTENT = {  # unsupported content that is often found under an image's name, by its first bytes
     "a web page, not an image": rb"\s*<(!doctype html|html|head|body|\?xml[^>]*>\s*<html)",
     "a pointer of Git LFS; `git lfs pull` fetches the image": rb"version https://git-lfs",
-    "AVIF; convert it to JPEG or PNG": rb"....ftypavi[fs]",
-    "HEIC; convert it to JPEG or PNG": rb"....ftyp(hei[cmsx]|hev[cmsx]|mif1|msf1)",
     "JPEG XL; convert it to JPEG or PNG": rb"\xff\x0a|\0\0\0\x0cJXL \r\n",
     "JPEG 2000; convert it to JPEG or PNG": rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  ",
     "SVG; convert it to PNG": rb"\s*(<\?xml[^>]*>\s*)?<svg",
@@ -119,13 +119,12 @@ def _check_bytes(file: ImageFile, data: bytes) -> Iterator[tuple[str, str]]:
 
 
 def _check_pixels(file: ImageFile, data: bytes) -> Iterator[tuple[str, str] | tuple[str, str, int]]:
-    Pillow.init()  # runs once; without it Pillow knows only the most frequent formats
     if jpeg_scans(data) > MAX_SCANS:
         yield "too_large", f"a JPEG of more than {MAX_SCANS} scans, which takes too long to decode"
         return
     try:
-        with Pillow.open(io.BytesIO(data), formats=PILLOW_FORMATS) as image:
-            kind, size = image.format or "", upright_size(image.size, remaining_turn(data))
+        with Pillow.open(io.BytesIO(data), formats=pillow_formats()) as image:
+            kind, size = image.format or "", upright_header_size(image, data)
             fault, is_deep = _decode_fault(image, data, size), _has_sixteen_bits(image, data)
     except (Pillow.DecompressionBombWarning, Pillow.DecompressionBombError) as error:
         yield "too_large", str(error).partition(",")[0]
@@ -187,6 +186,8 @@ def _grey_levels(data: bytes) -> int:
 
 
 def _describe(data: bytes) -> str:
+    if name := missing_plugin(data):
+        return f"{len(data)} bytes of {name}"
     for name, start in OTHER_CONTENT.items():
         if re.match(start, data, re.IGNORECASE | re.DOTALL):
             return f"{len(data)} bytes of {name}"

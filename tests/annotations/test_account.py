@@ -35,12 +35,12 @@ def test_two_images_for_one_label_file_are_refused(tmp_path: Path) -> None:
 
 def test_label_files_without_an_image_and_images_without_one_are_counted(tmp_path: Path) -> None:
     manifest = run(yolo(tmp_path, "labels/a.txt", "labels/b.txt", "labels/photo_1.txt",
-                        images=("images/a.jpg", "images/b.jpg", "images/photo-2.jpg", "images/c.heic", "images/test/t.jpg")))
+                        images=("images/a.jpg", "images/b.jpg", "images/photo-2.jpg", "images/c.jxl", "images/test/t.jpg")))
     counts = {count.kind: count for count in manifest.counts}
     assert (counts["unused_labels"].count, counts["unused_labels"].of) == (1, 3)
     assert "photo-2.jpg" in counts["unused_labels"].first[0]
     assert counts["unlabelled"].count == 2
-    assert counts["unreadable_images"].first == ("images/c.heic",)
+    assert counts["unreadable_images"].first == ("images/c.jxl",)
 
 
 def test_images_of_a_test_list_or_of_no_list_take_their_labels_along(tmp_path: Path) -> None:

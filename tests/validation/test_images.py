@@ -18,10 +18,11 @@ from PIL import Image as Pillow
 from PIL import features
 from support.damage import many_scans
 
-from ssd_lib.errors import StateError
+from ssd_lib import images
+from ssd_lib.errors import InputError, StateError
 from ssd_lib.exif import EXIF_ORIENTATION
 from ssd_lib.files import write_json
-from ssd_lib.images import decode_image
+from ssd_lib.images import decode_image, read_image, read_sizes
 from ssd_lib.validation.images import CHUNK, ImageFile, check_image, check_images
 
 SIZE = (60, 40)
@@ -259,7 +260,6 @@ def test_empty_missing_and_foreign_files_are_distinguished(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(("data", "what"), [
     (b"\n<html><head>", "a web page, not an image"), (b'<?xml version="1.0"?>\n<svg>', "SVG; convert it to PNG"),
-    (b"\0\0\0 ftypavif", "AVIF; convert it to JPEG or PNG"), (b"\0\0\0\x18ftypheic", "HEIC; convert it to JPEG or PNG"),
     (b"\xff\x0a\0\0", "JPEG XL; convert it to JPEG or PNG"),
     (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL; convert it to JPEG or PNG"),
     (b"\0\0\0\x0cjP  \r\n", "JPEG 2000; convert it to JPEG or PNG"),
@@ -271,8 +271,31 @@ def test_other_content_under_an_image_s_name_is_identified(tmp_path: Path, data:
 
 
 @pytest.mark.skipif("avif" not in features.modules or not features.check("avif"), reason="this Pillow writes no AVIF")
-def test_avif_is_not_an_image_because_not_every_opencv_reads_it(tmp_path: Path, image: Pillow.Image) -> None:
-    assert kinds(image_file(tmp_path, encode(image, "AVIF"))) == ["not_an_image"]
+def test_avif_is_read_whole_upright_and_told_when_damaged(tmp_path: Path, image: Pillow.Image) -> None:
+    data = encode(image, "AVIF")
+    assert kinds(image_file(tmp_path, data, "a.avif")) == []
+    assert kinds(image_file(tmp_path, data)) == ["wrong_format"]
+    assert kinds(image_file(tmp_path, data[:len(data) // 2], "a.avif")) == ["not_an_image"]
+    exif = Pillow.Exif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "turned.avif", quality=95, exif=exif)
+    assert read_sizes([tmp_path / "turned.avif"]).tolist() == [[image.height, image.width]]
+    pixels = read_image(tmp_path / "turned.avif")
+    assert pixels.shape[:2] == (image.width, image.height)
+    assert np.abs(pixels.astype(int) - np.array(image.rotate(-90, expand=True))).mean() < 10
+
+
+@pytest.mark.parametrize(("brand", "name", "command"), [(b"heic", "HEIF", "pip install pillow-heif"),
+                                                        (b"avif", "AVIF", "pip install --upgrade Pillow")])
+def test_an_image_that_only_a_plugin_reads_is_told_with_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                                    brand: bytes, name: str, command: str) -> None:
+    monkeypatch.setattr(images, "pillow_formats", lambda: ("JPEG", "PNG"))
+    data = b"\0\0\0\x18ftyp" + brand
+    fault, = check_image(image_file(tmp_path, data, "a.heic"))
+    assert fault.kind == "not_an_image"
+    assert f"a.heic: 12 bytes of {name}, which cannot be read here: `{command}`, or convert it to JPEG or PNG" in fault.text
+    with pytest.raises(InputError, match=f"a.heic: {name}, which cannot be read here: `{command}`"):
+        read_image(tmp_path / "a.heic")
 
 
 def test_a_float_tiff_is_reported(tmp_path: Path, image: Pillow.Image) -> None:
