@@ -137,7 +137,7 @@ def test_what_is_saved_elsewhere_is_overwritten(project: Path, tmp_path: Path, s
     if saved == "recipe":
         shutil.copy("recipes/classic-ssd300.yaml", "params.yaml")
     elif saved == "commit":
-        Path("params.yaml").write_text(Path("params.yaml").read_text().replace("epochs: 10 ", "epochs: 11 "))
+        Path("params.yaml").write_text(Path("params.yaml").read_text().replace("seed: 1 ", "seed: 2 "))
         git(project, "commit", "--quiet", "--all", "--message=mine")
     else:
         Path("params.yaml").unlink()
