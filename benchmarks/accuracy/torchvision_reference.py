@@ -2,7 +2,8 @@
 
 Recipe (torchvision, references/detection/README.md): random weights, 8 GPUs with 24 images each, SGD with lr 0.15, momentum 0.9
 and weight decay 4e-5, cosine by epoch, warm-up over the first epoch (at most 1000 steps), random IoU crop and flip. The rate is
-scaled linearly to the batch. Images without objects are left out, as there. Run as a command by `cases.py`.
+scaled linearly to the batch. Images without objects are left out, as there. Only the order in memory, channels last as in our
+training, is not of the recipe: on a CPU its steps take a quarter less time. Run as a command by `cases.py`.
 """
 
 import argparse
@@ -78,7 +79,7 @@ def train(model: nn.Module, photos: Dataset[Sample], epochs: int, batch: int, wo
     if not len(loader):
         sys.exit(f"fewer images with objects than the {batch} of a batch")
     optimizer = torch.optim.SGD(model.parameters(), LR * batch / LR_BATCH, MOMENTUM, weight_decay=WEIGHT_DECAY)
-    model.train()
+    model.to(memory_format=torch.channels_last).train()
     for epoch in range(epochs):
         total = 0.0
         for step, (images, targets) in enumerate(loader):

@@ -77,6 +77,13 @@ def test_a_detection_of_no_image_or_class_is_refused(image: int, label: int) -> 
         read_detections([row], images=2, classes=2)
 
 
+def test_detections_read_back_are_sorted_by_image() -> None:
+    rows = [{"image_id": image, "category_id": 1, "bbox": [0, 0, 1, 1], "score": score}
+            for image, score in ((1, 0.9), (0, 0.8), (1, 0.7))]
+    found = read_detections(rows, images=2, classes=1)
+    assert (found.images.tolist(), found.scores.tolist()) == ([0, 1, 1], [0.8, 0.9, 0.7])
+
+
 def test_no_detections_are_an_ap_of_zero() -> None:
     truth, fixed, _ = make_split(images=2, per_image=1)
     assert measure(Split(fixed, [], truth), read_detections([], images=2, classes=80))["AP"] == 0
