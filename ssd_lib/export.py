@@ -28,7 +28,7 @@ from ssd_lib.boxes.coder import decode
 from ssd_lib.boxes.selection import Postprocess
 from ssd_lib.errors import StateError
 from ssd_lib.files import atomic_write, write_text
-from ssd_lib.images import read_image
+from ssd_lib.images import FULL_RANGE, Range, read_image
 from ssd_lib.manifest import load_manifest
 from ssd_lib.nets.model_file import Model, load_model
 from ssd_lib.nets.ssd import SSD, scores_of
@@ -70,7 +70,7 @@ def export(params: ExportParams) -> str:
         StateError: there is no model, or the exported graph is not as required.
     """
     model = load_model()
-    inputs = [*validation_inputs(model.net.image_size), _noise(model.net.image_size)]
+    inputs = [*validation_inputs(model.net.image_size, model.spec.sixteen_bit_range), _noise(model.net.image_size)]
     graph = to_onnx(model, params.opset)
     error = check_onnx(graph, model, params.opset, inputs)
     shutil.rmtree(NMS_FOLDER, ignore_errors=True)
@@ -101,7 +101,7 @@ def to_onnx(model: Model, opset: int) -> bytes:
     assert program is not None
     graph = program.model_proto
     about = {"net": spec.net, "image_size": size, "classes": [BACKGROUND_NAME, *spec.class_names],
-             "source_ids": spec.source_ids, "mean": [GREY] * 3, "std": [GREY] * 3,
+             "source_ids": spec.source_ids, "mean": [GREY] * 3, "std": [GREY] * 3, "sixteen_bit_range": spec.sixteen_bit_range,
              "postprocess": model.postprocess._asdict(), "fingerprint": model.about.get("fingerprint", "")}
     onnx.helper.set_model_props(graph, {
         key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for key, value in about.items()})
@@ -199,7 +199,7 @@ def check_nms(graph: bytes, plain: bytes, inputs: Sequence[np.ndarray], score_th
                              f"{best}. Set export.nms: false, and report it.")
 
 
-def validation_inputs(image_size: int) -> list[np.ndarray]:
+def validation_inputs(image_size: int, deep_range: Range = FULL_RANGE) -> list[np.ndarray]:
     """Return some validation images as inputs of the graph; none if they or their list are not on this machine."""
     try:
         fixed, manifest = load_fixed("val"), load_manifest()
@@ -207,7 +207,7 @@ def validation_inputs(image_size: int) -> list[np.ndarray]:
         return []
     shown = np.linspace(0, len(fixed) - 1, min(COMPARED_IMAGES, len(fixed))).round().astype(int).tolist()
     paths = [manifest.path(fixed.file_name(index)) for index in shown]
-    return [as_input(read_image(path), image_size) for path in paths if path.is_file()]
+    return [as_input(read_image(path, deep_range), image_size) for path in paths if path.is_file()]
 
 
 def as_input(image: np.ndarray, image_size: int) -> np.ndarray:

@@ -6,7 +6,7 @@ import re
 import struct
 import warnings
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
@@ -41,7 +41,14 @@ BY_PILLOW = {  # formats that Pillow decodes, if it can: first bytes, and what m
 DECODER_ERRORS = (OSError, ValueError, TypeError, LookupError, ArithmeticError, SyntaxError, EOFError, MemoryError,
                   AttributeError, NotImplementedError, struct.error, zlib.error)  # damaged files make Pillow raise any of these
 READ_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION  # `decode_image` turns them: see exif.py
+READ_DEEP_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION  # BGR: OpenCV 5.0.0 gives random
+# pixels for a colour TIFF with 16 bits if it is asked for RGB
 HEADERS_AT_ONCE = 64  # per task: a task for each file would take longer than reading its header
+Range = tuple[int, int]  # values of 16-bit images that become 0 and 255
+FULL_RANGE: Range = (0, 65535)
+SIXTEEN_BIT_SUFFIXES = SUFFIXES_OF_FORMAT["PNG"] | SUFFIXES_OF_FORMAT["TIFF"] | SUFFIXES_OF_FORMAT["PPM"]
+MEASURED_IMAGES = 500  # of a larger dataset so many images, evenly spread, are enough to find its range
+OUTLIERS = 0.001  # of the values, at each end of the range
 MAX_BYTES = 1 << 28  # 256 MiB; a larger file is not read
 MAX_PIXELS = 89_478_485  # the limit from which Pillow warns; a decoder needs up to 8 bytes for each
 MAX_SCANS = 100  # of a JPEG: each costs up to 1 s at MAX_PIXELS; usual are 1 to 12
@@ -51,7 +58,7 @@ UNKNOWN = "not an image that OpenCV reads"
 LIST_FILES_HINT = "For a dataset, `dvc repro --force --single-item validate` lists every such file"
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: Path, deep_range: Range = FULL_RANGE) -> np.ndarray:
     """Decode an image file.
 
     Returns:
@@ -64,7 +71,7 @@ def read_image(path: Path) -> np.ndarray:
         data = read_image_file(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}. {LIST_FILES_HINT}.") from error
-    return decode_foreign_image(data, str(path), LIST_FILES_HINT)
+    return decode_foreign_image(data, str(path), LIST_FILES_HINT, deep_range)
 
 
 def read_image_file(path: Path) -> bytes:
@@ -77,14 +84,14 @@ def read_image_file(path: Path) -> bytes:
         return file.read(MAX_BYTES + 1)
 
 
-def decode_foreign_image(data: bytes, where: str, hint: str) -> np.ndarray:
+def decode_foreign_image(data: bytes, where: str, hint: str, deep_range: Range = FULL_RANGE) -> np.ndarray:
     """Decode the bytes of an image file that `validate` has not checked; see `decode_image`.
 
     Raises:
         InputError: it is not an image, or would take too much time or memory; the message begins with `where`.
     """
     fault = cost_fault(data)
-    image = None if fault else decode_image(data)
+    image = None if fault else decode_image(data, deep_range)
     if image is None:
         raise InputError(f"{where}: {fault or UNKNOWN}. {hint}.")
     return image
@@ -146,13 +153,17 @@ def png_fault(data: bytes) -> str:
     return f"a PNG of more than {MAX_SEGMENTS} chunks; that is the most"
 
 
-def decode_image(data: bytes) -> np.ndarray | None:
+def decode_image(data: bytes, deep_range: Range = FULL_RANGE) -> np.ndarray | None:
     """Decode the bytes of an image file; of an animation, the first frame.
 
     For bytes that `validate` or `cost_fault` has checked: others can take minutes and gigabytes.
 
     Images are upright: turned by their EXIF orientation, as viewers and labelling tools show them. A truncated JPEG is
     refused or, by older versions of OpenCV, completed in gray; `validate` reports it in either case.
+
+    Args:
+        data: the bytes of the file.
+        deep_range: which values of an image of 16 bits become 0 and 255; those of 8 bits stay as they are.
 
     Returns:
         (H, W, 3) uint8, RGB; grayscale becomes three equal channels, 16 bits become 8, transparency is dropped.
@@ -164,12 +175,44 @@ def decode_image(data: bytes) -> np.ndarray | None:
     if _pillow_format(data):
         return _decode_with_pillow(data)
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), READ_FLAGS) if data else None
-        return None if pixels is None else turn_pixels(pixels, remaining_turn(data))
+        flags = READ_FLAGS if deep_range == FULL_RANGE else READ_DEEP_FLAGS
+        pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags) if data else None
+        if pixels is not None and deep_range != FULL_RANGE:
+            eight_bits = _to_eight_bits(deep_range)[pixels] if pixels.dtype == np.uint16 else pixels
+            pixels = np.ascontiguousarray(eight_bits[..., ::-1])
+        return None if pixels is None or pixels.dtype != np.uint8 else turn_pixels(pixels, remaining_turn(data))
     except cv2.error as error:
         if error.code == cv2.Error.STS_NO_MEM:
             raise MemoryError(error.err) from error
         return None  # absurd sizes
+
+
+def find_range(setting: str | Sequence[int], paths: Sequence[Path]) -> Range:
+    """Return the range that `model.sixteen_bit_range` stands for, given the training images.
+
+    Of "auto" it is that of all but OUTLIERS of the values of their 16-bit images at each end; full if there are none.
+    """
+    if setting != "auto":
+        return FULL_RANGE if isinstance(setting, str) else (int(setting[0]), int(setting[1]))
+    counts = np.zeros(1 << 16, dtype=np.int64)
+    for at in np.linspace(0, len(paths) - 1, min(len(paths), MEASURED_IMAGES)).round().astype(int).tolist():
+        if paths[at].suffix.lower() in SIXTEEN_BIT_SUFFIXES:
+            with suppress(OSError, ValueError, cv2.error):  # validate has reported it
+                data = read_image_file(paths[at])
+                pixels = None if cost_fault(data) else cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYDEPTH)
+                if pixels is not None and pixels.dtype == np.uint16:
+                    counts += np.bincount(pixels.ravel(), minlength=1 << 16)
+    if not counts.any():
+        return FULL_RANGE
+    low, high = np.searchsorted(counts.cumsum() / counts.sum(), (OUTLIERS, 1 - OUTLIERS), side="right").tolist()
+    return (low, high) if low < high else FULL_RANGE
+
+
+@cache
+def _to_eight_bits(deep_range: Range) -> np.ndarray:
+    """Return (65536,) uint8: the eight bits of each value."""
+    low, high = deep_range
+    return ((np.arange(1 << 16) - low) * (255 / (high - low))).round().clip(0, 255).astype(np.uint8)
 
 
 @cache

@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 
 from ssd_lib.errors import InputError
 from ssd_lib.files import in_project, read_regular
+from ssd_lib.plain_values import deep_range
 from ssd_lib.processes import has_cuda_driver
 
 PARAMS_PATH = Path("params.yaml")
@@ -38,6 +39,16 @@ def _known_formats(value: Any) -> Any:
         raise ValueError(f"{unknown[0]!r} is not a format; it must be one of {', '.join(known)}, or a list with one for each "
                          f"path")
     return value
+
+
+def _known_range(value: Any) -> Any:
+    """Check it here: pydantic would report an error for each member of the union."""
+    if value in ("full", "auto"):
+        return value
+    try:
+        return deep_range(value)
+    except ValueError as error:
+        raise ValueError(f"{value!r} is not full or auto, and no [low, high]: {error}") from error
 
 
 class DataParams(_Group):
@@ -90,6 +101,7 @@ class ModelParams(_Group):
     image_size: Annotated[int, Field(ge=64, le=1024)]
     width_mult: Annotated[float, Field(ge=0.1, le=4)]
     priors: Literal["published", "auto"]
+    sixteen_bit_range: Annotated[Literal["full"] | Auto | tuple[int, int], BeforeValidator(_known_range)]
     backbone_weights: Annotated[str, Field(min_length=1)]
     weights: Annotated[str, Field(min_length=1)]
 

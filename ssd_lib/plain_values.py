@@ -7,18 +7,29 @@ imported, so that an exported detector runs without it; the checks of tensors ar
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ssd_lib.errors import InputError
 
 MAX_NAME = 1000  # characters of the name of a class, or of a key
 MAX_VALUES, MAX_DEPTH = 100_000, 20  # of plain values, such as parameters
 SHOWN = 60  # characters of a wrong value in a message
+
+
+def deep_range(value: Any) -> tuple[int, int]:
+    """Return the range of 16-bit images, see `images.decode_image`, that a pair of numbers means; else raise ValueError."""
+    is_pair = isinstance(value, list | tuple) and len(value) == 2 and all(type(one) is int for one in value)
+    if not is_pair or not 0 <= value[0] < value[1] <= 65535:
+        raise ValueError("two whole numbers are needed, 0 <= low < high <= 65535")
+    return value[0], value[1]
+
+
 Schema = TypeVar("Schema", bound=BaseModel)
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 Id = Annotated[int, Field(ge=-2**63, lt=2**63)]
 Unit = Annotated[float, Field(ge=0, le=1)]
 Limit = Annotated[int, Field(ge=1, lt=2**31)]
+DeepRange = Annotated[tuple[int, int], BeforeValidator(deep_range)]
 MAY_BE_ABSENT: Any = None  # after a field: its key is optional; this is no default, as only the keys that are there are used
 
 

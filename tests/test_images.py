@@ -8,6 +8,7 @@ import time
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image as Pillow
@@ -15,7 +16,7 @@ from support.damage import many_scans, png, png_chunk
 from support.label_sets import add_image
 
 from ssd_lib.errors import InputError
-from ssd_lib.images import MAX_SCANS, cost_fault, decode_image, jpeg_scans, read_image, read_sizes
+from ssd_lib.images import FULL_RANGE, MAX_SCANS, cost_fault, decode_image, find_range, jpeg_scans, read_image, read_sizes
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -167,3 +168,50 @@ def test_sizes_are_in_the_order_of_the_files(tmp_path: Path) -> None:
     for side in range(1, 70):  # more than HEADERS_AT_ONCE
         add_image(tmp_path, f"{side}.png", (side, 2 * side))
     assert sizes(*(tmp_path / f"{side}.png" for side in range(1, 70))) == [[side, 2 * side] for side in range(1, 70)]
+
+
+DEEP = (np.arange(60, dtype=np.uint16) * 40 + 1000).reshape(6, 10)  # 1000 to 3360, as of a 12-bit camera
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".pgm"])
+def test_sixteen_bits_are_scaled_from_their_range(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"deep{suffix}"
+    cv2.imwrite(str(path), DEEP)
+    assert np.array_equal(read_image(path)[..., 0], DEEP >> 8)
+    scaled = read_image(path, (1000, 3000))
+    assert (scaled.dtype, scaled.shape) == (np.uint8, (6, 10, 3))
+    expected = ((DEEP.astype(float) - 1000) * 255 / 2000).clip(0, 255)
+    assert np.abs(scaled - expected[..., None]).max() <= 0.5
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_sixteen_bits_of_three_channels_are_scaled_alike_and_stay_rgb(tmp_path: Path, suffix: str) -> None:
+    path, colour = tmp_path / f"deep{suffix}", np.zeros((4, 6, 3), np.uint16)
+    colour[...] = 1000, 2000, 3000
+    cv2.imwrite(str(path), colour[..., ::-1])  # OpenCV's order is BGR
+    assert read_image(path, (1000, 3000))[0, 0].tolist() == [0, 128, 255]
+
+
+def test_eight_bits_and_turned_images_are_as_ever_whatever_the_range_is(tmp_path: Path) -> None:
+    for name in ("a.png", "a.jpg", "a.gif", "a.webp", "a.bmp"):
+        two_colours().save(tmp_path / name)
+        assert np.array_equal(read_image(tmp_path / name, (1000, 3000)), read_image(tmp_path / name))
+    exif = Pillow.Exif()
+    exif[0x0112] = 6
+    Pillow.fromarray(DEEP).save(tmp_path / "turned.png", exif=exif)
+    assert read_image(tmp_path / "turned.png", (1000, 3000)).shape == (10, 6, 3)
+
+
+def test_the_range_of_a_dataset_leaves_out_single_values_and_images_of_eight_bits(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a.png", "b.tif", "c.png", "d.jpg", "lost.png")]
+    noise = np.random.default_rng(0).integers(1000, 3000, (200, 100), dtype=np.uint16)
+    for path in paths[:2]:
+        cv2.imwrite(str(path), noise)
+    noise[0, :5], noise[0, 5:10] = 0, 65535  # of 40,000 values: defective pixels
+    cv2.imwrite(str(paths[0]), noise)
+    for path in paths[2:4]:
+        two_colours().save(path)
+    low, high = find_range("auto", paths)
+    assert 1000 <= low < 1010 < 2990 < high < 3000
+    assert find_range("auto", paths[2:]) == find_range("auto", []) == find_range("full", paths) == FULL_RANGE
+    assert find_range([5, 70], paths) == (5, 70)

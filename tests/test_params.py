@@ -93,6 +93,14 @@ def test_a_rate_that_is_not_finite_is_refused(tmp_path: Path, value: float) -> N
         load_params(path=_write(tmp_path / "params.yaml", train__lr=value))
 
 
+@pytest.mark.parametrize("value", ["Auto", [5], [3000, 1000], [0, 65536], [0.5, 9], 8])
+def test_a_range_of_16_bit_images_that_is_none_is_refused(tmp_path: Path, value: Any) -> None:
+    with pytest.raises(InputError, match=r"model\.sixteen_bit_range: .* is not full or auto, and no \[low, high\]"):
+        load_params(path=_write(tmp_path / "params.yaml", model__sixteen_bit_range=value))
+    pair = _write(tmp_path / "params.yaml", model__sixteen_bit_range=[5, 9])
+    assert load_params("model", path=pair).model.sixteen_bit_range == (5, 9)
+
+
 def test_a_local_dataset_needs_a_path(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="paths is empty; source: local needs folders or zip files"):
         load_params(path=_write(tmp_path / "params.yaml", data__source="local"))

@@ -18,6 +18,7 @@ NOT_IN_FINGERPRINT = {"epochs", "checkpoint_minutes", "ap_every_epochs", "select
 # Keys of `train` that older checkpoints lack, with the value that does what those did: with it they do not count.
 DEFAULTS_OF_NEW_KEYS = {"sync_batch_norm": False, "compile": False, "assignment": "auto", "class_loss": "auto",
                         "box_loss": "auto", "micro_batch": "auto"}
+RANGE_OF_OLD = ("sixteen_bit_range", "full")  # a newer key of `model`, and what those did
 MODES = ("auto", "never")  # values of train.resume that are no path
 Groups = Mapping[str, Mapping[str, Any]]
 
@@ -38,7 +39,8 @@ def make_fingerprint(params: Groups, digest: str) -> str:
     Raises:
         InputError: such a file does not exist.
     """
-    shaping = {"model": dict(params["model"]), "train": _shaping(params["train"]), "data": digest}
+    model = {key: value for key, value in params["model"].items() if (key, value) != RANGE_OF_OLD}
+    shaping = {"model": model, "train": _shaping(params["train"]), "data": digest}
     if params["data"]["balance"] != "none":  # it changes the order of the images
         shaping["balance"] = [params["data"]["balance"], params["data"]["balance_threshold"]]
     if (cache := params["data"]["cache"]) != "none":  # it changes pixels
@@ -59,7 +61,8 @@ def differences(before: Groups, now: Groups) -> list[str]:
     def flat(groups: Groups) -> dict[str, Any]:
         return {f"{name}.{key}": value for name, group in groups.items() for key, value in group.items()
                 if name != "postprocess" and not (name == "train" and key in NOT_IN_FINGERPRINT)}
-    old, new = ({f"train.{key}": value for key, value in DEFAULTS_OF_NEW_KEYS.items()} | flat(groups)
+    old, new = ({f"train.{key}": value for key, value in DEFAULTS_OF_NEW_KEYS.items()} | {f"model.{RANGE_OF_OLD[0]}":
+                RANGE_OF_OLD[1]} | flat(groups)
                 for groups in (before, now))
     return [f"{key}: {old.get(key)} -> {new.get(key)}" for key in sorted(old | new) if old.get(key) != new.get(key)]
 

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from ssd_lib.annotations.fixed_set import FixedSet
 from ssd_lib.data.augment import Transform, augment
 from ssd_lib.errors import InputError
-from ssd_lib.images import read_image
+from ssd_lib.images import FULL_RANGE, Range, read_image
 
 Key = tuple[int, int] | tuple[int, int, int]  # (epoch, index), or with the number of earlier uses of the image in this epoch
 
@@ -67,12 +67,13 @@ class DetectionDataset(Dataset[Sample]):
         transform: from `build_transform`.
         seed: `train.seed`.
         pixels_of: returns the pixels of an image, (H, W, 3) uint8, RGB, given its index; None decodes the image file.
+        deep_range: see `decode_image`.
     """
 
     def __init__(self, fixed: FixedSet, path_of: Callable[[str], Path], transform: Transform, seed: int = 0,
-                 pixels_of: Callable[[int], np.ndarray] | None = None) -> None:
+                 pixels_of: Callable[[int], np.ndarray] | None = None, deep_range: Range = FULL_RANGE) -> None:
         self.fixed, self.path_of, self.transform, self.seed = fixed, path_of, transform, seed
-        self.pixels_of = pixels_of or self._decoded
+        self.pixels_of, self.deep_range = pixels_of or self._decoded, deep_range
 
     def __len__(self) -> int:
         return len(self.fixed)
@@ -90,7 +91,7 @@ class DetectionDataset(Dataset[Sample]):
             raise InputError(f"{fixed.file_name(index)}: {error}") from error
 
     def _decoded(self, index: int) -> np.ndarray:
-        return read_image(self.path_of(self.fixed.file_name(index)))
+        return read_image(self.path_of(self.fixed.file_name(index)), self.deep_range)
 
 
 def try_transform(dataset: DetectionDataset) -> str:

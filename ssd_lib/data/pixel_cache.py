@@ -24,7 +24,7 @@ from tqdm import tqdm
 from ssd_lib.annotations.fixed_set import FixedSet, load_fixed
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.files import in_project
-from ssd_lib.images import LIST_FILES_HINT, decode_image
+from ssd_lib.images import FULL_RANGE, LIST_FILES_HINT, Range, decode_image, find_range
 from ssd_lib.manifest import REPAIR_HINT, Manifest, load_manifest
 from ssd_lib.params import load_params
 from ssd_lib.processes import available_cores
@@ -56,7 +56,8 @@ class CacheFormat(NamedTuple):
     keeps_small_files: bool
 
 
-def open_cache(kind: CacheKind, image_size: int, fixed: FixedSet, manifest: Manifest) -> Callable[[int], np.ndarray] | None:
+def open_cache(kind: CacheKind, image_size: int, fixed: FixedSet, manifest: Manifest,
+               deep_range: Range = FULL_RANGE) -> Callable[[int], np.ndarray] | None:
     """Fill the cache; return the function from an image index to its pixels, or None for "none".
 
     Guarantees: an entry is complete and on disk, or absent, even if this process is killed; existing entries are not made
@@ -67,6 +68,7 @@ def open_cache(kind: CacheKind, image_size: int, fixed: FixedSet, manifest: Mani
         image_size: of the net.
         fixed: the training images.
         manifest: their files.
+        deep_range: see `decode_image`.
 
     Raises:
         InputError: a file is not an image.
@@ -74,7 +76,7 @@ def open_cache(kind: CacheKind, image_size: int, fixed: FixedSet, manifest: Mani
     """
     if kind == "none":
         return None
-    folder = in_project(CACHE_FOLDER) / cache_name(kind, image_size)
+    folder = in_project(CACHE_FOLDER) / cache_name(kind, image_size, deep_range)
     cache_format, side = CACHE_FORMATS[kind], short_side(image_size)
     names = [fixed.file_name(index) for index in range(len(fixed))]
     digests = np.array([manifest.files[name][1] for name in names], dtype="S64")  # one array: forked workers share its memory
@@ -84,7 +86,8 @@ def open_cache(kind: CacheKind, image_size: int, fixed: FixedSet, manifest: Mani
         indices = list(missing.values())
         file_bytes = np.array([manifest.files[names[index]][0] for index in indices])
         _check_space(folder, cache_format, fixed.sizes[indices], file_bytes, side)
-        _fill(folder, cache_format, side, {digest: manifest.path(names[index]) for digest, index in missing.items()})
+        entry_of = partial(entry_bytes, cache_format=cache_format, side=side, deep_range=deep_range)
+        _fill(folder, entry_of, {digest: manifest.path(names[index]) for digest, index in missing.items()})
     return partial(_pixels, cache_format, folder, digests)
 
 
@@ -121,9 +124,10 @@ def show_cache(prune: bool) -> list[str]:
     return lines or [f"{in_project(CACHE_FOLDER)}: empty; training fills it if data.cache is jpeg or raw"]
 
 
-def cache_name(kind: CacheKind, image_size: int) -> str:
+def cache_name(kind: CacheKind, image_size: int, deep_range: Range = FULL_RANGE) -> str:
     """Return the name of the cache for an input size; it has everything that determines the pixels of entries."""
-    return f"{kind}-{short_side(image_size)}-{RECIPE}"
+    ranged = "" if deep_range == FULL_RANGE else "-{}-{}".format(*deep_range)
+    return f"{kind}-{short_side(image_size)}-{RECIPE}{ranged}"
 
 
 def short_side(image_size: int) -> int:
@@ -147,14 +151,14 @@ def entry_sizes(sizes: np.ndarray, side: int) -> np.ndarray:
     return np.rint(sizes * scale).astype(np.int64)
 
 
-def entry_bytes(data: bytes, cache_format: CacheFormat, side: int) -> bytes | None:
+def entry_bytes(data: bytes, cache_format: CacheFormat, side: int, deep_range: Range = FULL_RANGE) -> bytes | None:
     """Return the entry of an image file with the content `data`; None if that is not an image."""
-    image = decode_image(data)
+    image = decode_image(data, deep_range)
     if image is None:
         return None
     height, width = entry_sizes(np.array([image.shape[:2]]), side)[0].tolist()
     if (height, width) == image.shape[:2]:
-        return cache_format.pack(image, data)
+        return cache_format.pack(image, data if deep_range == FULL_RANGE else None)
     return cache_format.pack(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), None)
 
 
@@ -185,7 +189,7 @@ def _check_space(folder: Path, cache_format: CacheFormat, sizes: np.ndarray, fil
     tqdm.write(f"{folder}: {len(sizes)} images need about {need / GB:.3f} GB; {free / GB:.3f} GB are free", file=sys.stderr)
 
 
-def _fill(folder: Path, cache_format: CacheFormat, side: int, missing: Mapping[str, Path]) -> None:
+def _fill(folder: Path, entry_of: Callable[[bytes], bytes | None], missing: Mapping[str, Path]) -> None:
     """Make an entry for each SHA-256 and image file, in threads: decoders release the GIL."""
     todo = list(missing.items())
     with (ThreadPoolExecutor(available_cores()) as pool,
@@ -193,7 +197,7 @@ def _fill(folder: Path, cache_format: CacheFormat, side: int, missing: Mapping[s
         for start in range(0, len(todo), BATCH):
             digests, paths = zip(*todo[start:start + BATCH], strict=True)
             temporaries = []
-            for temporary in pool.map(partial(_make, folder, cache_format, side), digests, paths):
+            for temporary in pool.map(partial(_make, folder, entry_of), digests, paths):
                 temporaries.append(temporary)
                 bar.update()
             if hasattr(os, "sync"):
@@ -202,7 +206,7 @@ def _fill(folder: Path, cache_format: CacheFormat, side: int, missing: Mapping[s
                 os.replace(temporary, folder / digest)
 
 
-def _make(folder: Path, cache_format: CacheFormat, side: int, digest: str, path: Path) -> Path:
+def _make(folder: Path, entry_of: Callable[[bytes], bytes | None], digest: str, path: Path) -> Path:
     """Write the entry of an image file; return its temporary name."""
     try:
         data = path.read_bytes()
@@ -210,7 +214,7 @@ def _make(folder: Path, cache_format: CacheFormat, side: int, digest: str, path:
         raise InputError(f"{path}: cannot be read: {error.strerror}. {LIST_FILES_HINT}.") from error
     if hashlib.sha256(data).hexdigest() != digest:
         raise StateError(f"{path}: differs from the manifest. {REPAIR_HINT}.")
-    entry = entry_bytes(data, cache_format, side)
+    entry = entry_of(data)
     if entry is None:
         raise InputError(f"{path}: not an image that OpenCV reads. {LIST_FILES_HINT}.")
     temporary = folder / f".{digest}.{os.getpid()}.tmp"
@@ -233,7 +237,9 @@ def _needed() -> dict[str, set[str]]:
         return {}
     fixed, files = load_fixed("train"), load_manifest().files
     digests = {files[fixed.file_name(index)][1] for index in range(len(fixed))}
-    return {cache_name(params.data.cache, params.model.image_size): digests}
+    paths = [load_manifest().path(fixed.file_name(index)) for index in range(len(fixed))]
+    deep_range = find_range(params.model.sixteen_bit_range, paths)
+    return {cache_name(params.data.cache, params.model.image_size, deep_range): digests}
 
 
 def _prune(folder: Path, needed: set[str]) -> None:

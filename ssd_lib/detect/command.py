@@ -28,6 +28,7 @@ from ssd_lib.detect.video import (
 from ssd_lib.errors import InputError, visible, visible_lines
 from ssd_lib.evaluate.drawing import class_colour, draw_boxes, write_image
 from ssd_lib.files import write_json
+from ssd_lib.images import Range
 
 BATCH_SIZE = 8  # images or frames at once, which bounds memory
 
@@ -140,7 +141,7 @@ def _summary(tally: Counter[str], objects: int, elapsed_s: float, folder: Path) 
 def _process_images(detector: Detector, paths: list[Path], targets: Mapping[Source, Path],
                     shown: bool) -> Iterator[FrameResult]:
     for batch in (paths[i:i + BATCH_SIZE] for i in range(0, len(paths), BATCH_SIZE)):
-        images = dict(_read_batch(batch))
+        images = dict(_read_batch(batch, detector.sixteen_bit_range))
         yield from (FrameResult(name_of(path), None, None) for path in batch if path not in images)
         for (path, image), found in zip(images.items(), detector(list(images.values())), strict=True):
             drawing = _draw(image, found)
@@ -151,10 +152,10 @@ def _process_images(detector: Detector, paths: list[Path], targets: Mapping[Sour
                 return
 
 
-def _read_batch(paths: list[Path]) -> Iterator[tuple[Path, np.ndarray]]:
+def _read_batch(paths: list[Path], deep_range: Range) -> Iterator[tuple[Path, np.ndarray]]:
     for path in paths:
         try:
-            yield path, read_input(path)
+            yield path, read_input(path, deep_range)
         except InputError:
             if path == STDIN:
                 raise

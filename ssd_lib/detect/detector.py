@@ -16,7 +16,7 @@ import numpy as np
 
 from ssd_lib.boxes.selection import Nms, Postprocess, Selected, select
 from ssd_lib.errors import InputError
-from ssd_lib.images import read_image
+from ssd_lib.images import Range, read_image
 from ssd_lib.params import DEVICE_PATTERN
 
 Image = np.ndarray | str | Path
@@ -32,6 +32,8 @@ class About(Protocol):
     def class_names(self) -> tuple[str, ...]: ...
     @property
     def source_ids(self) -> tuple[int, ...]: ...
+    @property
+    def sixteen_bit_range(self) -> Range: ...
 
 
 class Objects(NamedTuple):
@@ -67,6 +69,7 @@ class Detector:
         class_names: K names; label i is class_names[i - 1].
         source_ids: the K category ids of the dataset that it was trained on.
         image_size: side of the net's input in pixels; images of any size are scaled to it.
+        sixteen_bit_range: values of 16-bit image files that become 0 and 255, as in training.
 
     Raises:
         StateError: the file or the device is missing.
@@ -78,6 +81,7 @@ class Detector:
         _check(device, threshold, top_k, nms, batch_size, nms_iou)
         self._score_priors, about, own = _load(Path(path), device, threshold)
         self.image_size, self.class_names, self.source_ids = about.image_size, about.class_names, about.source_ids
+        self.sixteen_bit_range = about.sixteen_bit_range
         self._nms: Nms = nms
         self._batch_size = batch_size
         self._postprocess = Postprocess(
@@ -100,7 +104,7 @@ class Detector:
             InputError: a file is not an image, or an array has another shape or type.
         """
         if isinstance(images, np.ndarray | str | Path):
-            return self._detect([_pixels(images)])[0]
+            return self._detect([self._pixels(images)])[0]
         if isinstance(images, bytes) or type(images).__name__ == "Tensor" or not isinstance(images, Iterable):
             raise _not_an_image(images)
         return [found for _, found in self.stream(images)]
@@ -115,8 +119,18 @@ class Detector:
             InputError: as for a call.
         """
         remaining = iter(images)
-        while batch := [_pixels(image) for image in islice(remaining, self._batch_size)]:
+        while batch := [self._pixels(image) for image in islice(remaining, self._batch_size)]:
             yield from zip(batch, self._detect(batch), strict=True)
+
+    def _pixels(self, image: Image) -> np.ndarray:
+        if isinstance(image, str | Path):
+            return read_image(Path(image), self.sixteen_bit_range)
+        if not isinstance(image, np.ndarray):
+            raise _not_an_image(image)
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise InputError(f"Detector: an image is {image.dtype} of shape {image.shape}; it must be uint8 of shape "
+                             "(height, width, 3), RGB. Convert it, or give the path of its file.")
+        return image
 
     def _detect(self, images: Sequence[np.ndarray]) -> list[Objects]:
         side = (self.image_size, self.image_size)
@@ -159,17 +173,6 @@ def _check(device: str, threshold: float | None, top_k: int | None, nms: str, ba
     ):
         if not holds:
             raise InputError(f"Detector: {name} is {value!r}; it must be {allowed}.")
-
-
-def _pixels(image: Image) -> np.ndarray:
-    if isinstance(image, str | Path):
-        return read_image(Path(image))
-    if not isinstance(image, np.ndarray):
-        raise _not_an_image(image)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise InputError(f"Detector: an image is {image.dtype} of shape {image.shape}; it must be uint8 of shape "
-                         "(height, width, 3), RGB. Convert it, or give the path of its file.")
-    return image
 
 
 def _not_an_image(value: object) -> InputError:

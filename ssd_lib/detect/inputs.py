@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ssd_lib.errors import InputError
-from ssd_lib.images import IMAGE_SUFFIXES, MAX_BYTES, decode_foreign_image, read_image
+from ssd_lib.images import FULL_RANGE, IMAGE_SUFFIXES, MAX_BYTES, Range, decode_foreign_image, read_image
 
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".gif"}
 Source = Path | int  # a file, or the number of a camera
@@ -70,17 +70,17 @@ def drawing_paths(sources: list[Source], folder: Path) -> dict[Source, Path]:
     return paths
 
 
-def read_input(path: Path) -> np.ndarray:
+def read_input(path: Path, deep_range: Range = FULL_RANGE) -> np.ndarray:
     """Decode an image file as `read_image` does, or the image on standard input.
 
     Raises:
         InputError: it is not an image.
     """
     if path != STDIN:
-        return read_image(path)
+        return read_image(path, deep_range)
     data = b"" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read(MAX_BYTES + 1)
     return decode_foreign_image(data, f"-: {len(data)} bytes on standard input",
-                                "One encoded image is needed, for example `ssd detect - < photo.jpg`")
+                                "One encoded image is needed, for example `ssd detect - < photo.jpg`", deep_range)
 
 
 def _matches(name: str) -> list[Source]:

@@ -12,8 +12,9 @@ from pydantic import Field
 from ssd_lib.boxes.selection import Postprocess
 from ssd_lib.errors import InputError, StateError, first_line
 from ssd_lib.files import why_unreadable
+from ssd_lib.images import FULL_RANGE, Range
 from ssd_lib.manifest import MAX_CLASSES
-from ssd_lib.plain_values import Id, Name, PostprocessSchema, Strict, check
+from ssd_lib.plain_values import DeepRange, Id, Name, PostprocessSchema, Strict, check
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
@@ -25,6 +26,7 @@ class MetadataSchema(Strict):
     classes: Annotated[list[Name], Field(min_length=2, max_length=MAX_CLASSES + 1)]
     source_ids: Annotated[list[Id], Field(max_length=MAX_CLASSES)] | None = None
     postprocess: dict[str, Any] = Field(default_factory=dict)
+    sixteen_bit_range: DeepRange = FULL_RANGE
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class OnnxNet:
         class_names: K names; label i is class_names[i - 1].
         source_ids: the K category ids of the dataset that it was trained on.
         postprocess: how its outputs become detections.
+        sixteen_bit_range: see `decode_image`.
     """
 
     session: onnxruntime.InferenceSession
@@ -44,6 +47,7 @@ class OnnxNet:
     class_names: tuple[str, ...]
     source_ids: tuple[int, ...]
     postprocess: Postprocess
+    sixteen_bit_range: Range = FULL_RANGE
 
     def score_priors(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return scores without the background (B, P, K) and boxes (B, P, 4); one image at a time, as the graph takes one.
@@ -102,7 +106,7 @@ def _net_of(session: onnxruntime.InferenceSession) -> OnnxNet:
     missing = [key for key in ("image_size", "classes") if key not in metadata]
     if missing:
         raise ValueError(f"its metadata has no {' and no '.join(missing)}")
-    read = {key: json.loads(metadata[key]) for key in ("image_size", "classes", "source_ids", "postprocess") if key in metadata}
+    read = {key: json.loads(metadata[key]) for key in MetadataSchema.model_fields if key in metadata}
     values = check(MetadataSchema, read, "metadata")
     check(PostprocessSchema, values.postprocess, "metadata postprocess")
     size, names = values.image_size, values.classes[1:]
@@ -116,4 +120,5 @@ def _net_of(session: onnxruntime.InferenceSession) -> OnnxNet:
         raise ValueError(f"its inputs and outputs are {shapes}; they must be {wanted}")
     if len(source_ids) != len(names):
         raise ValueError(f"it has {len(source_ids)} source ids for {len(names)} classes")
-    return OnnxNet(session, size, tuple(names), tuple(source_ids), Postprocess.from_plain(values.postprocess))
+    return OnnxNet(session, size, tuple(names), tuple(source_ids), Postprocess.from_plain(values.postprocess),
+                   values.sixteen_bit_range)

@@ -42,7 +42,8 @@ def evaluate(params: EvalParams, runtime: RuntimeParams) -> str:
     device = pick_device(runtime.device)
     model, fixed = load_model(device=device), load_fixed("val")
     _check_classes(model, fixed)
-    dataset = DetectionDataset(fixed, load_manifest().path, build_transform("none", model.spec.image_size))
+    dataset = DetectionDataset(fixed, load_manifest().path, build_transform("none", model.spec.image_size),
+                               deep_range=model.spec.sixteen_bit_range)
     predictions = predict(model.net, dataset, model.postprocess, params.batch_size, device, worker_count(runtime.workers),
                           progress=True)
     result = run_coco(json.loads((FIXED_FOLDER / "val.json").read_bytes()), fixed, predictions)

@@ -29,7 +29,7 @@ from ssd_lib.evaluate.coco_eval import BOX_DIGITS, Predictions, predict, results
 from ssd_lib.evaluate.evaluate import all_metrics
 from ssd_lib.exif import INVERSE, UPRIGHT, read_orientation, turn_boxes
 from ssd_lib.files import atomic_write, read_regular, write_json
-from ssd_lib.images import read_sizes
+from ssd_lib.images import FULL_RANGE, Range, read_sizes
 from ssd_lib.nets.ssd import SSD
 
 TABLE = ("AP", "AP50", "AP75", "APs", "APm", "APl", "VOC07", "VOC10")  # the metrics that are printed
@@ -87,7 +87,8 @@ def evaluate_external(model: Path, annotations: Path, images: Path, out: Path, n
     own = opened.postprocess
     postprocess = own._replace(score_threshold=own.score_threshold if score_threshold is None else score_threshold,
                                nms_iou=own.nms_iou if nms_iou is None else nms_iou)
-    predictions = predict_external(opened.net, dataset, postprocess, batch_size, torch_device, worker_count("auto"))
+    predictions = predict_external(opened.net, dataset, postprocess, batch_size, torch_device, worker_count("auto"),
+                                   opened.spec.sixteen_bit_range)
     results = results_json(dataset.fixed, _as_annotated(predictions, dataset))
     write_json(out / "results.json", results)
     print(f"{out / 'results.json'}: {len(results)} detections")
@@ -136,7 +137,7 @@ def open_external(annotations: Path, images: Path, class_names: tuple[str, ...])
 
 
 def predict_external(net: SSD, dataset: ExternalDataset, postprocess: Postprocess, batch_size: int, device: torch.device,
-                     workers: int) -> Predictions:
+                     workers: int, deep_range: Range = FULL_RANGE) -> Predictions:
     """Detect on every image of a dataset; keep the detections of its classes, with its labels.
 
     Guarantees: detections of other classes do not count towards the `max_detections` of an image.
@@ -148,8 +149,10 @@ def predict_external(net: SSD, dataset: ExternalDataset, postprocess: Postproces
         batch_size: images per batch.
         device: where to compute.
         workers: loader processes.
+        deep_range: see `decode_image`.
     """
-    loaded = DetectionDataset(dataset.fixed, dataset.images.joinpath, build_transform("none", net.image_size))
+    loaded = DetectionDataset(dataset.fixed, dataset.images.joinpath, build_transform("none", net.image_size),
+                              deep_range=deep_range)
     limit = postprocess.max_detections
     if dataset.model_only:  # no limit before the detections of other classes are removed
         limit = postprocess.top_k_per_class * net.classes

@@ -14,7 +14,7 @@ from ssd_lib.errors import visible
 from ssd_lib.evaluate.drawing import CROWD_COLOUR, FONT, INK, PAPER, class_colour, draw_boxes, sheet, write_image
 from ssd_lib.manifest import load_manifest
 from ssd_lib.params import TrainParams, load_params
-from ssd_lib.train.run_spec import repeat_factors_of, training_images
+from ssd_lib.train.run_spec import repeat_factors_of, training_images, training_range
 
 SAMPLES_PATH = Path("reports/samples.png")
 SAMPLES, COLUMNS = 30, 6
@@ -50,7 +50,9 @@ def preview(out: Path, epoch: int) -> str:
     """Draw samples of the training images of data/fixed with the params.yaml of the current folder; return what was written."""
     params, fixed = load_params("data", "model", "train"), load_fixed("train")
     factors = repeat_factors_of(fixed, params.data)
-    write_samples(training_images(params, load_manifest(), fixed), factors, params.train, out, epoch - 1)
+    manifest = load_manifest()
+    images = training_images(params, manifest, fixed, training_range(params, manifest, fixed))
+    write_samples(images, factors, params.train, out, epoch - 1)
     return (f"{out}: the first images of epoch {epoch} as the net sees them, {params.model.image_size} px, augmentation "
             f"{params.train.augmentation}")
 

@@ -38,7 +38,7 @@ def validation_sheet(net: SSD, dataset: DetectionDataset, indices: Sequence[int]
 def _pair(net: SSD, dataset: DetectionDataset, index: int, postprocess: Postprocess, device: torch.device) -> list[np.ndarray]:
     """Return an image with its ground truth, and the same image with its detections."""
     fixed, rows = dataset.fixed, slice(dataset.fixed.box_offsets[index], dataset.fixed.box_offsets[index + 1])
-    image = read_image(dataset.path_of(fixed.file_name(index)))
+    image = read_image(dataset.path_of(fixed.file_name(index)), dataset.deep_range)
     scale = TILE_PX / max(image.shape[:2])
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
     image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)

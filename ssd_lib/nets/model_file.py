@@ -13,6 +13,7 @@ from torch import Tensor
 from ssd_lib.boxes.selection import PUBLISHED, Postprocess
 from ssd_lib.errors import InputError, StateError, first_line
 from ssd_lib.files import atomic_write, why_unreadable
+from ssd_lib.images import FULL_RANGE, Range
 from ssd_lib.nets.schema import ModelSchema, check_spec, misfit, refuse_bomb
 from ssd_lib.nets.ssd import SSD, Scores
 from ssd_lib.nets.zoo import build_net
@@ -34,6 +35,7 @@ class NetSpec:
         source_ids: the K category ids of the training dataset.
         prior_sizes: see `build_net`; empty for the published sizes.
         scores: see `SSD`.
+        sixteen_bit_range: values of 16-bit images that become 0 and 255 before the net sees them.
     """
 
     net: str
@@ -43,6 +45,7 @@ class NetSpec:
     source_ids: tuple[int, ...]
     prior_sizes: tuple[float, ...] = ()
     scores: Scores = "softmax"
+    sixteen_bit_range: Range = FULL_RANGE
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any], where: str) -> "NetSpec":
@@ -53,7 +56,7 @@ class NetSpec:
         """
         spec = check_spec(values, where)
         return cls(spec.net, spec.image_size, spec.width_mult, tuple(spec.class_names), tuple(spec.source_ids),
-                   tuple(spec.prior_sizes), spec.scores)
+                   tuple(spec.prior_sizes), spec.scores, spec.sixteen_bit_range)
 
     def build(self, seed: int = 0) -> SSD:
         """Return a new net of this kind."""

@@ -15,10 +15,11 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from torch import Tensor
 
 from ssd_lib.errors import InputError
+from ssd_lib.images import FULL_RANGE
 from ssd_lib.manifest import MAX_CLASSES
 from ssd_lib.nets.ssd import Scores
 from ssd_lib.nets.zoo import NETS
-from ssd_lib.plain_values import Id, Name, Strict, check, plain, shown_name
+from ssd_lib.plain_values import DeepRange, Id, Name, Strict, check, plain, shown_name
 
 STORAGE_BYTES = {"DoubleStorage": 8, "LongStorage": 8, "ComplexFloatStorage": 8, "ComplexDoubleStorage": 16, "FloatStorage": 4,
                  "IntStorage": 4, "HalfStorage": 2, "BFloat16Storage": 2, "ShortStorage": 2}  # the others: 1
@@ -64,6 +65,7 @@ class SpecSchema(Strict):
     std: Annotated[list[Annotated[float, Field(gt=0)]], BeforeValidator(_listed), Field(max_length=3, default_factory=list)]
     priors: Annotated[int, Field(ge=1)] = 1
     scores: Scores = "softmax"
+    sixteen_bit_range: DeepRange = FULL_RANGE
 
     def fault(self) -> str:
         """Return what is wrong with the values together; "" if nothing is."""

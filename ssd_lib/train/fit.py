@@ -68,6 +68,7 @@ from ssd_lib.train.run_spec import (
     report_priors,
     restore_run,
     training_images,
+    training_range,
 )
 from ssd_lib.train.signals import StopRequested, StopSignal
 from ssd_lib.train.state import TrainState, new_state
@@ -128,11 +129,11 @@ def _make_run_spec(params: Params, manifest: Manifest, measure: Measure, draw: D
         _check_images(split, manifest)
     params_dict = params.model_dump(mode="json", include={"data", "fix", "model", "train", "postprocess"})
     digest = data_digest(FIXED_FOLDER)
-    size = params.model.image_size
+    size, deep_range = params.model.image_size, training_range(params, manifest, train_set)
     return RunSpec(
-        params, params_dict, make_spec(params.model, params.train, train_set), training_images(params, manifest, train_set),
-        repeat_factors_of(train_set, params.data),
-        DetectionDataset(val_set, manifest.path, build_transform("none", size)),
+        params, params_dict, replace(make_spec(params.model, params.train, train_set), sixteen_bit_range=deep_range),
+        training_images(params, manifest, train_set, deep_range), repeat_factors_of(train_set, params.data),
+        DetectionDataset(val_set, manifest.path, build_transform("none", size), deep_range=deep_range),
         digest, make_fingerprint(params_dict, digest), None, None, measure, draw, write_samples)
 
 

@@ -28,6 +28,7 @@ from ssd_lib.distributed.collectives import all_gather_object, broadcast_object,
 from ssd_lib.distributed.group import Group
 from ssd_lib.errors import InputError
 from ssd_lib.files import in_project, write_json
+from ssd_lib.images import FULL_RANGE, Range, find_range
 from ssd_lib.manifest import Manifest
 from ssd_lib.nets.model_file import NetSpec
 from ssd_lib.nets.pretrained import with_backbone_weights
@@ -183,12 +184,22 @@ def make_spec(model: ModelParams, train: TrainParams, fixed: FixedSet) -> NetSpe
     return replace(spec, prior_sizes=fit_sizes(some, net.prior_levels, net.map_sizes, net.image_size))
 
 
-def training_images(params: Params, manifest: Manifest, fixed: FixedSet) -> DetectionDataset:
+def training_range(params: Params, manifest: Manifest, fixed: FixedSet) -> Range:
+    """Return the range of 16-bit images that params.yaml means for these training images, and log one that was measured."""
+    setting = params.model.sixteen_bit_range
+    deep_range = find_range(setting, [manifest.path(fixed.file_name(index)) for index in range(len(fixed))])
+    if setting == "auto":
+        log.info("model.sixteen_bit_range: auto: %s", "there are no 16-bit images" if deep_range == FULL_RANGE else
+                 f"[{deep_range[0]}, {deep_range[1]}] in the training images")
+    return deep_range
+
+
+def training_images(params: Params, manifest: Manifest, fixed: FixedSet, deep_range: Range) -> DetectionDataset:
     """Return the training images with their augmentation, which was tried if it is that of a file."""
     size, augmentation = params.model.image_size, params.train.augmentation
     transform = build_transform(augmentation, size)
-    pixels_of = open_cache(params.data.cache, size, fixed, manifest)
-    dataset = DetectionDataset(fixed, manifest.path, transform, params.train.seed, pixels_of)
+    pixels_of = open_cache(params.data.cache, size, fixed, manifest, deep_range)
+    dataset = DetectionDataset(fixed, manifest.path, transform, params.train.seed, pixels_of, deep_range)
     if (path := file_of(augmentation)) is not None:
         log.info("augmentation %s: %s", augmentation, try_transform(dataset))
         if path.resolve().parent != in_project(AUGMENTATION_FOLDER).resolve():

@@ -145,7 +145,7 @@ def _check_pixels(file: ImageFile, data: bytes) -> Iterator[tuple[str, str] | tu
         yield "wrong_format", f"content is {kind}"
     if is_deep and (levels := _grey_levels(data)) < MIN_GREY_LEVELS:
         yield "low_contrast", (f"16 bits, of which the upper 8 are read: its values span {levels} of 256 grey levels, fewer "
-                               f"than {MIN_GREY_LEVELS}; scale its values to the full range before training")
+                               f"than {MIN_GREY_LEVELS}; set model.sixteen_bit_range: auto")
     if file.size != size:
         text = (f"its labels state {stored[0]}x{stored[1]}, as it is stored; its EXIF orientation is {orientation}, so it is "
                 f"read as {size[0]}x{size[1]} and its boxes are turned as well")

@@ -23,6 +23,10 @@ def test_fingerprints_of_earlier_versions_stay_valid() -> None:
     used_key = {**params, "train": {**params["train"], "sync_batch_norm": True}}
     assert make_fingerprint(new_key, "0" * 64) == make_fingerprint(params, "0" * 64) != make_fingerprint(used_key, "0" * 64)
     assert differences(params, new_key) == []
+    full, auto = ({**params, "model": {**params["model"], "sixteen_bit_range": word}} for word in ("full", "auto"))
+    assert make_fingerprint(full, "0" * 64) == make_fingerprint(params, "0" * 64) != make_fingerprint(auto, "0" * 64)
+    assert differences(params, full) == []
+    assert differences(params, auto) == ["model.sixteen_bit_range: full -> auto"]
     assert differences(params, used_key) == ["train.sync_batch_norm: False -> True"]
 
 

@@ -67,6 +67,21 @@ def test_the_cache_returns_the_pixels_of_every_entry(project: Path, kind: CacheK
         assert np.array_equal(pixels_of(index), CACHE_FORMATS[kind].read(project / "expected"))
 
 
+@pytest.mark.parametrize("kind", CACHE_FORMATS)
+def test_sixteen_bits_of_another_range_are_other_entries(project: Path, kind: CacheKind) -> None:
+    for index, side in enumerate((80, 200)):  # one that is kept as it is, and one that is made smaller
+        cv2.imwrite(f"{index}.png", np.full((side, side), 2000, np.uint16))
+    full = _open(kind, project)
+    scaled = cache.open_cache(kind, SIZE, _fixed(), _manifest(project), (1000, 3000))
+    assert full is not None
+    assert scaled is not None
+    for index in range(2):
+        assert (full(index) == 2000 >> 8).all()
+        assert (scaled(index) == 128).all()
+    plain = DetectionDataset(_fixed(), project.joinpath, build_transform("none", SIZE), deep_range=(1000, 3000))
+    assert (plain[0, 0].image == 128).all()
+
+
 def test_a_sample_has_the_pixels_of_pixels_of(project: Path) -> None:
     dataset = DetectionDataset(_fixed(), project.joinpath, build_transform("none", SIZE), 1,
                                lambda index: np.full((30, 40, 3), index, dtype=np.uint8))

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -19,7 +20,7 @@ from ssd_lib.detect.onnx_net import load_onnx
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.export import to_onnx
 from ssd_lib.images import decode_image
-from ssd_lib.nets.model_file import MODEL_PATH, load_model
+from ssd_lib.nets.model_file import MODEL_PATH, load_model, save_model
 
 ABOUT = {"image_size": "64", "classes": json.dumps(["BACKGROUND", "dog", "kite"])}
 SCORES = np.array([[[0.1, 0.2, 0.7], [0.2, 0.6, 0.2]]], np.float32)
@@ -71,6 +72,22 @@ def test_a_file_is_known_by_its_suffix_and_says_its_classes(tmp_path: Path) -> N
     assert (detector.source_ids, detector.image_size) == ((18, 38), 64)
 
 
+def test_a_detector_reads_sixteen_bits_as_its_training_did(tmp_path: Path, exported: Path, finished_training: Path) -> None:
+    cv2.imwrite(str(tmp_path / "deep.png"), np.full((9, 9), 2000, np.uint16))
+    for model in (exported, finished_training / MODEL_PATH):
+        [(pixels, _)] = Detector(model, "cpu").stream([tmp_path / "deep.png"])
+        assert (pixels == 2000 >> 8).all()
+    trained = load_model(finished_training / MODEL_PATH)
+    spec = replace(trained.spec, sixteen_bit_range=(1000, 3000))
+    save_model(tmp_path / "ssd.pt", spec, trained.net.state_dict(), {})
+    (tmp_path / "ssd.onnx").write_bytes(to_onnx(load_model(tmp_path / "ssd.pt"), opset=18))
+    for name in ("ssd.pt", "ssd.onnx"):
+        detector = Detector(tmp_path / name, "cpu")
+        assert detector.sixteen_bit_range == (1000, 3000)
+        [(pixels, _)] = detector.stream([tmp_path / "deep.png"])
+        assert (pixels == 128).all()
+
+
 def test_a_file_without_source_ids_counts_its_classes_from_1(tmp_path: Path) -> None:
     assert load_onnx(graph(tmp_path / "a.onnx"), "cpu").source_ids == (1, 2)
 
@@ -79,6 +96,7 @@ def test_a_file_without_source_ids_counts_its_classes_from_1(tmp_path: Path) -> 
     ({"about": {}}, "its metadata has no image_size and no classes"),
     ({"about": ABOUT | {"image_size": "300"}}, r"its inputs and outputs are .*64.*; they must be .*300"),
     ({"about": ABOUT | {"classes": '["BACKGROUND", "dog"]'}}, r"its inputs .*; they must be .*'scores': \[1, 2, 2\]"),
+    ({"about": ABOUT | {"sixteen_bit_range": "[9, 2]"}}, "metadata: sixteen_bit_range: found .*two whole numbers are needed"),
     ({"about": ABOUT | {"source_ids": "[18]"}}, "it has 1 source ids for 2 classes"),
     ({"input_name": "image"}, r"its inputs and outputs are \{'image': \[1, 3.*they must be \{'input_0'"),
 ])

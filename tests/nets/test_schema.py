@@ -62,6 +62,7 @@ def test_the_message_names_the_field_what_was_found_and_what_is_allowed(content:
         ("spec/class_names", [1, 2, 3], ["spec: class_names.0: found 1", "valid string"]),
         ("spec/class_names", ["a"] * 1_000_000, ["spec: class_names: found a list of 1000000", "at most 20000"]),
         ("spec/prior_sizes", [float("nan")] * 7, ["spec: prior_sizes.0: found nan", "finite"]),
+        ("spec/sixteen_bit_range", [3000, 1000], ["spec: sixteen_bit_range: found", "two whole numbers are needed"]),
         ("spec/prior_sizes", [0.1], ["prior_sizes: found 1 sizes", "needs none or 7"]),
         ("spec", None, ["spec: found None", "valid dict"]),
         ("postprocess/nms_iou", 2, ["postprocess: nms_iou: found 2", "less than or equal to 1"]),
