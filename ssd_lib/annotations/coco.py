@@ -165,6 +165,9 @@ def _parse(data: bytes, where: str, boxes: bool) -> _Parsed:
         notes = normalise(tree)
         file = _convert(tree, content, where)
     del data  # free hundreds of MB before the arrays are made
+    if odd := [box for box in file.annotations if box.iscrowd not in (0, 1, None)]:
+        notes["odd_crowd"] = (f"{len(odd)} annotations have an iscrowd that is neither 0 nor 1; the first is annotation "
+                              f"{odd[0].id} with {odd[0].iscrowd}")
     annotations = _to_arrays(file)
     if len(annotations.boxes) and np.isnan(annotations.boxes.xywh).all():
         raise InputError(f"{where}: {len(annotations.boxes)} annotations, none of them with a bbox of four numbers; objects "

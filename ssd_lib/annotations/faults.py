@@ -58,6 +58,7 @@ KINDS = {kind.name: kind for kind in (
     Kind("partly_outside", "boxes", False, False, "clips the box to the image"),
     Kind("implausible_boxes", "files", True, False, "nothing; validate stops"),
     Kind("inexact_numbers", "files", False, False, "reads them as the numbers that they stand for"),
+    Kind("odd_crowd", "files", False, False, "treats them as crowds, which train as neither object nor background"),
     Kind("renumbered_boxes", "files", False, False, "keeps all boxes; their ids are new"),
     Kind("sizes_of_images", "files", False, False, "takes the sizes of the image files"),
     Kind("duplicate_category_id", "categories", False, False, "keeps the first category"),

@@ -80,7 +80,8 @@ def merge_categories(first: Annotations, second: Annotations) -> tuple[Category,
     name_of = {category.id: category for category in reversed(first.categories)}
     id_of = {clean_name(category.name): category.id for category in reversed(first.categories)}
     merged = list(first.categories)
-    for category in second.categories:
+    first_of_id = {category.id: category for category in reversed(second.categories)}
+    for category in reversed(first_of_id.values()):
         name = clean_name(category.name)
         known = name_of.get(category.id)
         if known and clean_name(known.name) != name:

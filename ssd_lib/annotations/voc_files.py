@@ -15,7 +15,7 @@ from ssd_lib.params import DataParams
 EXPECTED_FILES = "XML files in Annotations/, or beside images of the same name"
 XML_FOLDER, IMAGE_FOLDERS = "annotations", ("jpegimages", "images")
 LIST_FOLDERS = ("imagesets/main", "imagesets")
-TRAIN_LISTS, VAL_LISTS = ("train", "trainval", "default"), ("val", "valid", "validation", "test")
+TRAIN_LISTS, VAL_LISTS = ("train", "training", "trainval", "default"), ("val", "valid", "validation", "dev", "test", "test_val")
 CLASS_FLAGS = {"-1", "0", "1"}  # the second column of a list for a single class
 CLASS_FILES = ("labels.txt", "labelmap.txt")
 Pairs = dict[str, tuple[str, str]]  # key of an image -> the image and its XML file; see `_key`
@@ -33,10 +33,10 @@ def matches(names: frozenset[str]) -> bool:
 def find(root: Path, names: frozenset[str], data: DataParams) -> DatasetListing:
     """Find the images of train and of val, each with its XML file.
 
-    Guarantees: train is train.txt, else trainval.txt, else default.txt; val is val.txt, else test.txt, else `data.val_fraction`
-    of train. Without lists, folders named after the splits decide; without such folders, a fraction of all images becomes val.
-    An XML file without its image is kept, and so is a listed image without its XML file: validation reports both. An image
-    without an XML file that no list names is unlabelled, and not used.
+    Guarantees: train is train.txt, else trainval.txt, else default.txt; val is val.txt, else dev.txt, else test.txt, else
+    `data.val_fraction` of train. Without lists, folders named after the splits decide; without such folders, a fraction of all
+    images becomes val. An XML file without its image is kept, and so is a listed image without its XML file: validation reports
+    both. An image without an XML file that no list names is unlabelled, and not used.
 
     Args:
         root: the folder that the names are relative to.
@@ -163,7 +163,7 @@ def _splits_of_lists(root: Path, lists: Mapping[str, str], images: Set[str],
     if train is None:
         raise InputError(f"{root}: no list of the images for train, or an empty one; that is train.txt, trainval.txt or "
                          f"default.txt in ImageSets/Main/; there are {', '.join(sorted(lists.values())[:SHOWN])}. Add one.")
-    held_out = set(rows[val]) if val and train != "train" else set()
+    held_out = set(rows[val]) if val and train not in ("train", "training") else set()
     return ([key for key in rows[train] if key in pairs and key not in held_out],
             [key for key in rows[val] if key in pairs] if val else None)
 

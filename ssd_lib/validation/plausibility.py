@@ -18,7 +18,7 @@ SAMPLE = 20_000  # boxes that are looked at
 MISFIT_SHARE = 0.1  # of the boxes must not fit, and two at least
 OTHER_MISFITS = 0.05  # of the boxes may not fit in the other reading
 SIDE_SLACK, SLACK_PX = 0.1, 2.0  # annotators overshoot: by a share of the box's side, and by pixels
-FEWEST_OF_PERCENT = 20  # boxes in percent look like small ones in pixels; of fewer nothing is said
+FEWEST_OF_PERCENT = 8  # boxes in percent look like small ones in pixels; of fewer nothing is said
 SMALL_REACH = 0.5  # of the image that some box must reach, for other units to be plausible
 ORDERS = {
     "xyxy": "corners (x1, y1, x2, y2)",

@@ -249,6 +249,17 @@ def test_odd_values_of_iscrowd_and_keys_that_occur_twice_are_read() -> None:
     assert parse_file(text.encode(), "train.json").boxes.xywh.tolist() == [[5, 6, 7, 8]]
 
 
+@pytest.mark.parametrize("value", [2, -1, "7"])
+def test_an_iscrowd_that_is_neither_0_nor_1_is_told(tmp_path: Path, value: int | str) -> None:
+    rows = [{**BOX_ROW, "id": number, "iscrowd": one} for number, one in enumerate((0, 1, value, None), 5)]
+    (tmp_path / "train.json").write_text(json.dumps(tree(annotations=rows)))
+    manifest = Manifest(source="local", root=str(tmp_path), splits={"train": (Part(annotations="train.json"),)}, files={})
+    (part,) = read_parts(manifest).values()
+    assert part.annotations.boxes.is_crowd.tolist() == [False, True, True, False]
+    (told,) = [fault.text for fault in part.faults if fault.kind == "odd_crowd"]
+    assert told.endswith(f"1 annotations have an iscrowd that is neither 0 nor 1; the first is annotation 7 with {value}")
+
+
 def test_absurd_nesting_is_refused() -> None:
     with pytest.raises(InputError, match=r"train\.json: .*recursion"):
         parse_file(b"[" * 200_000, "train.json")

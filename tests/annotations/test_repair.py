@@ -178,6 +178,14 @@ def categories(*pairs: tuple[int, str]) -> Annotations:
     return from_rows((), (), (Category(number, name, number) for number, name in pairs))
 
 
+def test_an_id_that_occurs_twice_in_a_file_does_not_set_train_against_val() -> None:
+    twice = categories((1, "cat"), (1, "dog"), (2, "cow"))
+    assert [category.name for category in merge_categories(twice, twice) if category.id == 1] == ["cat", "dog"]
+    assert merge_categories(categories((1, "cat"), (2, "cow")), twice) == categories((1, "cat"), (2, "cow")).categories
+    with pytest.raises(InputError, match="id 1 is 'cat' in train and 'dog' in val"):
+        merge_categories(twice, categories((1, "dog"), (1, "cat")))
+
+
 def test_classes_of_both_splits_are_merged() -> None:
     merged = merge_categories(categories((1, "cat"), (5, "dog")), categories((5, "dog"), (3, "cow")))
     assert [(category.id, category.name) for category in merged] == [(1, "cat"), (5, "dog"), (3, "cow")]

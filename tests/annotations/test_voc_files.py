@@ -29,6 +29,8 @@ def letters(manifest: Manifest) -> tuple[str, str]:
     ({"train": "a\nb\n", "val": "c\n", "trainval": "a\nb\nc\n", "test": "d\n"}, ("ab", "c")),
     ({"trainval": "a\nb\n", "test": "d"}, ("ab", "d")),
     ({"trainval": "a\nb\nc\n", "val": "c"}, ("ab", "c")),
+    ({"training": "a\nb\n", "dev": "c", "test": "d"}, ("ab", "c")),
+    ({"training": "a\nb\n", "test_val": "c\nd"}, ("ab", "cd")),
     ({"default": "a\nb\n", "val": "c"}, ("ab", "c")),
     ({"Train": "a\nb\n", "Validation": "c", "VAL": "d"}, ("ab", "d")),
     ({"train": "a\nb\n", "val": "", "test": "d"}, ("ab", "d")),

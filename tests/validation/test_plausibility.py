@@ -51,6 +51,13 @@ def scaled(order: str, unit: str) -> Change:
     return change
 
 
+@pytest.mark.parametrize(("count", "faults"), [(8, 1), (7, 0)])
+def test_percent_is_told_from_eight_boxes_on(count: int, faults: int) -> None:
+    corners, sizes = objects(count)
+    corners[0, 2:] = 0.99
+    assert len(judge("coco", scaled("xywh", "percent")(corners, sizes), sizes)) == faults
+
+
 @pytest.mark.parametrize("form", ["coco", "voc"])
 def test_percent_in_place_of_pixels_is_named_though_every_box_fits(form: Format) -> None:
     corners, sizes = objects(100)
