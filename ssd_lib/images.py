@@ -2,6 +2,7 @@
 
 import io
 import mmap
+import os
 import re
 import struct
 import warnings
@@ -81,7 +82,7 @@ def read_image_file(path: Path) -> bytes:
         OSError, ValueError: see `open_regular`.
     """
     with open_regular(path) as file:
-        return file.read(MAX_BYTES + 1)
+        return file.read(min(os.fstat(file.fileno()).st_size, MAX_BYTES) + 1)  # it takes so much memory
 
 
 def decode_foreign_image(data: bytes, where: str, hint: str, deep_range: Range = FULL_RANGE) -> np.ndarray:

@@ -24,6 +24,7 @@ UNSAFE_PART = re.compile(r'.*[. ]|.*[\x00-\x1f<>:"|?*\\].*|(con|prn|aux|nul|com\
 UNSAFE_PART_HERE = re.compile(r"[. ]*|.*[\x00-\x1f\\].*", re.S) if os.name == "posix" else UNSAFE_PART
 DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, UnicodeDecodeError)
 GB = 1e9
+MAX_MEMBERS = 10_000_000  # of an archive; each takes memory, before a byte is unpacked
 BOMB_BYTES, BOMB_GROWTH = 1e9, 100  # an archive beyond both limits is a zip bomb
 
 Rows = dict[str, tuple[int, str]]
@@ -94,6 +95,9 @@ def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
 
 def _checked(archive: Path, members: list[zipfile.ZipInfo], is_own: bool) -> list[zipfile.ZipInfo]:
     """Return the members that are files; refuse the archive if any member is unsafe."""
+    if len(members) > MAX_MEMBERS:
+        raise InputError(f"{archive}: {len(members)} members; at most {MAX_MEMBERS} are allowed. Nothing was unpacked. Do not "
+                         "use this archive, or divide it.")
     seen: set[str] = set()
     for member in members:
         fault = _fault(member, UNSAFE_PART_HERE if is_own else UNSAFE_PART)

@@ -187,6 +187,9 @@ def _accept(job: _Job, response: requests.Response, there: Partial) -> Partial:
     if (total_bytes or 0) > LARGEST_BYTES:
         raise InputError(f"{job.url}: the server says that it has {total_bytes} bytes; at most {LARGEST_BYTES} are allowed. "
                          "Check data.base_url.")
+    if there.bytes:
+        job.progress.write(visible_lines(f"{job.target.name}: the server sends all of it again, not the rest from byte "
+                                         f"{there.bytes} on; it has a new version, or does not know ranges"), file=sys.stderr)
     begin_partial(job.target, version, total_bytes)
     return Partial(0, version, total_bytes)
 

@@ -19,7 +19,7 @@ from PIL import Image as Pillow
 from tqdm import tqdm
 
 from ssd_lib.annotations.faults import KINDS, Fault
-from ssd_lib.errors import StateError
+from ssd_lib.errors import StateError, no_memory
 from ssd_lib.exif import UPRIGHT, read_orientation, upright_size
 from ssd_lib.images import (
     DECODER_ERRORS,
@@ -38,6 +38,7 @@ from ssd_lib.images import (
 MIN_GREY_LEVELS = 32  # of 256 that the values of a 16-bit image span once it is reduced to 8 bits; fewer are a warning
 BITS_PER_SAMPLE = 258  # a tag of TIFF
 SPAN = (0.1, 99.9)  # percentiles between which they are counted, so that single defective pixels do not count
+BYTES_OF_A_PIXEL = 8  # that a decoder needs at most
 CHUNK = 32  # images per task: large enough for a small overhead, small enough to react to Ctrl-C
 SIGNATURES = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n|GIF8|RIFF....WEBP|II\*\0|MM\0\*", re.DOTALL)  # the header may be damaged
 OTHER_CONTENT = {  # unsupported content that is often found under an image's name, by its first bytes
@@ -104,7 +105,10 @@ def check_image(file: ImageFile) -> list[Fault]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Pillow.DecompressionBombWarning)  # raised before a pixel is decoded
-        found = [*_check_bytes(file, data), *_check_pixels(file, data)]
+        try:
+            found = [*_check_bytes(file, data), *_check_pixels(file, data)]
+        except MemoryError as error:
+            raise StateError(f"{file.path}: while it was decoded, {no_memory(error)}") from error
     return [_fault(file, *fault) for fault in found]
 
 
@@ -129,6 +133,8 @@ def _check_pixels(file: ImageFile, data: bytes) -> Iterator[tuple[str, str] | tu
     except (Pillow.DecompressionBombWarning, Pillow.DecompressionBombError) as error:
         yield "too_large", str(error).partition(",")[0]
         return
+    except MemoryError:
+        raise
     except DECODER_ERRORS:
         yield "truncated" if SIGNATURES.match(data) else "not_an_image", _describe(data)
         return
@@ -159,9 +165,11 @@ def _decode_fault(image: Pillow.Image, data: bytes, size: tuple[int, int]) -> st
     """Return what is wrong with the bytes after the header; "" if nothing is. `size` is that of the upright image."""
     try:
         image.load()
+        pixels = None if png_fault(data) else decode_image(data)
     except DECODER_ERRORS as error:
+        if isinstance(error, MemoryError):
+            np.empty(BYTES_OF_A_PIXEL * size[0] * size[1], dtype=np.uint8)  # if that much is free, the fault is in the file
         return f"cut short or damaged: {' '.join(str(error).split()):.120}"
-    pixels = None if png_fault(data) else decode_image(data)
     if pixels is None:
         return "cut short, damaged or of a kind that OpenCV cannot read"
     if pixels.shape[1::-1] != size:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from tqdm import tqdm
 
+from ssd_lib.download import archives
 from ssd_lib.download.archives import Rows, _checked, require_space, unpack
 from ssd_lib.errors import InputError, StateError
 
@@ -56,6 +57,14 @@ def test_all_that_is_wanted_leaves_out_what_systems_add(tmp_path: Path) -> None:
     rows = unpack(make(tmp_path / "a.zip", FILES | added), tmp_path / "out", None, tqdm(disable=True), threading.Event())
     assert set(rows) == set(FILES)
     assert files_below(tmp_path / "out") == FILES
+
+
+def test_more_members_than_the_limit_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = make(tmp_path / "a.zip")
+    monkeypatch.setattr(archives, "MAX_MEMBERS", len(FILES) - 1)
+    with pytest.raises(InputError, match=f"{len(FILES)} members; at most {len(FILES) - 1} are allowed"):
+        run(archive, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_wanted_member_that_is_missing_is_named(tmp_path: Path) -> None:

@@ -137,11 +137,12 @@ def test_a_part_without_its_note_is_not_trusted(target: Path) -> None:
     assert target.read_bytes() == CONTENT
 
 
-def test_a_server_without_ranges_starts_again(target: Path) -> None:
+def test_a_server_without_ranges_starts_again_and_that_is_said(target: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with serve({"/a.zip": CONTENT}, faults=[Fault(cut_after=CUT)], knows_ranges=False) as server:
         get(server, target)
         assert len(server.gets) == 2
     assert target.read_bytes() == CONTENT
+    assert "a.zip: the server sends all of it again, not the rest from byte" in capsys.readouterr().err
 
 
 def test_a_server_that_states_no_length_is_believed(target: Path) -> None:

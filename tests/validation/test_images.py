@@ -6,6 +6,7 @@ import json
 import os
 import random
 import struct
+import subprocess
 import sys
 import time
 import zlib
@@ -17,6 +18,7 @@ import pytest
 from PIL import Image as Pillow
 from PIL import features
 from support.damage import many_scans
+from support.project import ROOT
 
 from ssd_lib import images
 from ssd_lib.errors import InputError, StateError
@@ -248,6 +250,29 @@ def test_missing_last_bytes_are_found(tmp_path: Path, image_bytes: bytes, image:
 def test_an_image_whose_second_half_is_zeros_is_found(tmp_path: Path, image_bytes: bytes) -> None:
     half = len(image_bytes) // 2
     assert kinds(image_file(tmp_path, image_bytes[:half] + bytes(len(image_bytes) - half))) == ["truncated"]
+
+
+SHORT_OF_MEMORY = """
+import re, resource, sys
+from pathlib import Path
+from ssd_lib.images import read_sizes
+from ssd_lib.validation.images import ImageFile, check_image
+path = Path(sys.argv[1])
+sound = ImageFile("train", path.name, path, (5000, 4000), None)
+read_sizes([path])
+used = int(re.search(r"VmSize:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) << 10
+resource.setrlimit(resource.RLIMIT_AS, (used + (40 << 20), resource.RLIM_INFINITY))
+print(check_image(sound))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the size of the process in /proc")
+def test_a_sound_image_is_not_called_damaged_where_memory_runs_out(tmp_path: Path) -> None:
+    Pillow.new("L", (5000, 4000), 7).save(tmp_path / "large.png")
+    done = subprocess.run([sys.executable, "-c", SHORT_OF_MEMORY, tmp_path / "large.png"], cwd=ROOT, text=True, check=False,
+                          capture_output=True, timeout=60)
+    assert "StateError" in done.stderr, done.stdout
+    assert "large.png: while it was decoded, memory ran out" in done.stderr
 
 
 def test_empty_missing_and_foreign_files_are_distinguished(tmp_path: Path) -> None:
