@@ -225,7 +225,8 @@ def _set_aside(path: Path, checkpoint: ComboCheckpoint | None, fingerprint: str,
         if checkpoint.fingerprint == fingerprint or not _may_replace(target, path, checkpoint):
             place = f"epoch-{checkpoint.epoch}-step-{checkpoint.step}"
             target = target.with_name(f"kept-{path.stem}-{place}-{sha256(path)[:8]}.pt")
-    link_or_copy(path, target)
+    if not (target.exists() and sha256(target) == sha256(path)):  # best.pt and last.pt may be there as one file with two names
+        link_or_copy(path, target)
     path.unlink()
     os.utime(target)
 

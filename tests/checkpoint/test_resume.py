@@ -203,6 +203,18 @@ def test_a_run_that_is_set_aside_counts_as_written_now(run: Run, make: Make) -> 
     assert run.start() == (2, 1)
 
 
+def test_a_best_epoch_that_is_the_last_is_kept_once_on_disk(run: Run, make: Make) -> None:
+    """DVC puts copies of its cache in place of the files of models/checkpoints; they are not linked to each other."""
+    run.save(3, 0, is_best=True)
+    for name in (BEST, LAST):
+        content = (CHECKPOINTS / name).read_bytes()
+        (CHECKPOINTS / name).unlink()
+        (CHECKPOINTS / name).write_bytes(content)
+    assert Run(make, lr=0.02).start() is None
+    assert (run.resume_dir / BEST).samefile(run.resume_dir / LAST)
+    assert run.start() == (3, 0)
+
+
 def test_a_run_keeps_its_files_if_dvc_rolled_the_folder_back_to_another_run(run: Run, make: Make, tmp_path: Path) -> None:
     shutil.copytree(CHECKPOINTS, tmp_path / "rolled back")
     other = Run(make, lr=0.02)
