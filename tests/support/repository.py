@@ -23,7 +23,7 @@ def environment(folder: Path) -> dict[str, str]:
     """Return the environment for commands: `python` is this Python, and DVC's site cache lies beside the repository."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "PYTHONPATH"))}
     return kept | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1",
-                   "DVC_SITE_CACHE_DIR": str(folder.parent / "dvc"), "OMP_NUM_THREADS": "2"}
+                   "DVC_SITE_CACHE_DIR": str(folder.parent / "dvc"), "OMP_NUM_THREADS": "1"}
 
 
 def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
