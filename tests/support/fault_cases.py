@@ -191,6 +191,8 @@ FOUND = {
         FaultCase("a fraction of 0", COCO, record("annotations", 0, image_id=1.0), "the first is annotations[0].image_id: 1.0"),
         FaultCase("0 as text", COCO, record("annotations", 0, iscrowd="0"), "the first is annotations[0].iscrowd: '0'"),
     ],
+    "odd_crowd": [FaultCase("two", COCO, record("annotations", 0, iscrowd=2),
+                            "1 annotations have an iscrowd that is neither 0 nor 1; the first is annotation ")],
     "renumbered_boxes": [FaultCase("of two images", COCO, coco_document(
         lambda content: content["annotations"][-1].update(id=1)),
         "{labels}: 1 of 6 annotations have the id of one of another")],
