@@ -126,8 +126,13 @@ def test_what_albumentations_writes_is_read(tmp_path: Path, name: str) -> None:
     """It writes arguments of base classes, too, and warns of them when it reads them."""
     sizes = {"PadIfNeeded": (400, 400), "RandomSizedBBoxSafeCrop": (100, 100)}.get(name, ())
     transform = _load(tmp_path, A.Sequential([getattr(A, name)(*sizes, p=1)], p=1))
+    assert name in repr(transform.of_file)
     for boxes in (BOX, BOX[:0]):
-        augment(transform, _image(BOX), boxes, np.ones(len(boxes), dtype=np.int64), (1,))
+        sample, moved, labels = augment(transform, _image(BOX), boxes, np.ones(len(boxes), dtype=np.int64), (1,))
+        assert (sample.shape, sample.dtype) == ((transform.side, transform.side, 3), np.uint8)
+        assert sample.any(), "the image is not lost"
+        assert len(moved) == len(labels) <= len(boxes)
+        assert ((moved >= 0) & (moved <= 1)).all()
 
 
 @pytest.mark.parametrize(("text", "fault"), [
