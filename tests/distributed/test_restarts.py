@@ -69,7 +69,7 @@ def test_a_process_that_dies_after_every_restart_ends_the_run(tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_all_killed_at_once_continue_bit_for_bit(tmp_path: Path, calm: Path) -> None:
-    assert run_stage(_prepare(tmp_path), kill_at="after-step-3:SIGKILL:all-of-rank-0").returncode == -signal.SIGKILL
+    assert run_stage(_prepare(tmp_path), kill_at="after-saved-step-3:SIGKILL:all-of-rank-0").returncode == -signal.SIGKILL
     assert read_checkpoint(tmp_path / LAST_PATH).position < (2, 0)
     assert "continuing at" in run_stage(tmp_path).stdout
     assert_same_weights(tmp_path, calm)

@@ -89,7 +89,7 @@ def test_a_signal_to_torchrun_stops_all_workers_with_a_checkpoint(tmp_path: Path
 @pytest.mark.slow
 def test_torchrun_restarts_a_killed_worker_from_the_last_checkpoint(tmp_path: Path, two_processes: Path) -> None:
     set_params(make_workspace(tmp_path), checkpoint_minutes=1e-9)
-    done = _torchrun(tmp_path, "--max-restarts=2", kill_at="after-step-4:SIGKILL:rank-1")
+    done = _torchrun(tmp_path, "--max-restarts=2", kill_at="after-saved-step-4:SIGKILL:rank-1")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("a training process died; restart 1 of at most 2") == 1
     assert "continuing at epoch" in done.stdout

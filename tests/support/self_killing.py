@@ -1,14 +1,23 @@
-"""A train stage that sends itself a signal. `arm("POINT:SIGNAL")`, with POINT one of after-step-N (of the run), while-saving-N
-(half of the N-th checkpoint is written), in-validation-N (of epoch N). With `arm("POINT:MEMORY")` it asks for more memory than
-there is. With `arm("POINT:SIGNAL:loader")` a loader process gets
-it; with `arm("POINT:SIGNAL:rank-R")` rank R of several processes does, once, however often they are started; with
-`arm("POINT:SIGNAL:rank-R-always")` each time; with
-`arm("POINT:SIGNAL:all-of-rank-R")` all processes of the stage do, when rank R is there; with
-`arm("POINT:SIGNAL:parent-of-rank-R")` the parent of rank R does."""
+"""A train stage that sends itself a signal: `arm("POINT:SIGNAL")` or `arm("POINT:SIGNAL:WHOM")`.
+
+POINT is one of
+    after-step-N        of the run
+    after-saved-step-N  the same, once a checkpoint is on disk, which another thread writes
+    while-saving-N      half of the N-th checkpoint is written
+    in-validation-N     of epoch N
+SIGNAL is its name, or MEMORY: the process asks for more memory than there is.
+WHOM is one of
+    loader              a loader process
+    rank-R              rank R of several processes, once, however often they are started
+    rank-R-always       the same, each time
+    all-of-rank-R       all processes of the stage, when rank R is there
+    parent-of-rank-R    the parent of rank R
+"""
 
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +25,7 @@ from typing import Any
 import torch
 
 import ssd_lib.train.fit as fit_module
+from ssd_lib.checkpoint.file import CHECKPOINTS, LAST
 from ssd_lib.distributed.collectives import rank_and_size
 
 
@@ -77,8 +87,20 @@ def _before_each(validate: Callable[..., Any], strike: Callable[[], None]) -> Ca
     return wrapped
 
 
+def _after_each_saved(steps: Callable[..., Iterator[Any]], strike: Callable[[], None]) -> Callable[..., Iterator[Any]]:
+    first_step = iter([True])  # its checkpoint is asked for after this function
+
+    def strike_once_saved() -> None:
+        deadline = time.monotonic() + 60
+        while not next(first_step, False) and not (CHECKPOINTS / LAST).exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        strike()
+    return _after_each(steps, strike_once_saved)
+
+
 POINTS = {
     "after-step": (fit_module, "train_epoch", _after_each),
+    "after-saved-step": (fit_module, "train_epoch", _after_each_saved),
     "while-saving": (torch, "save", _half_way),
     "in-validation": (fit_module, "validation_losses", _before_each),
 }

@@ -71,8 +71,8 @@ def test_every_way_of_training_continues_bit_for_bit(tmp_path: Path, settings: d
     set_params(calm, **settings)
     assert run_stage(calm).returncode == 0
     set_params(killed, checkpoint_minutes=1e-9, **settings)
-    assert run_stage(killed, kill_at="after-step-2:SIGKILL").returncode == -signal.SIGKILL
-    assert run_stage(killed, kill_at="after-step-2:SIGKILL").returncode == -signal.SIGKILL
+    assert run_stage(killed, kill_at="after-saved-step-2:SIGKILL").returncode == -signal.SIGKILL
+    assert run_stage(killed, kill_at="after-saved-step-2:SIGKILL").returncode == -signal.SIGKILL
     assert "continuing at" in run_stage(killed).stdout
     assert_same_weights(calm, killed)
 
@@ -81,7 +81,7 @@ def test_every_way_of_training_continues_bit_for_bit(tmp_path: Path, settings: d
 def test_a_run_from_the_raw_cache_ends_as_one_from_small_originals(workspace: Path, never_stopped: Path) -> None:
     """Images smaller than the cache's stay as they are, so that the pixels are the same."""
     set_params(workspace, data={"cache": "raw"}, checkpoint_minutes=1e-9)
-    killed = run_stage(workspace, kill_at="after-step-4:SIGKILL")
+    killed = run_stage(workspace, kill_at="after-saved-step-4:SIGKILL")
     assert killed.returncode == -signal.SIGKILL
     assert "12 images need about 0.000 GB" in killed.stderr, "the training images, and no other"
     again = run_stage(workspace)
