@@ -20,7 +20,7 @@ FILE_KINDS = {
     "unused_images": "images that are in no split; they are not used",
     "unused_lists": "annotation files and lists that are not used; name the folder of each dataset in data.paths",
     "test_split": "files of a test split; they are not used",
-    "matched": "files matched by a name that is written differently (case, percent codes, Unicode form or folder)",
+    "matched": "files matched by a name that is written differently (case, percent codes, Unicode form, folder, a tool's mark)",
     "other_files": "other files; they are not used",
 }
 FIRST_BYTES = 400

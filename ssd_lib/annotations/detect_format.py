@@ -7,7 +7,7 @@ from typing import NamedTuple
 from ssd_lib.annotations import coco_files, open_images_files, voc_files, yolo_files
 from ssd_lib.annotations.account import account
 from ssd_lib.annotations.files import DatasetListing, describe_files, is_image, join_listings, move_listing
-from ssd_lib.annotations.names import folded_stem
+from ssd_lib.annotations.names import folded_stem, without_added
 from ssd_lib.errors import InputError
 from ssd_lib.params import Auto, DataParams, Format
 
@@ -74,8 +74,9 @@ def _matching_folders(names: frozenset[str], forms: list[Format]) -> dict[Format
 def _has_labels_elsewhere(names: frozenset[str], form: Format) -> bool:
     """Whether label files in any folder have the names of images: of the two formats that match them by name."""
     suffix = ".xml" if form == "voc" else ".txt"
-    labels = {folded_stem(name) for name in names if name.lower().endswith(suffix) and name.count("/") <= MAX_DEPTH + 1}
-    return any(folded_stem(name) in labels for name in names if is_image(name) and name.count("/") <= MAX_DEPTH + 1)
+    near = [name for name in names if name.count("/") <= MAX_DEPTH + 1]
+    labels = {without_added(folded_stem(name)) for name in near if name.lower().endswith(suffix)}
+    return any(without_added(folded_stem(name)) in labels for name in near if is_image(name))
 
 
 def _folders_at(depth: int, names: frozenset[str]) -> dict[str, frozenset[str]]:

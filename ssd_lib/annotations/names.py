@@ -1,5 +1,6 @@
 """Match names that mean the same file but are written differently, where that is one to one."""
 
+import re
 import unicodedata
 from bisect import bisect
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,6 +11,7 @@ from urllib.parse import unquote
 from ssd_lib.annotations.files import is_image, stem
 from ssd_lib.annotations.splits import split_of
 
+ADDED = re.compile(r"(?<![^/])[0-9a-f]{8}-|_[a-z]+\.rf\.[0-9a-f]{32}")  # 1f2e3d4c-a.jpg, a_jpg.rf.HASH.jpg
 LOOKED_AT = 400  # names that are compared to find the nearest
 
 
@@ -32,11 +34,17 @@ def folded_stem(name: str) -> str:
     return stem(found) if is_image(found) else found
 
 
+def without_added(name: str) -> str:
+    """Return a folded name without what Label Studio writes before it, and Roboflow after it, to make it unique."""
+    return ADDED.sub("", name)
+
+
 def match_names(wanted: Iterable[str], candidates: Iterable[str], *keys: Callable[[str], str],
                 exact: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return wanted name -> candidate for names that agree in a key that no other name has; the first keys precede.
 
-    Guarantees: each candidate is used once; names in folders of different splits never match.
+    Guarantees: each candidate is used once; names in folders of different splits never match. At last the names match of which
+    one alone has what a tool added to it.
 
     Args:
         wanted: names, such as of images.
@@ -46,10 +54,13 @@ def match_names(wanted: Iterable[str], candidates: Iterable[str], *keys: Callabl
     """
     found = dict(exact or {})
     all_wanted, all_candidates, used = set(wanted), set(candidates), set(found.values())
-    for key in keys:
+    last = keys[-1]
+    pairs_of_keys = [*((key, key) for key in keys), (lambda name: without_added(last(name)), last),
+                     (last, lambda name: without_added(last(name)))]
+    for key, key_of_candidate in pairs_of_keys:
         if found.keys() >= all_wanted or used >= all_candidates:
             break
-        others = group_by(all_candidates, key)
+        others = group_by(all_candidates, key_of_candidate)
         for word, rivals in group_by(all_wanted, key).items():
             for name in rivals if word in others else ():
                 matching = [other for other in others[word] if _same_split(name, other)]

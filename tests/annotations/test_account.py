@@ -19,7 +19,9 @@ def yolo(root: Path, *labels: str, images: tuple[str, ...]) -> Path:
 
 @pytest.mark.parametrize(("image", "label"), [
     ("images/ü x.jpg", "labels/%C3%BC%20x.txt"), ("images/B.JPG", "labels/b.txt"), ("Images/b.jpg", "Labels/b.TXT"),
-    ("images/u\u0308.jpg", "labels/\u00fc.txt"), ("images/deep/b.jpg", "labels/b.txt")])
+    ("images/u\u0308.jpg", "labels/\u00fc.txt"), ("images/deep/b.jpg", "labels/b.txt"),
+    ("images/b.jpg", "labels/1f2e3d4c-b.txt"), ("images/1F2E3D4C-b.jpg", "labels/B.txt"),
+    ("photos/b.jpg", "out/1f2e3d4c-b.txt"), ("images/b.jpg", f"labels/b_jpg.rf.{'0a' * 16}.txt")])
 def test_a_label_file_with_a_differently_written_name_is_found(tmp_path: Path, image: str, label: str) -> None:
     folder = image.partition("/")[0]
     other = label.partition("/")[0]
@@ -55,6 +57,16 @@ def test_images_of_a_test_list_or_of_no_list_take_their_labels_along(tmp_path: P
 
 def test_a_name_with_two_candidates_is_not_matched() -> None:
     assert match_names(["A.jpg"], ["x/a.txt", "y/a.txt"], fold, folded_stem) == {}
+
+
+@pytest.mark.parametrize(("images", "labels"), [
+    (["a.jpg"], ["11112222-a.txt", "33334444-a.txt"]), (["11112222-a.jpg", "33334444-a.jpg"], ["a.txt"]),
+    (["20250101-a.jpg"], ["20250102-a.txt"]), (["a.jpg"], ["1f2e3d-a.txt"]), (["train/a.jpg"], ["val/11112222-a.txt"])])
+def test_what_a_tool_added_to_a_name_is_left_out_only_where_one_name_has_it_and_one_fits(
+        images: list[str], labels: list[str]) -> None:
+    assert match_names(images, labels, fold, folded_stem) == {}
+    assert match_names(["a.jpg", "b.jpg"], ["11112222-a.txt", "b.txt"], fold, folded_stem) == {
+        "a.jpg": "11112222-a.txt", "b.jpg": "b.txt"}
 
 
 def test_coco_of_any_name_is_found_by_its_content(tmp_path: Path) -> None:
