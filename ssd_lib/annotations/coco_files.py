@@ -1,6 +1,5 @@
 """The files of a dataset in COCO format: the annotation file and the image folder of each split."""
 
-import re
 import reprlib
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -16,14 +15,14 @@ from ssd_lib.annotations.files import (
     DatasetListing,
     add_counts,
     below,
-    describe_files,
     folders_of,
     is_image,
     join_listings,
+    not_one,
     read_bytes,
 )
 from ssd_lib.annotations.names import fold, folded_base, folded_stem, group_by, match_names
-from ssd_lib.annotations.splits import SPLIT_WORDS, matching, require_images, spelled, split_names, split_of
+from ssd_lib.annotations.splits import SPLIT_WORDS, matching, require_images, spelled, split_in_name, split_names, split_of
 from ssd_lib.errors import InputError
 from ssd_lib.manifest import Part, image_of, name_below
 from ssd_lib.params import DataParams
@@ -69,16 +68,10 @@ def find(root: Path, names: frozenset[str], data: DataParams) -> DatasetListing:
     Raises:
         InputError: no annotation file or no image folder for train or val, or more than one, or not in COCO format.
     """
-    if matches(names):
-        if alone := _only_document(_documents(names)):
-            return _divide(root, names, alone, data.val_fraction)
-        documents = {split: [_find_annotations(root, names, split)] for split in ("train", "val")}
-    else:
-        by_split = group_by(find_by_content(root, names), _split_of_document)
-        documents = {split: by_split.get(split, []) for split in ("train", "val")}
-        if not all(documents.values()):
-            free = sorted(name for split, found in by_split.items() if split != "test" for name in found)
-            return join_listings(_divide(root, names, name, data.val_fraction) for name in free)
+    alone = _only_document(_documents(names))
+    documents = {"": [alone]} if alone else _documents_of_splits(root, names)
+    if "" in documents:
+        return join_listings(_divide(root, names, name, data.val_fraction) for name in documents[""])
     parts = {split: [_part(root, names, split, name) for name in found] for split, found in documents.items()}
     pairs = [pair for found in parts.values() for pair in found]
     return DatasetListing({split: tuple(part for part, _ in found) for split, found in parts.items()},
@@ -87,7 +80,7 @@ def find(root: Path, names: frozenset[str], data: DataParams) -> DatasetListing:
 
 
 def find_by_content(root: Path, names: Iterable[str]) -> list[str]:
-    """Return the JSON files that have the content of a COCO file, whatever their names; sorted."""
+    """Return the JSON files that have the content of a COCO file with boxes, whatever their names; sorted."""
     return sorted(name for name in _documents(names) if name.count("/") <= 2 and _is_coco(root / name))
 
 
@@ -99,7 +92,44 @@ def _only_document(documents: list[str]) -> str:
     """Return the annotation file if there is exactly one besides those of test, else ""."""
     test = set(matching(documents, "test", ANNOTATION_PATTERNS))
     found = [name for name in matching(documents, "train", (*ANNOTATION_PATTERNS, *PATTERNS_WITHOUT_SPLIT)) if name not in test]
-    return found[0] if len(found) == 1 and not matching(documents, "val", ANNOTATION_PATTERNS) else ""
+    is_alone = len(found) == 1 and split_in_name(found[0]) in ("", "train")
+    return found[0] if is_alone and not matching(documents, "val", ANNOTATION_PATTERNS) else ""
+
+
+def _documents_of_splits(root: Path, names: frozenset[str]) -> dict[str, list[str]]:
+    """Return the annotation files of train and val: by their usual names, else by content and any word of a split in the name.
+
+    Those that serve both are returned as {"": files}.
+    """
+    usual = {split: matching(_documents(names), split, ANNOTATION_PATTERNS) for split in ("train", "val")}
+    if all(usual.values()):
+        for split, found in usual.items():
+            if len(found) > 1:
+                raise not_one(root, f"annotation files for {split}", found, "Move or rename files until one is left.")
+        return usual
+    by_word = group_by(find_by_content(root, names), split_in_name)
+    named = {split: by_word[split] for split in usual if split in by_word}
+    if len(named) == len(usual):
+        return named
+    free = by_word.get("", [])
+    _refuse_unclear(root, free, [name for found in named.values() for name in found])
+    if free or "train" in named:
+        return {"": free or named["train"]}
+    split = "val" if usual["train"] else "train"
+    raise not_one(root, f"annotation files for {split}", [], "Move or rename yours.", names,
+                  spelled(split, ANNOTATION_PATTERNS))
+
+
+def _refuse_unclear(root: Path, free: list[str], named: list[str]) -> None:
+    """Refuse files of which no name says the split, if there are several in a folder, or others whose names say it."""
+    beside = [name for rivals in group_by(free, lambda name: name.rpartition("/")[0]).values()
+              if len(rivals) > 1 or named for name in rivals]
+    if beside:
+        here = f", beside {', '.join(named[:SHOWN])}" if named else ""
+        first, second = (PurePosixPath(name).name for name in (*beside, "b.json")[:2])
+        raise InputError(f"{root}: {', '.join(beside[:SHOWN])}{here}: no name says which annotation file is for train and "
+                         f"which for val; the word train or val in it does. Rename them, such as train_{first} and "
+                         f"val_{second}, or move each into a folder of its own, so that all are used for both.")
 
 
 def _divide(root: Path, names: frozenset[str], annotations: str, val_fraction: float) -> DatasetListing:
@@ -151,29 +181,10 @@ def _refuse_ambiguous(root: Path, names: Collection[str], split: str, annotation
 
 def _is_coco(path: Path) -> bool:
     try:
-        msgspec.json.decode(read_bytes(path).removeprefix(BYTE_ORDER_MARK), type=_CocoLike)
+        rows = msgspec.json.decode(read_bytes(path).removeprefix(BYTE_ORDER_MARK), type=_CocoLike).annotations
     except (msgspec.MsgspecError, RecursionError, ValueError, InputError):
         return False
-    return True
-
-
-def _split_of_document(name: str) -> str:
-    """Return the split that a word in the name or in a folder of a file says; "" for none."""
-    for split, words in SPLIT_WORDS.items():
-        if re.search(rf"(?<![a-z])({'|'.join(words)})\d*(?![a-z])", name.lower().replace("_", "-")):
-            return split
-    return ""
-
-
-def _find_annotations(root: Path, names: frozenset[str], split: str) -> str:
-    found = matching(_documents(names), split, ANNOTATION_PATTERNS)
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise InputError(f"{root}: {len(found)} annotation files for {split}; one is needed; found {', '.join(found)}. "
-                         "Move or rename files until one is left.")
-    raise InputError(f"{root}: no annotation files for {split}; one is needed. Looked for "
-                     f"{spelled(split, ANNOTATION_PATTERNS)}; {describe_files(names)}. Move or rename yours.")
+    return not rows or any(isinstance(row, dict) and "bbox" in row for row in rows)  # captions have none
 
 
 def _find_images(root: Path, names: frozenset[str], folders: set[str], split: str, annotations: str, files: list[str]) -> str:
@@ -187,10 +198,9 @@ def _find_images(root: Path, names: frozenset[str], folders: set[str], split: st
         return best[0]
     if not best:
         _refuse_ambiguous(root, names, split, annotations, files)
-    found = f"found {', '.join(f'{folder}/' for folder in best)}" if best else describe_files(names)
-    raise InputError(f"{root}: {len(best) or 'no'} folders with the images of {annotations} (such as {files[0]!r}); one is "
-                     f"needed. Looked in {spelled(split, IMAGE_PATTERNS)}, {beside or '.'}, .; {found}. Write file_name "
-                     "relative to one of these folders.")
+    raise not_one(root, f"folders with the images of {annotations} (such as {files[0]!r})", [f"{folder}/" for folder in best],
+                  "Write file_name relative to one of these folders.", names,
+                  f"{spelled(split, IMAGE_PATTERNS)}, {beside or '.'}, .")
 
 
 def _listed_images(path: Path) -> list[str]:

@@ -149,6 +149,23 @@ def describe_files(names: Collection[str]) -> str:
     return f"there are {', '.join(there[:SHOWN])}{more}" if there else "there are no files"
 
 
+def not_one(root: Path, what: str, found: Sequence[str], advice: str, names: Collection[str] = (),
+            sought: str = "") -> InputError:
+    """Return the error for none or several of what must be there once.
+
+    Args:
+        root: the folder that was looked through.
+        what: what is needed, in the plural.
+        found: the names of those that are there.
+        advice: what to do.
+        names: all files below the root, to say what is there where nothing is found.
+        sought: the names that would have been found.
+    """
+    looked = f"looked for {sought}; " if sought else ""
+    there = f"found {', '.join(found[:SHOWN])}" if found else describe_files(names)
+    return InputError(f"{root}: {len(found) or 'no'} {what}; one is needed; {looked}{there}. {advice}")
+
+
 def read_bytes(path: Path) -> bytes:
     """Read a file.
 

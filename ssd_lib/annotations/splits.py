@@ -45,6 +45,16 @@ def split_of(folder: str) -> str:
     return ""
 
 
+def split_in_name(name: str) -> str:
+    """Return the split that a word in the name of a file says, or else in its folders; "" for none, and for two."""
+    for text in name.lower().replace("_", "-").rpartition("/")[::-2]:
+        found = [split for split, words in SPLIT_WORDS.items()
+                 if re.search(rf"(?<![a-z])({'|'.join(words)})\d*(?![a-z])", text)]
+        if found:
+            return found[0] if len(found) == 1 else ""
+    return ""
+
+
 def matching(names: Iterable[str], split: str, patterns: Iterable[str]) -> list[str]:
     """Return the names that match a pattern, each once, in the order of the patterns and then sorted.
 

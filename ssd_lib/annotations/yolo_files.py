@@ -12,6 +12,7 @@ from ssd_lib.annotations.files import (
     describe_files,
     folders_of,
     is_image,
+    not_one,
     read_bytes,
     read_lines,
     stem,
@@ -146,8 +147,7 @@ def _class_list(root: Path, names: frozenset[str]) -> tuple[str, tuple[str, ...]
         raise InputError(f"{root}: no names of classes; label files have only numbers. Looked for a YAML file with `names`, "
                          f"{' and '.join(CLASS_FILES)}; {describe_files(names)}. Write classes.txt, one name per line.")
     if "/" in lists[0] and len({read_bytes(root / name) for name in lists}) > 1:
-        raise InputError(f"{root}: {len(lists)} lists of classes that differ, {', '.join(lists[:5])}; one is needed. Write "
-                         "classes.txt into this folder.")
+        raise not_one(root, "lists of classes that differ", lists, "Write classes.txt into this folder.")
     return lists[0], check_class_names(str(root / lists[0]), read_lines(root / lists[0]))
 
 
@@ -201,8 +201,7 @@ def _source_of_split(root: Path, candidates: Iterable[str], split: str) -> str:
     found = matching(candidates, split, SPLIT_PATTERNS)
     innermost = [name for name in found if not any(other.startswith(f"{name}/") for other in found)]
     if len(innermost) > 1:
-        raise InputError(f"{root}: {len(innermost)} places with the images of {split}, {', '.join(innermost)}; one is needed. "
-                         "Write a data.yaml that says which.")
+        raise not_one(root, f"places with the images of {split}", innermost, "Write a data.yaml that says which.")
     return innermost[0] if innermost else ""
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from ssd_lib.annotations.files import check_class_names, read_bytes
+from ssd_lib.annotations.files import check_class_names, not_one, read_bytes
 from ssd_lib.annotations.splits import SPLIT_WORDS
 from ssd_lib.errors import InputError
 
@@ -50,8 +50,7 @@ def read_config(root: Path, names: Set[str]) -> Config | None:
     trees = {name: _load_yaml(root / name) for name in candidates}
     found = [name for name, tree in trees.items() if name in YAML_NAMES or "names" in tree]
     if len(found) > 1:
-        raise InputError(f"{root}: {len(found)} YAML files with names of classes, {', '.join(found)}; one is needed. Move the "
-                         "others away.")
+        raise not_one(root, "YAML files with names of classes", found, "Move the others away.")
     return _parse_config(root, found[0], trees[found[0]]) if found else None
 
 

@@ -109,7 +109,7 @@ def test_nothing_for_val_says_what_was_looked_for_and_what_is_there(tmp_path: Pa
     (tmp_path / "val.json").rename(tmp_path / "train_val.json")
     (tmp_path / "train.json").unlink()
     put(tmp_path, "instances_other.json", "", "b.jpg")
-    with pytest.raises(InputError, match=r"no annotation files for val; one is needed\. Looked for") as caught:
+    with pytest.raises(InputError, match=r"no annotation files for val; one is needed; looked for") as caught:
         run(tmp_path)
     assert "instances_val|valid|validation*.json; " in str(caught.value)
     assert "; there are a.jpg, b.jpg, c.jpg, instances_other.json, instances_train.json, train_val.json." in str(caught.value)
@@ -126,6 +126,49 @@ def test_of_one_file_for_all_images_a_part_becomes_val(tmp_path: Path, name: str
     assert 0 < len(val.only) < 15
     put(tmp_path, name, "images", *files, "more.jpg")
     assert set(val.only) <= set(run(tmp_path).splits["val"][0].only)
+
+
+def put_boxes(root: Path, annotations: str, *names: str) -> None:
+    """Write an annotation file with a box in each of the images images/NAME."""
+    put(root, annotations, "images", *names)
+    document = json.loads((root / annotations).read_text())
+    document["annotations"] = [{"image_id": number, "bbox": [0, 0, 1, 1]} for number in range(len(names))]
+    (root / annotations).write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize(("train", "val"), [
+    ("annotations/my-train.json", "annotations/my_VALID.json"), ("annotations/train_set/a.json", "annotations/b_val.json"),
+    ("a/train/boxes.json", "a/val/boxes.json"), ("annotations/instances_train.json", "annotations/all.validation.json")])
+def test_a_word_of_a_split_anywhere_in_the_name_says_which_file_is_which(tmp_path: Path, train: str, val: str) -> None:
+    put_boxes(tmp_path, train, "a.jpg", "b.jpg")
+    put_boxes(tmp_path, val, "c.jpg")
+    captions = '{"images": [{"file_name": "a.jpg"}], "annotations": [{}]}'
+    plant(tmp_path, texts={f"{train.rpartition('/')[0]}/captions_train.json": captions})
+    manifest = run(tmp_path)
+    assert {split: [part.annotations for part in parts] for split, parts in manifest.splits.items()} == {
+        "train": [train], "val": [val]}
+
+
+@pytest.mark.parametrize(("others", "named"), [
+    (("annotations/a.json", "annotations/b.json"), r"annotations/a\.json, annotations/b\.json: no .* train_a\.json and val_b"),
+    (("a.json", "b.json"), r"a\.json, b\.json: no name"), (("annotations/a.json", "annotations/b_train.json"),
+                                                        r"annotations/a\.json, beside annotations/b_train\.json: no name"),
+    (("annotations/my_train_val.json", "annotations/x.json"), r"my_train_val\.json, annotations/x\.json: no name"),
+])
+def test_files_of_which_no_name_says_the_split_are_named_with_what_to_rename(
+        tmp_path: Path, others: tuple[str, str], named: str) -> None:
+    for number, name in enumerate(others):
+        put_boxes(tmp_path, name, f"{number}.jpg", f"{number}b.jpg")
+    with pytest.raises(InputError, match=named):
+        run(tmp_path)
+
+
+def test_files_in_folders_of_their_own_are_both_used_for_both_splits(tmp_path: Path) -> None:
+    for number in "ab":
+        put_boxes(tmp_path, f"annotations/{number}/result.json", *(f"{number}{image}.jpg" for image in range(9)))
+    manifest = run(tmp_path)
+    assert [[part.annotations[12] for part in parts] for parts in manifest.splits.values()] == [["a", "b"]] * 2
+    assert all(part.only for parts in manifest.splits.values() for part in parts)
 
 
 def test_one_image_alone_is_not_enough(tmp_path: Path) -> None:

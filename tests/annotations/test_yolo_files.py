@@ -185,7 +185,7 @@ def test_lists_of_classes_deeper_down_must_agree(tmp_path: Path) -> None:
     plant(tmp_path, *SET, texts={"labels/train/classes.txt": "cat", "labels/val/classes.txt": "cat"})
     assert class_names(run(tmp_path)) == {"0": "cat"}
     plant(tmp_path, texts={"labels/val/classes.txt": "dog"})
-    with pytest.raises(InputError, match=r"2 lists of classes that differ, labels/train/classes\.txt, labels/val/classes\.txt"):
+    with pytest.raises(InputError, match=r"2 lists of classes that differ; .* labels/train/classes\.txt, labels/val/c"):
         run(tmp_path)
     plant(tmp_path, texts={"classes.txt": "cow"})
     assert class_names(run(tmp_path)) == {"0": "cow"}
@@ -203,7 +203,7 @@ def test_a_yaml_of_something_else_is_not_it(tmp_path: Path) -> None:
 
 def test_two_yaml_files_with_names_are_both_named(tmp_path: Path) -> None:
     put(put(tmp_path, file="pets.yaml"), file="farm.yaml")
-    with pytest.raises(InputError, match=r"2 YAML files with names of classes, farm\.yaml, pets\.yaml; one is needed"):
+    with pytest.raises(InputError, match=r"2 YAML files with names of classes; one is needed; found farm\.yaml, pets\.yaml"):
         run(tmp_path)
     assert pairs(run(put(tmp_path))) == EXPECTED  # data.yaml is it, whatever else there is
 
@@ -258,7 +258,7 @@ def test_images_without_any_labels_are_named(tmp_path: Path) -> None:
 
 def test_two_places_for_a_split_are_both_named(tmp_path: Path) -> None:
     plant(tmp_path, *SET, "train2/c.jpg", "train2/c.txt", texts={"classes.txt": "cat"})
-    with pytest.raises(InputError, match=r"2 places with the images of train, images/train, train2; one is needed"):
+    with pytest.raises(InputError, match=r"2 places with the images of train; one is needed; found images/train, train2"):
         run(tmp_path)
 
 
