@@ -21,6 +21,8 @@ FILE_KINDS = {
     "unused_lists": "annotation files and lists that are not used; name the folder of each dataset in data.paths",
     "test_split": "files of a test split; they are not used",
     "matched": "files matched by a name that is written differently (case, percent codes, Unicode form, folder, a tool's mark)",
+    "copies": "images of which another one with the same ImageID is used; they are not used",
+    "class_folders": "classes with a folder of images; boxes of others are used too, unless data.classes lists those wanted",
     "other_files": "other files; they are not used",
 }
 FIRST_BYTES = 400

@@ -42,12 +42,13 @@ def find_dataset(root: Path, names: frozenset[str], known: Auto | Format, data: 
     Raises:
         InputError: no format matches, or more than one; or the dataset is incomplete.
     """
-    candidates = _matching_folders(names, [known] if known != "auto" else list(FINDERS))
-    if not candidates and known in ("auto", "coco") and coco_files.find_by_content(root, names):
-        candidates = {"coco": {"": names}}
-    if not candidates:
-        others: tuple[Format, ...] = ("voc", "yolo")
-        candidates = {form: {"": names} for form in others if known in ("auto", form) and _has_labels_elsewhere(names, form)}
+    toolkit = open_images_files.label_of_toolkit(root, names)
+    forms: list[Format] = [form for form in FINDERS if known in ("auto", form) and not (toolkit and form == "yolo")]
+    candidates = _matching_folders(names, forms)
+    for does_fit in (_fits_by_content, _has_labels_elsewhere):
+        candidates = candidates or {form: {"": names} for form in forms if does_fit(root, names, form)}
+    if not candidates and toolkit:
+        raise InputError(f"{root / toolkit}: {open_images_files.TOOLKIT_ADVICE}")
     if not candidates:
         raise InputError(_nothing_found(root, names, known))
     if len(candidates) > 1:
@@ -71,8 +72,16 @@ def _matching_folders(names: frozenset[str], forms: list[Format]) -> dict[Format
     return {}
 
 
-def _has_labels_elsewhere(names: frozenset[str], form: Format) -> bool:
+def _fits_by_content(root: Path, names: frozenset[str], form: Format) -> bool:
+    """Whether files have the content of annotations for all images: of the two formats that have such files."""
+    return bool((form == "coco" and coco_files.find_by_content(root, names))
+                or (form == "open_images" and open_images_files.find_by_content(root, names)))
+
+
+def _has_labels_elsewhere(_root: Path, names: frozenset[str], form: Format) -> bool:
     """Whether label files in any folder have the names of images: of the two formats that match them by name."""
+    if form not in ("voc", "yolo"):
+        return False
     suffix = ".xml" if form == "voc" else ".txt"
     near = [name for name in names if name.count("/") <= MAX_DEPTH + 1]
     labels = {without_added(folded_stem(name)) for name in near if name.lower().endswith(suffix)}

@@ -84,7 +84,7 @@ def parse_file(file: IO[bytes], where: str, wanted: Container[str] | None = None
 
 
 def _list_images(manifest: Manifest, part: Part) -> list[str]:
-    return sorted(name for name in below(part.images, manifest.files) if is_image(name))
+    return sorted(part.names.values() or (name for name in below(part.images, manifest.files) if is_image(name)))
 
 
 def _index_by_id(images: list[str]) -> dict[str, int]:
@@ -111,24 +111,25 @@ def _read_rows(manifest: Manifest, part: Part, index_by_id: dict[str, int], know
         """Yield the rows of images that exist, each object once."""
         nonlocal absent
         files = [manifest.path(name) for name in (part.annotations, *part.more_annotations)]
-        earlier: set[tuple] = set()  # objects of a sub-*.csv, which the whole file has too
-        for number, row in ((number, row) for number, file in enumerate(files) for row in _rows_of_file(file, index_by_id)):
-            if row is not None and len(files) > 1:
-                identity = (row.image_id, row.label, row.xmin, row.xmax, row.ymin, row.ymax)
-                if number and identity in earlier:
-                    continue
-                if not number:
-                    earlier.add(identity)
+        first_file: dict[tuple, Path] = {}  # of each object, if there are several tables: they may have some rows in common
+        for file, row in ((path, row) for path in files for row in _rows_of_file(path, index_by_id)):
             if row is None:
                 absent += 1
-            elif part.depictions or not row.is_depiction:
+                continue
+            identity = (row.image_id, row.label, row.xmin, row.xmax, row.ymin, row.ymax)
+            if first_file.get(identity, file) != file:
+                continue
+            if file != files[-1]:
+                first_file[identity] = file
+            if part.depictions or not row.is_depiction:
                 box = (row.xmin, row.ymin, row.xmax - row.xmin, row.ymax - row.ymin)
                 yield index_by_id[row.image_id], class_of.get(row.label, -1), box, row.is_group, row.line
 
     rows = np.fromiter(kept(), LABEL_ROW)
     if absent and index_by_id and not len(rows):
-        raise InputError(f"{manifest.path(part.annotations)}: none of its {absent} rows is of an image in {part.images}/; the "
-                         f"ImageID of an image is its name, such as {min(index_by_id)!r}. Correct the column ImageID.")
+        raise InputError(f"{manifest.path(part.annotations)}: none of its {absent} rows is of an image in "
+                         f"{part.images or '.'}/; the ImageID of an image is its name, such as {min(index_by_id)!r}. Correct "
+                         "the column ImageID.")
     return rows, absent
 
 

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.damage import png
 from support.folders import class_names, plant, run
 
+from ssd_lib.annotations.open_images_files import label_of_toolkit
 from ssd_lib.annotations.read import read_splits
 from ssd_lib.errors import InputError
 from ssd_lib.manifest import Manifest
@@ -76,7 +78,7 @@ def test_another_file_of_classes_will_do(tmp_path: Path) -> None:
     plant(tmp_path, texts={"oidv7-class-descriptions.csv": "/m/01,Cat"})
     assert class_names(run(tmp_path)) == {"/m/01": "Cat"}
     plant(tmp_path, texts={"class-descriptions.csv": "/m/01,Cow"})
-    with pytest.raises(InputError, match=r"2 files with the names of classes, class-descriptions\.csv, oidv7-class-"):
+    with pytest.raises(InputError, match=r"2 files with the names of classes; one is needed; found class-d.*, oidv7-class-"):
         run(tmp_path)
     assert class_names(run(put(tmp_path, *TABLES))) == {"/m/01": "Cat", "/m/02": "Dog"}
 
@@ -131,14 +133,100 @@ def test_a_missing_table_is_named(tmp_path: Path, tables: tuple[str, ...], split
 
 
 def test_two_tables_for_a_split_are_both_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"2 CSV files of boxes for train, oidv6-train-annotations-bbox\.csv, train-"):
+    with pytest.raises(InputError, match=r"2 CSV files of boxes for train; .*found oidv6-train-annotations-bbox\.csv, train-"):
         run(put(tmp_path, *TABLES, "oidv6-train-annotations-bbox.csv"))
 
 
 def test_a_folder_without_images_is_ignored(tmp_path: Path) -> None:
     (put(tmp_path, *TABLES) / "validation/b.jpg").rename(tmp_path / "validation/b.txt")
-    with pytest.raises(InputError, match=r"no folders with the images of validation-.*called val or valid or validation;"):
+    with pytest.raises(InputError, match=r"no folders with the images of validation-.*looked for val or valid or validation;"):
         run(tmp_path)
+
+
+OBJECT = "{},xclick,{},1,0.1,0.5,0.1,0.5,0,0,0,0,0\n"
+CAT, DOG = "/m/01", "/m/02"
+
+
+def read(manifest: Manifest) -> dict[str, list[str]]:
+    """Return the image and the class of each box, such as "a Cat", by split, sorted."""
+    found: dict[str, list[str]] = {}
+    for split, readings in read_splits(manifest).items():
+        for annotations in (reading.annotations for reading in readings):
+            images = dict(zip(annotations.images.ids.tolist(), annotations.images.file_names, strict=True))
+            classes = {category.id: category.name for category in annotations.categories}
+            ids = zip(annotations.boxes.image_ids.tolist(), annotations.boxes.category_ids.tolist(), strict=True)
+            found[split] = sorted(f"{Path(images[image]).stem} {classes[one]}" for image, one in ids)
+    return found
+
+
+def table(*objects: tuple[str, str]) -> str:
+    return HEAD + "".join(OBJECT.format(*one) for one in objects)
+
+
+CLASS_TEXT = f"{CAT},Cat\n{DOG},Dog\n/m/03,Cow\n"
+FIFTYONE = {
+    "o/info.json": "{}", **{f"o/{split}/metadata/classes.csv": CLASS_TEXT for split in ("train", "validation")},
+    "o/train/metadata/hierarchy.json": "{}", "o/train/labels/relationships.csv": "ImageID,LabelName1,LabelName2,XMin1\n",
+    "o/train/labels/segmentations.csv": "MaskPath,ImageID,LabelName,BoxID,BoxXMin,BoxXMax,BoxYMin,BoxYMax\n",
+    "o/train/labels/classifications.csv": "ImageID,Source,LabelName,Confidence\n",
+    "o/train/labels/detections.csv": table(("a", CAT), ("b", DOG), ("elsewhere", DOG)),
+    "o/validation/labels/detections.csv": table(("c", CAT), ("elsewhere", DOG))}
+TOOLKIT = {f"OID/csv_folder/{name}": text for name, text in {
+    TABLES[0]: table(("a", CAT), ("b", DOG), ("b", CAT)), TABLES[1]: table(("c", CAT)), CLASSES: CLASS_TEXT}.items()}
+TOOLKIT_LABELS = {"OID/Dataset/train/Cat/Label/a.txt": "Cat 1.0 2.0 4.0 5.0\n", "OID/Dataset/train/Cat/Label/b.txt": ""}
+V6 = {"boxes/oidv6-train-annotations-bbox.csv": table(("a", CAT)), "boxes/validation-annotations-bbox.csv": table(("c", CAT)),
+      f"metadata/{CLASSES}": CLASS_TEXT, "metadata/class-descriptions.csv": "/m/04,Tree\n",
+      "multidata/train/labels/a.txt": "cat 1 2 4 5\n"}
+EACH_CLASS = {"csv_folder/train/cat.csv": table(("a", CAT), ("b", CAT)),
+              "csv_folder/train/dog.csv": table(("b", CAT), ("b", DOG)), "csv_folder/val/cat.csv": table(("c", CAT)),
+              "meta/class-descriptions.csv": CLASS_TEXT}
+ALL_IN_ONE = {"labels.csv": table(*((name, CAT) for name in "abc")), "classes.csv": CLASS_TEXT}
+
+
+@pytest.mark.parametrize(("texts", "images", "boxes"), [
+    (FIFTYONE, "o/train/data/a o/train/data/b o/validation/data/c", "a Cat, b Dog"),
+    (TOOLKIT | TOOLKIT_LABELS, "OID/Dataset/train/Cat/a OID/Dataset/train/Cat/b OID/Dataset/train/Dog/b OID/Dataset/test/Cat/x "
+     "OID/Dataset/validation/Cat/c", "a Cat, b Cat, b Dog"),
+    (V6, "multidata/train/a multidata/validation/c", "a Cat"),
+    (EACH_CLASS, "images/train/a images/train/b images/val/c", "a Cat, b Cat, b Dog"),
+    (EACH_CLASS, "photos/a photos/b photos/c photos/of-no-table", "a Cat, b Cat, b Dog"),
+    (ALL_IN_ONE, "train/a train/b test/c", "a Cat, b Cat"),
+], ids=["FiftyOne", "OIDv4 ToolKit", "OIDv6", "a table for each class", "images in one folder", "one table"])
+def test_tables_of_any_name_are_found_by_their_columns(tmp_path: Path, texts: dict[str, str], images: str, boxes: str) -> None:
+    plant(tmp_path, texts=texts | {f"{name}.png": png(8, 8) for name in images.split()})
+    assert {split: ", ".join(rows) for split, rows in read(run(tmp_path)).items()} == {"train": boxes, "val": "c Cat"}
+
+
+@pytest.mark.parametrize("texts", [ALL_IN_ONE, {f"train/labels/{name}": text for name, text in ALL_IN_ONE.items()}])
+def test_images_of_one_split_are_divided(tmp_path: Path, texts: dict[str, str]) -> None:
+    plant(tmp_path, texts=texts | {f"train/data/{name}.png": png(8, 8) for name in "abc"})
+    found = read(run(tmp_path))
+    assert sorted(found["train"] + found["val"]) == ["a Cat", "b Cat", "c Cat"]
+    assert all(found.values())
+
+
+def test_copies_of_an_image_and_folders_of_some_classes_are_counted(tmp_path: Path) -> None:
+    images = [f"OID/Dataset/{name}.png" for name in ("train/Cat/a", "train/Cat/b", "train/Dog/b", "validation/Cat/c")]
+    plant(tmp_path, texts=TOOLKIT | {image: png(8, 8) for image in images})
+    counts = {count.kind: count for count in run(tmp_path).counts}
+    assert counts["copies"].first == (images[2],)
+    assert counts["class_folders"].first == ("Cat", "Dog")
+    assert "unused_images" not in counts
+    assert "class_folders" not in {count.kind for count in run(tmp_path, classes=["Cat"]).counts}
+
+
+@pytest.mark.parametrize("form", ["auto", "yolo"])
+@pytest.mark.parametrize("label", ["train/Cat/Label/a.txt", "multidata/train/labels/a.txt"])
+def test_labels_of_the_toolkits_without_their_tables_say_which_folder_is_needed(tmp_path: Path, label: str, form: str) -> None:
+    plant(tmp_path, f"{label.rpartition('/')[0].rpartition('/')[0]}/a.jpg", texts={label: "Sports car 10.0 20.5 110.0 98.25\n"})
+    with pytest.raises(InputError, match=r"a\.txt: has a class name and corners in pixels, .*csv_folder/ of OIDv4"):
+        run(tmp_path, format=form)
+
+
+@pytest.mark.parametrize("row", ["0 0.5 0.5 0.2 0.2", "cat 0.5 0.5 0.2 0.2", "Car 0.0 0 -1.58 587.01 173.33 614.12 200.12 1.6"])
+def test_other_rows_are_not_taken_for_those_of_the_toolkits(tmp_path: Path, row: str) -> None:
+    plant(tmp_path, texts={"labels/a.txt": row})
+    assert label_of_toolkit(tmp_path, ["labels/a.txt"]) == ""
 
 
 @given(st.binary(max_size=40) | st.text('/m01,"\n\r\0', max_size=40).map(str.encode))
