@@ -121,7 +121,7 @@ class TrainParams(_Group):
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)]
     micro_batch: Auto | Annotated[int, Field(ge=2)]
-    lr: Annotated[float, Field(gt=0)]
+    lr: Auto | Annotated[float, Field(gt=0)]
     backbone_lr: Auto | Annotated[float, Field(gt=0)]
     extras_lr: Auto | Annotated[float, Field(gt=0)]
     freeze: Literal["none", "stem", "backbone", "all-but-heads"]
@@ -149,6 +149,12 @@ class TrainParams(_Group):
     ap_every_epochs: Annotated[int, Field(ge=0)]
     select: Literal["last", "best"]
     patience: Annotated[int, Field(ge=0)]
+
+    @property
+    def peak_rate(self) -> float:
+        """Return `lr` where it is a number; `train.optimizer.with_rate` makes it one."""
+        assert self.lr != "auto"
+        return self.lr
 
 
 class PostprocessParams(_Group):
@@ -287,15 +293,25 @@ def check_params(content: bytes, path: Path) -> Params:
     try:
         return Params.model_validate(tree)
     except ValidationError as error:
-        lines = list(dict.fromkeys(_sentence(fault) for fault in error.errors()))
+        lines = _sentences(error.errors())
         head = f"{path}: 1 fault" if len(lines) == 1 else f"{path}: {len(lines)} faults"
         raise InputError("\n  ".join([f"{head}; nothing was run.", *lines])) from error
 
 
-def _sentence(fault: ErrorDetails) -> str:
+def _sentences(faults: list[ErrorDetails]) -> list[str]:
+    """Return pydantic's errors as lines of the message; those of the members of a union are one."""
+    lines: dict[str, tuple[list[str], str]] = {}
+    for fault in faults:
+        place = [str(part) for part in fault["loc"]]
+        dotted = ".".join(place[:2]) if "auto" in place[-1] or "constrained" in place[-1] else ".".join(place)
+        head, should_be, rest = _sentence(fault, place, dotted).partition(" should be ")
+        allowed, found, value = rest.partition(", found ")
+        lines.setdefault(head + should_be, ([], found + value))[0].append(allowed.split(", unable to")[0])
+    return [head + " or ".join(allowed) + found for head, (allowed, found) in lines.items()]
+
+
+def _sentence(fault: ErrorDetails, place: list[str], dotted: str) -> str:
     """Return one of pydantic's errors as a line of the message."""
-    place = [str(part) for part in fault["loc"]]
-    dotted = ".".join(place[:2]) if "auto" in place[-1] or "constrained" in place[-1] else ".".join(place)
     if fault["type"] == "extra_forbidden":
         known = _known_keys(place[:-1])
         near = difflib.get_close_matches(place[-1], known, n=1)

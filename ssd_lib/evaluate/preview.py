@@ -14,7 +14,7 @@ from ssd_lib.errors import visible
 from ssd_lib.evaluate.drawing import CROWD_COLOUR, FONT, INK, PAPER, class_colour, draw_boxes, sheet, write_image
 from ssd_lib.manifest import load_manifest
 from ssd_lib.params import TrainParams, load_params
-from ssd_lib.train.run_spec import repeat_factors_of, training_images, training_range
+from ssd_lib.train.setup import repeat_factors_of, training_images, training_range
 
 SAMPLES_PATH = Path("reports/samples.png")
 SAMPLES, COLUMNS = 30, 6

@@ -11,7 +11,9 @@ from ssd_lib.data.loader import worker_count
 from ssd_lib.device import choose_algorithms, pick_device, pick_precision, pick_threads
 from ssd_lib.params import Params
 from ssd_lib.train.epoch import train_epoch
-from ssd_lib.train.run_spec import criterion_of, spec_for_classes
+from ssd_lib.train.optimizer import with_rate
+from ssd_lib.train.run_spec import criterion_of
+from ssd_lib.train.setup import spec_for_classes
 from ssd_lib.train.state import new_state
 
 WARM_UP_STEPS = 2
@@ -48,9 +50,10 @@ def _steps(params: Params, classes: int, device: torch.device) -> Iterator[objec
     names = tuple(str(label) for label in range(1, classes + 1))
     spec = spec_for_classes(params.model, params.train, names, tuple(range(1, classes + 1)))
     precision = pick_precision(params.train.precision, device)
-    state = new_state(spec, params.train, device, precision)
+    train = with_rate(params.train, spec.net)
+    state = new_state(spec, train, device, precision)
     batches = repeat(_random_batch(params.train.batch_size, params.model.image_size, classes).to(device))
-    return train_epoch(state, state.net, batches, 1 << 30, params.train, precision, criterion_of(spec.net, params.train))
+    return train_epoch(state, state.net, batches, 1 << 30, train, precision, criterion_of(spec.net, params.train))
 
 
 def _random_batch(images: int, size: int, classes: int) -> Batch:

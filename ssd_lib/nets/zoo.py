@@ -63,6 +63,8 @@ class NetRow:
         is_upstreams: whether qfgaohao/pytorch-ssd has this net.
         prior_scale: the sides of priors in strides of their map; None: they are fractions of the image.
         criterion: the assignment and the losses that the net is made for.
+        rates: peak learning rates for 8 images a step, with SGD and with AdamW, for `train.lr: auto`; docs/nets.md says which
+            were measured.
     """
 
     backbone: Callable[[float], nn.Module]
@@ -76,6 +78,7 @@ class NetRow:
     is_upstreams: bool = True
     prior_scale: float | None = None
     criterion: Criterion = MULTIBOX
+    rates: tuple[float, float] = (0.003, 0.003)
 
 
 FPN_PRIORS = tuple(PriorLevel(stride, 0.0, 0.0, (), is_single=True) for stride in (8, 16, 32, 64))  # see NetRow.prior_scale
@@ -92,7 +95,7 @@ SQUEEZENET_ROWS = ((512, 256, 2, 2), (512, 256, 2, 1), (256, 128, 2, 1), (256, 1
 NETS = {
     "vgg16-ssd": NetRow(
         lambda _: vgg16_atrous(), extra_maps(plain, VGG_ROWS), plain_heads, VGG_PRIORS, VGG_MEAN, (1.0, 1.0, 1.0),
-        VGG_MEAN, (1.0, 1.0, 1.0)),
+        VGG_MEAN, (1.0, 1.0, 1.0), rates=(0.00025, 0.0001)),
     "mb1-ssd": NetRow(lambda _: mobilenet_v1(), extra_maps(plain, HALVING), plain_heads, MOBILE_PRIORS),
     "mb1-ssd-lite": NetRow(
         lambda _: mobilenet_v1(), extra_maps(separable, HALVING), lite_heads_without_norm, MOBILE_PRIORS),
@@ -109,11 +112,11 @@ NETS = {
         backbone_mean=(127.0, 127.0, 127.0), backbone_std=(128.0, 128.0, 128.0), is_upstreams=False),
     "mb2-fpn": NetRow(
         mobilenet_v2_blocks, FPN_96, SharedHeads, FPN_PRIORS, is_upstreams=False, prior_scale=3.0,
-        criterion=ATSS_QUALITY),
+        criterion=ATSS_QUALITY, rates=(0.01, 0.006)),
     "lite0-fpn": NetRow(
         lambda _: efficientnet_lite0_blocks(), FPN_96, SharedHeads, FPN_PRIORS,
         backbone_mean=(127.0, 127.0, 127.0), backbone_std=(128.0, 128.0, 128.0), is_upstreams=False, prior_scale=3.0,
-        criterion=ATSS_QUALITY),
+        criterion=ATSS_QUALITY, rates=(0.01, 0.006)),
     "tv-mb3-large-ssd-lite": NetRow(
         lambda _: torchvision_mobilenet_v3(mobilenet_v3_large, 13), extra_maps(inverted_residual, V2_ROWS), lite_heads,
         MOBILE_PRIORS, is_upstreams=False),
@@ -122,10 +125,10 @@ NETS = {
         MOBILE_PRIORS, is_upstreams=False),
     "resnet34-ssd": NetRow(
         lambda _: resnet(resnet34), extra_maps(plain_with_norm, RESNET_ROWS), plain_heads, RESNET_PRIORS,
-        IMAGENET_MEAN, IMAGENET_STD, is_upstreams=False),
+        IMAGENET_MEAN, IMAGENET_STD, is_upstreams=False, rates=(0.003, 0.001)),
     "resnet50-ssd": NetRow(
         lambda _: resnet(resnet50), extra_maps(plain_with_norm, RESNET_ROWS), plain_heads, RESNET_PRIORS,
-        IMAGENET_MEAN, IMAGENET_STD, is_upstreams=False),
+        IMAGENET_MEAN, IMAGENET_STD, is_upstreams=False, rates=(0.003, 0.001)),
 }
 
 

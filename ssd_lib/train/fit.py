@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, nullcontext
-from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -19,13 +18,10 @@ from torch import nn
 from torch._dynamo.exc import BackendCompilerFailed
 from torch.nn.parallel import DistributedDataParallel
 
-from ssd_lib.annotations.fixed_set import FixedSet, load_fixed
 from ssd_lib.checkpoint.best_epoch import metric_of, stop_reason
 from ssd_lib.checkpoint.file import CHECKPOINTS, ComboCheckpoint
-from ssd_lib.checkpoint.fingerprint import MODES, data_digest, make_fingerprint, resume_path
-from ssd_lib.checkpoint.store import only_writer, prepare_folder, prune, runs_folder
-from ssd_lib.data.augment import build_transform
-from ssd_lib.data.dataset import Batch, DetectionDataset
+from ssd_lib.checkpoint.store import only_writer, prepare_folder, runs_folder
+from ssd_lib.data.dataset import Batch
 from ssd_lib.data.loader import (
     batches_from,
     evaluation_batches,
@@ -49,7 +45,7 @@ from ssd_lib.distributed.group import Group, make_group
 from ssd_lib.distributed.launch import launch
 from ssd_lib.distributed.worker import has_launcher, run_under_launcher
 from ssd_lib.errors import InputError, StateError, Stopped, first_line, print_messages
-from ssd_lib.manifest import FIXED_FOLDER, REPAIR_HINT, Manifest
+from ssd_lib.manifest import Manifest
 from ssd_lib.nets.model_file import MODEL_PATH
 from ssd_lib.params import Params
 from ssd_lib.processes import available_cores, die_with_parent, keep_freed_memory
@@ -62,14 +58,9 @@ from ssd_lib.train.run_spec import (
     Measure,
     RunSpec,
     WriteSamples,
-    initial_weights,
-    make_spec,
-    repeat_factors_of,
-    report_priors,
     restore_run,
-    training_images,
-    training_range,
 )
+from ssd_lib.train.setup import make_run_spec, with_start
 from ssd_lib.train.signals import StopRequested, StopSignal
 from ssd_lib.train.state import TrainState, new_state
 
@@ -96,17 +87,17 @@ def fit(params: Params, manifest: Manifest, measure: Measure, draw: Draw, write_
     """
     if not die_with_parent(signal.SIGTERM):
         log.warning("on %s training outlives a killed dvc: stop it yourself", sys.platform)
-    make_run_spec = partial(_make_run_spec, params, manifest, measure, draw, write_samples)
+    make_own = partial(make_run_spec, params, manifest, measure, draw, write_samples)
     if not has_launcher():
-        return _fit(make_run_spec, make_group(params.runtime, params.train.batch_size, joins))
+        return _fit(make_own, make_group(params.runtime, params.train.batch_size, joins))
     if joins:
         raise InputError("--join is only for `dvc repro` on another machine; torchrun and srun start all processes alike.")
-    return run_under_launcher(partial(_fit, make_run_spec), params.runtime, params.train.batch_size)
+    return run_under_launcher(partial(_fit, make_own), params.runtime, params.train.batch_size)
 
 
-def _fit(make_run_spec: Callable[[], RunSpec], group: Group) -> str:
+def _fit(make_own: Callable[[], RunSpec], group: Group) -> str:
     """Train as one of the group, or start its other processes; the process that does not join writes everything."""
-    run_spec = make_run_spec()
+    run_spec = make_own()
     if group.joins:
         launch(_train_process, group, run_spec)
         return "" if group.has_launcher else f"train: the run is complete; the model is on the first machine, {group.address}"
@@ -116,37 +107,10 @@ def _fit(make_run_spec: Callable[[], RunSpec], group: Group) -> str:
         MODEL_PATH.unlink(missing_ok=True)
         for folder in (CHECKPOINTS.parent, CHECKPOINTS, run_spec.resume_dir):
             prepare_folder(folder)
-        run_spec = _with_start(run_spec)
+        run_spec = with_start(run_spec)
         _warn_of_small_shared_memory(run_spec.params, group)
         is_complete = run_spec.resume_from is not None and _is_complete(run_spec.resume_from, run_spec)
         return launch(_train_process, group if group.has_launcher or not is_complete else Group(), run_spec)
-
-
-def _make_run_spec(params: Params, manifest: Manifest, measure: Measure, draw: Draw, write_samples: WriteSamples) -> RunSpec:
-    """Return the run without its starting point."""
-    train_set, val_set = load_fixed("train"), load_fixed("val")
-    for split in (train_set, val_set):
-        _check_images(split, manifest)
-    params_dict = params.model_dump(mode="json", include={"data", "fix", "model", "train", "postprocess"})
-    digest = data_digest(FIXED_FOLDER)
-    size, deep_range = params.model.image_size, training_range(params, manifest, train_set)
-    return RunSpec(
-        params, params_dict, replace(make_spec(params.model, params.train, train_set), sixteen_bit_range=deep_range),
-        training_images(params, manifest, train_set, deep_range), repeat_factors_of(train_set, params.data),
-        DetectionDataset(val_set, manifest.path, build_transform("none", size), deep_range=deep_range),
-        digest, make_fingerprint(params_dict, digest), None, None, measure, draw, write_samples)
-
-
-def _with_start(run_spec: RunSpec) -> RunSpec:
-    """Return the run with the checkpoint or the weights that it starts from, and log them. The caller holds the locks."""
-    model, train, runtime = run_spec.params.model, run_spec.params.train, run_spec.params.runtime
-    start = run_spec.choose_start()
-    needed = [run_spec.resume_dir] if train.resume in MODES else [run_spec.resume_dir, resume_path(train.resume).parent]
-    prune(run_spec.resume_dir.parent, needed, runtime.keep_runs, runtime.keep_days)
-    weights = None if start is not None else initial_weights(run_spec.net_spec, model, train.seed)
-    run_spec.write_samples(run_spec.train_set, run_spec.repeat_factors, train)
-    report_priors(run_spec.net_spec.build(), run_spec.train_set.fixed, is_fitted=model.priors == "auto")
-    return replace(run_spec, resume_from=start, weights=weights)
 
 
 def _warn_of_small_shared_memory(params: Params, group: Group) -> None:
@@ -284,18 +248,6 @@ def _validate(run_spec: RunSpec, state: TrainState, logger: TrainLogger, workers
         row.update({name: metrics[name] for name in ("AP", "AP50", "AP75")})
     drawn = range(min(IMAGES_DRAWN, len(run_spec.val_set)))
     return row, run_spec.draw(state.final_net, run_spec.val_set, indices=drawn, device=device)
-
-
-def _check_images(fixed: FixedSet, manifest: Manifest) -> None:
-    """Check that every image exists with the size in the manifest."""
-    def is_good(name: str) -> bool:
-        path = manifest.path(name)
-        return name in manifest.files and path.is_file() and path.stat().st_size == manifest.files[name][0]
-    names = [fixed.file_name(index) for index in range(len(fixed))]
-    bad = [name for name in names if not is_good(name)]
-    if bad:
-        raise StateError(f"{manifest.path(bad[0])}: missing, or its size differs from the manifest, and {len(bad) - 1} more "
-                         f"of {len(names)}. {REPAIR_HINT}.")
 
 
 def _raise_if_stopped(stop: StopSignal, any_rank: NonBlockingAny) -> None:

@@ -10,7 +10,23 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ssd_lib.nets.ssd import SSD, frozen_names
+from ssd_lib.nets.zoo import NETS
 from ssd_lib.params import TrainParams
+
+RATES_FOR = 8  # images a step
+
+
+def with_rate(params: TrainParams, net: str) -> TrainParams:
+    """Return the parameters with a number for `lr: auto`: the net's rate, made to fit the batch.
+
+    The rate of SGD grows in proportion to the batch (Goyal et al. 2017), that of AdamW with its root (Malladi et al. 2022).
+    """
+    if params.lr != "auto":
+        return params
+    sgd, adam = NETS[net].rates
+    growth = params.batch_size / RATES_FOR
+    rate = sgd * growth if params.optimizer == "sgd" else adam * math.sqrt(growth)
+    return params.model_copy(update={"lr": float(f"{rate:.2g}")})
 
 
 def make_optimizer(net: SSD, params: TrainParams) -> Optimizer:
@@ -25,14 +41,14 @@ def make_optimizer(net: SSD, params: TrainParams) -> Optimizer:
     groups = []
     for modules, rate in parts:
         own = [p for module in modules for p in module.parameters()]
-        share = 1.0 if rate == "auto" else rate / params.lr
+        share = 1.0 if rate == "auto" else rate / params.peak_rate
         groups += [
             {"params": [p for p in own if p.ndim > 1], "rate_share": share, "weight_decay": params.weight_decay},
             {"params": [p for p in own if p.ndim <= 1], "rate_share": share,
              "weight_decay": params.weight_decay if params.decay_norms else 0.0}]
     if params.optimizer == "adam":
-        return torch.optim.AdamW(groups, lr=params.lr, fused=True)
-    return torch.optim.SGD(groups, lr=params.lr, momentum=params.momentum, nesterov=params.momentum > 0, fused=True)
+        return torch.optim.AdamW(groups, lr=params.peak_rate, fused=True)
+    return torch.optim.SGD(groups, lr=params.peak_rate, momentum=params.momentum, nesterov=params.momentum > 0, fused=True)
 
 
 def learning_rate(step: int, total_steps: int, warmup_steps: float, params: TrainParams) -> float:
@@ -53,7 +69,7 @@ def learning_rate(step: int, total_steps: int, warmup_steps: float, params: Trai
         "cosine": lambda: 0.5 * (1 + math.cos(math.pi * progress)),
         "multistep": lambda: params.gamma ** sum(progress >= milestone for milestone in params.milestones),
     }[params.schedule]()
-    return params.lr * warmup * factor
+    return params.peak_rate * warmup * factor
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:

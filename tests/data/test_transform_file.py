@@ -19,7 +19,7 @@ from ssd_lib.data.dataset import DetectionDataset, try_transform
 from ssd_lib.data.loader import load_batches
 from ssd_lib.errors import InputError
 from ssd_lib.params import WORDS_FOR_FILES
-from ssd_lib.train.run_spec import AUGMENTATION_FOLDER
+from ssd_lib.train.setup import AUGMENTATION_FOLDER
 
 BOX = np.array([[0.2, 0.3, 0.5, 0.6]], dtype=np.float32)
 SHIPPED = ROOT / AUGMENTATION_FOLDER / "from-above.yaml"

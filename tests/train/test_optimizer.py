@@ -5,9 +5,9 @@ import yaml
 from support.project import ROOT
 
 from ssd_lib.nets.ssd import SSD
-from ssd_lib.nets.zoo import build_net
+from ssd_lib.nets.zoo import NETS, build_net
 from ssd_lib.params import TrainParams
-from ssd_lib.train.optimizer import learning_rate, make_optimizer, set_learning_rate
+from ssd_lib.train.optimizer import learning_rate, make_optimizer, set_learning_rate, with_rate
 
 
 def _params(**changes: object) -> TrainParams:
@@ -34,6 +34,18 @@ def test_multistep_drops_by_gamma_at_each_milestone() -> None:
 def test_the_first_step_has_a_rate() -> None:
     """The predecessors step their scheduler before the first epoch and skip the first rate."""
     assert learning_rate(0, 10, 0, _params(schedule="constant")) == 0.1
+
+
+@pytest.mark.parametrize(("optimizer", "batches", "growth"), [("sgd", (8, 32), 4), ("adam", (8, 32), 2), ("adam", (8, 2), 0.5)])
+def test_an_automatic_rate_grows_with_the_batch(optimizer: str, batches: tuple[int, int], growth: float) -> None:
+    first, second = (with_rate(_params(lr="auto", optimizer=optimizer, batch_size=batch), "lite0-fpn") for batch in batches)
+    assert second.peak_rate / first.peak_rate == pytest.approx(growth, rel=0.05)
+
+
+def test_an_automatic_rate_is_the_net_s_and_one_that_is_given_stays() -> None:
+    of_nets = [with_rate(_params(lr="auto", batch_size=8, optimizer="sgd"), net).lr for net in ("vgg16-ssd", "mb2-ssd-lite")]
+    assert of_nets == [NETS[net].rates[0] for net in ("vgg16-ssd", "mb2-ssd-lite")]
+    assert with_rate(_params(lr=0.1), "vgg16-ssd").lr == 0.1
 
 
 @pytest.fixture(scope="module")

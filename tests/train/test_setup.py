@@ -15,7 +15,7 @@ from ssd_lib.checkpoint.file import LAST, read_checkpoint
 from ssd_lib.nets.model_file import NetSpec, load_model, save_model
 from ssd_lib.nets.zoo import build_net
 from ssd_lib.params import load_params
-from ssd_lib.train.run_spec import PRIORS_PATH, make_spec, report_priors
+from ssd_lib.train.setup import PRIORS_PATH, make_spec, report_priors
 
 SAME = NetSpec("mb2-ssd-lite", 64, 0.1, ("red", "blue"), (3, 7))
 OTHERS = NetSpec("mb2-ssd-lite", 64, 0.1, ("cup", "fork", "pan"), (1, 2, 3))
