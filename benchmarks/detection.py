@@ -19,7 +19,7 @@ from ssd_lib import Detector
 from ssd_lib.boxes.prior_levels import MOBILE_PRIORS
 from ssd_lib.boxes.priors import make_priors
 from ssd_lib.boxes.selection import Postprocess
-from ssd_lib.export import to_onnx
+from ssd_lib.export.onnx_file import to_onnx
 from ssd_lib.nets.model_file import Model, NetSpec, save_model
 from ssd_lib.nets.postprocess import Detections, decode_candidates, select_detections
 

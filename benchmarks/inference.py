@@ -21,7 +21,7 @@ from torchvision.models.detection import ssd300_vgg16, ssdlite320_mobilenet_v3_l
 
 from benchmarks.detection import background_bias, float_tensors, make_image, make_spec, raise_background, settle, stack
 from ssd_lib.boxes.selection import Postprocess
-from ssd_lib.export import as_input, to_onnx
+from ssd_lib.export.onnx_file import as_input, to_onnx
 from ssd_lib.nets.model_file import Model
 from ssd_lib.nets.postprocess import detect, select_detections
 from ssd_lib.nets.rewrite import fuse_batch_norms

@@ -13,7 +13,7 @@ from ssd_lib.errors import InputError, StateError, memory_as_state_error, print_
 from ssd_lib.processes import secure_output
 
 INTERRUPTED = 130  # exit code after Ctrl-C, as in the shell
-MODEL = Path("models/ssd.pt")  # MODEL_PATH of nets/model_file.py, which imports torch
+MODEL = Path("models")
 EXAMPLES = """examples:
   ssd init /my/data
   ssd detect photo.jpg holiday/ clip.mp4 --threshold 0.5 --json found.json
@@ -71,8 +71,9 @@ def add_detect_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("inputs", nargs="+", metavar="INPUT", help="an image, a video, a folder of them (searched recursively), a pattern such "
         "as 'a/*.jpg', the number of a camera, or - for an image on standard input")
-    add("--model", type=Path, default=MODEL, metavar="FILE",
-        help="a model file, ssd.pt or ssd.onnx, or a checkpoint (default: %(default)s)")
+    add("--model", type=Path, default=MODEL, metavar="PATH",
+        help="a model file, ssd.pt or ssd.onnx, a checkpoint, or a folder: the fastest of its files on this machine "
+             "(default: %(default)s)")
     add("--out", type=Path, default=Path("detections"), metavar="FOLDER", help="folder for the drawings (default: %(default)s)")
     add("--threshold", type=float, default=0.4, metavar="SCORE",
         help="leave out detections below this score, 0 to 1 (default: %(default)s)")

@@ -178,6 +178,7 @@ class ExportParams(_Group):
 
     opset: Annotated[int, Field(ge=18, le=23)]
     nms: bool
+    int8: bool
 
 
 class RuntimeParams(_Group):

@@ -1,6 +1,6 @@
-"""Write the trained model as models/ssd.onnx, checked in ONNX Runtime, and models/labels.txt."""
+"""Write the trained model as models/ssd.onnx and models/labels.txt, and in INT8, each file checked in ONNX Runtime."""
 
-from ssd_lib.export import export
+from ssd_lib.export.export import export
 from ssd_lib.params import load_params
 from stages.runner import run
 

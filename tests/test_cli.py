@@ -102,7 +102,7 @@ def test_detect_py_is_ssd_detect(capsys: pytest.CaptureFixture[str], monkeypatch
 def test_the_arguments_agree_with_the_library() -> None:
     parser = argparse.ArgumentParser()
     add_detect_arguments(parser)
-    assert parser.parse_args(["a.jpg"]).model == MODEL_PATH
+    assert parser.parse_args(["a.jpg"]).model == MODEL_PATH.parent
     assert [parser.parse_args(["a.jpg", "--nms", nms]).nms for nms in get_args(Nms)] == list(get_args(Nms))
 
 

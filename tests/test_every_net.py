@@ -16,7 +16,7 @@ from ssd_lib import Detector
 from ssd_lib.boxes.loss import detection_loss
 from ssd_lib.boxes.matching import match_priors
 from ssd_lib.detect.detector import Objects
-from ssd_lib.export import as_input, check_onnx, to_onnx
+from ssd_lib.export.onnx_file import as_input, check_onnx, to_onnx
 from ssd_lib.images import decode_image
 from ssd_lib.nets.model_file import NetSpec, load_model, save_model
 from ssd_lib.nets.ssd import SSD, Scores

@@ -1,7 +1,7 @@
 """The Python interface: images in, detected objects out.
 
     from ssd_lib import Detector
-    found = Detector("models/ssd.pt")("photo.jpg")
+    found = Detector("models")("photo.jpg")
     print(found.names, found.boxes)
 """
 
@@ -56,7 +56,8 @@ class Detector:
     """A trained model; call it with images.
 
     Args:
-        path: models/ssd.pt of the train stage, models/ssd.onnx of the export stage, or a combo checkpoint.
+        path: a folder, whose fastest file on this machine is taken (see fastest.py); or a file: models/ssd.pt of the train
+            stage, models/ssd.onnx or models/int8/ssd.onnx of the export stage, or a combo checkpoint.
         device: "auto" | "cpu" | "cuda" | "cuda:1".
         threshold: objects with a lower score are dropped, [0, 1]; None takes the model's own score threshold, which is chosen
             for AP and too low for display.
@@ -66,6 +67,7 @@ class Detector:
         nms_iou: NMS removes a box whose IoU with a better one of its class is higher; None takes the model's own.
 
     Attributes:
+        path: the file that is used.
         class_names: K names; label i is class_names[i - 1].
         source_ids: the K category ids of the dataset that it was trained on.
         image_size: side of the net's input in pixels; images of any size are scaled to it.
@@ -76,10 +78,10 @@ class Detector:
         InputError: the file is not a model of this project, or an argument is out of range.
     """
 
-    def __init__(self, path: str | Path = "models/ssd.pt", device: str = "auto", threshold: float | None = 0.4,
+    def __init__(self, path: str | Path = "models", device: str = "auto", threshold: float | None = 0.4,
                  top_k: int | None = None, nms: Nms = "hard", batch_size: int = 16, nms_iou: float | None = None) -> None:
         _check(device, threshold, top_k, nms, batch_size, nms_iou)
-        self._score_priors, about, own = _load(Path(path), device, threshold)
+        self.path, self._score_priors, about, own = _load(Path(path), device, threshold)
         self.image_size, self.class_names, self.source_ids = about.image_size, about.class_names, about.source_ids
         self.sixteen_bit_range = about.sixteen_bit_range
         self._nms: Nms = nms
@@ -144,19 +146,25 @@ class Detector:
         return Objects(boxes, found.labels, found.scores, tuple(self.class_names[label - 1] for label in found.labels))
 
 
-def _load(path: Path, device: str, threshold: float | None) -> tuple[ScorePriors, About, Postprocess]:
-    """Return a function that runs the net of the file, its classes and image size, and its postprocess values.
+def _load(path: Path, device: str, threshold: float | None) -> tuple[Path, ScorePriors, About, Postprocess]:
+    """Return the file, a function that runs its net, its classes and image size, and its postprocess values.
 
     What runs the net is imported only here: an ONNX file needs no torch, and a device without torch can use it.
     """
-    if path.suffix.lower() == ".onnx":
+    exported = None
+    if path.is_dir():
+        from ssd_lib.detect.fastest import choose
+
+        path, exported = choose(path, device)
+    elif path.suffix.lower() == ".onnx":
         from ssd_lib.detect.onnx_net import load_onnx
 
         exported = load_onnx(path, device)
-        return exported.score_priors, exported, exported.postprocess
+    if exported:
+        return path, exported.score_priors, exported, exported.postprocess
     from ssd_lib.detect.torch_net import load_torch
 
-    return load_torch(path, device, threshold)
+    return path, *load_torch(path, device, threshold)
 
 
 def _check(device: str, threshold: float | None, top_k: int | None, nms: str, batch_size: int, nms_iou: float | None) -> None:

@@ -29,6 +29,9 @@ class MetadataSchema(Strict):
     sixteen_bit_range: DeepRange = FULL_RANGE
 
 
+TEXTS = ("model_sha256", "precision")  # metadata_props that are not JSON
+
+
 @dataclass(frozen=True)
 class OnnxNet:
     """A session and the metadata of its file.
@@ -40,6 +43,8 @@ class OnnxNet:
         source_ids: the K category ids of the dataset that it was trained on.
         postprocess: how its outputs become detections.
         sixteen_bit_range: see `decode_image`.
+        model_sha256: SHA-256 of the ssd.pt that the file was made from; "" if it does not say.
+        precision: "fp32" | "int8".
     """
 
     session: onnxruntime.InferenceSession
@@ -48,6 +53,8 @@ class OnnxNet:
     source_ids: tuple[int, ...]
     postprocess: Postprocess
     sixteen_bit_range: Range = FULL_RANGE
+    model_sha256: str = ""
+    precision: str = "fp32"
 
     def score_priors(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return scores without the background (B, P, K) and boxes (B, P, 4); one image at a time, as the graph takes one.
@@ -121,4 +128,4 @@ def _net_of(session: onnxruntime.InferenceSession) -> OnnxNet:
     if len(source_ids) != len(names):
         raise ValueError(f"it has {len(source_ids)} source ids for {len(names)} classes")
     return OnnxNet(session, size, tuple(names), tuple(source_ids), Postprocess.from_plain(values.postprocess),
-                   values.sixteen_bit_range)
+                   values.sixteen_bit_range, **{key: metadata[key] for key in TEXTS if key in metadata})

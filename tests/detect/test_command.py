@@ -47,7 +47,8 @@ def rows_of(path: str) -> list[dict[str, Any]]:
 def test_a_folder_is_drawn_described_and_written(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert detect.main(["images", "--threshold", "0.1", "--json", "found.json"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(str(Path("images/a.png")) + ": ")
+    assert lines[0].startswith("model: models/ssd.pt, ")
+    assert lines[1].startswith(str(Path("images/a.png")) + ": ")
     assert lines[-1].startswith("2 images, ")
     assert lines[-1].endswith("images/s; drawings in detections")
     assert read_image(Path("detections/a.jpg")).shape == (50, 80, 3)
@@ -112,7 +113,7 @@ def test_a_video_is_drawn_frame_by_frame_with_its_size_and_rate(video: Path, cap
     rows = rows_of("found.json")
     assert [(row["file_name"], row["frame"]) for row in rows] == [("clip.mp4", i) for i in range(20)]
     printed = capsys.readouterr()
-    assert printed.out.startswith("clip.mp4: 20 frames, ")
+    assert "\nclip.mp4: 20 frames, " in printed.out
     assert "20 frames, 20 objects, " in printed.out
     assert printed.err == ""  # no progress bar where there is no terminal
 
@@ -154,7 +155,7 @@ def test_ctrl_c_leaves_a_video_that_plays_and_its_json(images: Path) -> None:
     assert 0 < kept < 2000
     counted = max(row["frame"] for row in rows_of("found.json")) + 1
     assert counted in (kept, kept - 1)  # Ctrl-C may come between drawing a frame and counting it
-    assert out.startswith(f"{counted} frames, ")
+    assert f"\n{counted} frames, " in out
     assert out.endswith("; stopped by Ctrl-C\n")
     assert [path.name for path in Path("detections").iterdir()] == ["long.mp4"]
 

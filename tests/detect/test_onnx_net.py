@@ -1,6 +1,5 @@
 """An exported file in ONNX Runtime; faults of such files are made by hand, with graphs of two nodes."""
 
-import json
 import re
 import subprocess
 import sys
@@ -10,41 +9,24 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
+from support.onnx_files import ABOUT, SCORES
+from support.onnx_files import constant_file as graph
 from support.project import ROOT
 
 from ssd_lib.detect.detector import Detector
 from ssd_lib.detect.onnx_net import load_onnx
 from ssd_lib.errors import InputError, StateError
-from ssd_lib.export import to_onnx
+from ssd_lib.export.onnx_file import to_onnx
 from ssd_lib.images import decode_image
 from ssd_lib.nets.model_file import MODEL_PATH, load_model, save_model
-
-ABOUT = {"image_size": "64", "classes": json.dumps(["BACKGROUND", "dog", "kite"])}
-SCORES = np.array([[[0.1, 0.2, 0.7], [0.2, 0.6, 0.2]]], np.float32)
-BOXES = np.array([[[0.0, 0.0, 0.5, 0.5], [0.5, 0.5, 1.0, 1.0]]], np.float32)
 
 
 @pytest.fixture(scope="module")
 def exported(finished_training: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("exported") / "ssd.onnx"
     path.write_bytes(to_onnx(load_model(finished_training / MODEL_PATH), opset=18))
-    return path
-
-
-def graph(path: Path, about: dict[str, str] = ABOUT, scores: np.ndarray = SCORES, input_name: str = "input_0") -> Path:
-    """Return a file whose graph gives the same scores and boxes whatever it is shown."""
-    outputs = {"scores": scores, "boxes": BOXES}
-    nodes = [onnx.helper.make_node("Constant", [], [name], value=onnx.numpy_helper.from_array(value))
-             for name, value in outputs.items()]
-    model = onnx.helper.make_model(onnx.helper.make_graph(
-        nodes, "constant", [onnx.helper.make_tensor_value_info(input_name, onnx.TensorProto.FLOAT, [1, 3, 64, 64])],
-        [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, value.shape) for name, value in outputs.items()],
-    ), opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8)
-    onnx.helper.set_model_props(model, about)
-    path.write_bytes(model.SerializeToString())
     return path
 
 
@@ -159,7 +141,7 @@ def test_the_command_needs_no_torch_for_an_exported_file(tmp_path: Path) -> None
 
 
 def test_the_example_for_plain_onnx_runtime_finds_the_best_object(exported: Path, tmp_path: Path) -> None:
-    page = (ROOT / "docs/nets.md").read_text()
+    page = (ROOT / "docs/deployment.md").read_text()
     [example] = [code for code in re.findall("```python\n(.*?)```", page, flags=re.DOTALL) if "onnxruntime" in code]
     (tmp_path / "models").mkdir()
     (tmp_path / "models/ssd.onnx").write_bytes(exported.read_bytes())

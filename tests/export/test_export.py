@@ -13,15 +13,19 @@ from support.trained_project import SPEC
 from torch import nn
 
 from ssd_lib import Detector
-from ssd_lib import export as export_module
 from ssd_lib.boxes.selection import PUBLISHED, Postprocess
 from ssd_lib.errors import StateError
-from ssd_lib.export import LABELS_PATH, NMS_FOLDER, ONNX_PATH, as_input, check_nms, check_onnx, export, to_onnx, with_nms
+from ssd_lib.export import export as export_module
+from ssd_lib.export import gate
+from ssd_lib.export.export import INT8_FOLDER, LABELS_PATH, NMS_FOLDER, ONNX_PATH, REPORT_PATH, export, write_int8
+from ssd_lib.export.nms import check_nms, with_nms
+from ssd_lib.export.onnx_file import as_input, check_onnx, to_onnx
+from ssd_lib.files import sha256
 from ssd_lib.nets.model_file import MODEL_PATH, load_model, save_model
 from ssd_lib.nets.postprocess import select_detections
 from ssd_lib.params import ExportParams
 
-OPSET = ExportParams(opset=18, nms=True)
+BOTH = ExportParams(opset=18, nms=True, int8=True)
 NOISE = as_input(np.random.default_rng(3).integers(0, 256, (64, 64, 3)).astype(np.uint8), 64)
 OWN = Postprocess(score_threshold=0.02, nms_iou=0.7, top_k_per_class=30, max_detections=40)
 ENGINE = Path("models/ssd.onnx.1.1.8602.GPU.FP16.engine")
@@ -36,8 +40,10 @@ def exported(finished_training: Path, weights: dict[str, torch.Tensor],
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         ENGINE.write_bytes(b"")
+        shutil.copy("data/fixed/val.npz", "data/fixed/train.npz")
         save_model(MODEL_PATH, SPEC, weights, {"fingerprint": "f00d"}, OWN)
-        return export(OPSET), root
+        patch.setattr(gate, "MAX_LOSS", 1.0)  # the AP on these images of noise says nothing
+        return export(BOTH), root
 
 
 def test_the_file_has_the_inputs_and_outputs_of_jetson_inference(exported: tuple[str, Path]) -> None:
@@ -51,9 +57,13 @@ def test_the_file_has_the_inputs_and_outputs_of_jetson_inference(exported: tuple
         ("boxes", "tensor(float)", [1, priors, 4]),
     ]
     assert (root / LABELS_PATH).read_text() == "BACKGROUND\ndog\nkite\n"
-    assert {path.name for path in (root / "models").iterdir()} == {"labels.txt", "ssd.onnx", ENGINE.name, "ssd.pt", "with_nms"}
+    assert {path.name for path in (root / "models").iterdir()} == {"labels.txt", "ssd.onnx", ENGINE.name, "ssd.pt", "with_nms",
+                                                               "int8"}
     assert "opset 18" in summary
     assert "at most on 3 validation images" in summary
+    assert {node.op_type for node in onnx.load(root / ONNX_PATH).graph.node} >= {"Conv", "Softmax"}
+    assert not any(node.op_type == "BatchNormalization" for node in onnx.load(root / ONNX_PATH).graph.node)
+    assert str(Path.cwd()).encode() not in (root / ONNX_PATH).read_bytes(), "no path of the machine that wrote it"
 
 
 def test_scores_and_boxes_equal_those_of_the_net(exported: tuple[str, Path]) -> None:
@@ -141,10 +151,41 @@ def test_without_export_nms_the_folder_is_empty_and_images_may_be_missing(projec
         path.unlink()
     NMS_FOLDER.mkdir()
     (NMS_FOLDER / "ssd.onnx").write_bytes(b"an earlier model's")
-    summary = export(ExportParams(opset=18, nms=False))
+    summary = export(ExportParams(opset=18, nms=False, int8=True))
     assert "at most on noise (the validation images are not on this machine)" in summary
     note, = NMS_FOLDER.iterdir()
     assert "export.nms" in note.read_text(), "DVC warns of an empty folder"
+    assert "int8: none; it needs training and validation images, and they are not on this machine" in summary
+    note, = INT8_FOLDER.iterdir()
+    assert "There is no INT8 file: it needs training" in note.read_text()
+    assert "it needs training" in json.loads(REPORT_PATH.read_text())["no_int8"]
+
+
+def test_without_export_int8_the_folder_has_only_a_note(project: Path) -> None:
+    INT8_FOLDER.mkdir()
+    (INT8_FOLDER / "ssd.onnx").write_bytes(b"an earlier model's")
+    assert write_int8(b"", is_wanted=False) == "int8: none; export.int8 in params.yaml is false"
+    note, = INT8_FOLDER.iterdir()
+    assert "export.int8 in params.yaml is false" in note.read_text(), "DVC warns of an empty folder"
+
+
+def test_the_int8_files_find_what_the_float_file_finds_and_have_its_metadata(exported: tuple[str, Path]) -> None:
+    summary, root = exported
+    report = json.loads((root / REPORT_PATH).read_text())
+    plain = onnx.load(root / ONNX_PATH)
+    about = {entry.key: entry.value for entry in plain.metadata_props}
+    assert about["model_sha256"] == sha256(root / MODEL_PATH)
+    assert report["images"] == {"train": 3, "val": 3}
+    image = np.random.default_rng(3).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    expected = Detector(root / ONNX_PATH, "cpu", threshold=None)(image)
+    for name in ("ssd.onnx", "tensorrt.onnx"):
+        path = root / INT8_FOLDER / name
+        assert {entry.key: entry.value for entry in onnx.load(path).metadata_props} == about | {"precision": "int8"}
+        assert report["int8"][name]["bytes"] == path.stat().st_size
+        found = Detector(path, "cpu", threshold=None)(image)
+        assert found.scores[:10] == pytest.approx(expected.scores[:10], abs=0.05)
+        assert found.scores.tolist() != expected.scores.tolist()
+    assert "int8: models/int8/ssd.onnx" in summary
 
 
 def test_a_stale_engine_is_named(exported: tuple[str, Path]) -> None:
@@ -159,7 +200,7 @@ def test_nothing_is_written_if_the_graph_is_of_another_net(exported: tuple[str, 
     save_model(MODEL_PATH, model.spec, model.net.state_dict(), {})
     monkeypatch.setattr(export_module, "to_onnx", lambda *_: graph)
     with pytest.raises(StateError, match=r"differs from PyTorch by .*; 0.0001 is allowed. Nothing was written"):
-        export(OPSET)
+        export(BOTH)
     assert [path.name for path in Path("models").iterdir()] == ["ssd.pt"]
 
 

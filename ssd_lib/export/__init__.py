@@ -1,0 +1,1 @@
+"""Export the trained detector: files for other runtimes, each compared with PyTorch before it is written."""

@@ -1,0 +1,101 @@
+"""The ONNX graph with non-maximum suppression, whose outputs are the detections of one image, and its check."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+
+from ssd_lib.boxes.selection import Postprocess
+from ssd_lib.errors import StateError
+
+INNER = {"scores": "prior_scores", "boxes": "prior_boxes"}  # the outputs that it continues from
+
+
+def with_nms(graph: onnx.ModelProto, postprocess: Postprocess) -> onnx.ModelProto:
+    """Return a graph whose outputs are the detections of one image, the highest score first.
+
+    Outputs: `boxes` (N, 4) float32 xyxy in [0, 1], `labels` (N,) int64 in 1..K, `scores` (N,) float32 above the score
+    threshold.
+    Guarantees: they are those of `select_detections` with the same values, but for the order of equal scores.
+
+    Args:
+        graph: with the outputs `scores` (1, P, K + 1) and `boxes` (1, P, 4) of the Jetson's contract; it is not changed.
+        postprocess: thresholds and limits.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(graph)
+    inner = result.graph
+    priors = next(output for output in inner.output if output.name == "boxes").type.tensor_type.shape.dim[1].dim_value
+    for node in inner.node:
+        node.output[:] = [INNER.get(name, name) for name in node.output]
+        node.input[:] = [INNER.get(name, name) for name in node.input]
+    inner.node.extend(_nodes())
+    constants = {"top_k": [min(postprocess.top_k_per_class, priors)], "objects": [postprocess.max_detections], "one": [1],
+                 "first_label": [1],
+                 "first": [1], "last": [2**31], "axis": [2], "zero": [0], "two": [2], "four": [4], "class_column": 0,
+                 "class_and_rank": [0, 2]}
+    inner.initializer.extend(numpy_helper.from_array(np.array(value, dtype=np.int64), f"nms_{name}")
+                             for name, value in constants.items())
+    thresholds = {"score_threshold": postprocess.score_threshold, "iou_threshold": postprocess.nms_iou}
+    inner.initializer.extend(numpy_helper.from_array(np.array([value], dtype=np.float32), f"nms_{name}")
+                             for name, value in thresholds.items())
+    del inner.output[:]
+    inner.output.extend([helper.make_tensor_value_info("boxes", TensorProto.FLOAT, ["objects", 4]),
+                         helper.make_tensor_value_info("labels", TensorProto.INT64, ["objects"]),
+                         helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["objects"])])
+    onnx.checker.check_model(result)
+    return result
+
+
+def check_nms(graph: bytes, plain: bytes, inputs: Sequence[np.ndarray], score_threshold: float) -> None:
+    """Compare the best object of each image with the best prior of the graph without NMS.
+
+    Raises:
+        StateError: they are not the same.
+    """
+    ended, session = (onnxruntime.InferenceSession(each, providers=["CPUExecutionProvider"]) for each in (graph, plain))
+    for pixels in inputs:
+        boxes, labels, scores = ended.run(None, {"input_0": pixels})
+        of_priors, prior_boxes = (output[0] for output in session.run(None, {"input_0": pixels}))
+        of_priors = of_priors * (prior_boxes[:, 2:] > prior_boxes[:, :2]).all(axis=1, keepdims=True)
+        best = of_priors[:, 1:].max()
+        if best <= score_threshold and not len(scores):
+            continue
+        if not len(scores) or not ((of_priors[:, labels[0]] == best) & (prior_boxes == boxes[0]).all(axis=1)).any():
+            raise StateError(f"export: the best object of the graph with NMS is not the best of all priors, which scores "
+                             f"{best}. Set export.nms: false, and report it.")
+
+
+def _nodes() -> list[onnx.NodeProto]:
+    """The nodes from the scores and boxes of priors to detections; `k` is the number of candidates of a class."""
+    rows: tuple[tuple[str, str, str, dict[str, Any]], ...] = (  # operator, inputs, outputs, attributes
+        ("Slice", "prior_scores nms_first nms_last nms_axis", "nms_of_classes", {}),  # (1, P, K)
+        ("Slice", "prior_boxes nms_zero nms_two nms_axis", "nms_top_left", {}),
+        ("Slice", "prior_boxes nms_two nms_four nms_axis", "nms_bottom_right", {}),
+        ("Sub", "nms_bottom_right nms_top_left", "nms_sides", {}),
+        ("Sign", "nms_sides", "nms_side_is_long", {}),
+        ("ReduceMin", "nms_side_is_long nms_axis", "nms_has_area", {"keepdims": 1}),  # 1.0, or 0.0 for a box without an area
+        ("Mul", "nms_of_classes nms_has_area", "nms_with_area", {}),
+        ("Transpose", "nms_with_area", "nms_by_class", {"perm": [0, 2, 1]}),
+        ("Squeeze", "nms_by_class nms_zero", "nms_class_scores", {}),  # (K, P)
+        ("TopK", "nms_class_scores nms_top_k", "nms_top_scores nms_top_priors", {"axis": 1}),  # (K, k)
+        ("Squeeze", "prior_boxes nms_zero", "nms_boxes", {}),
+        ("Gather", "nms_boxes nms_top_priors", "nms_top_boxes", {}),  # (K, k, 4): for the operator a class is an image
+        ("Unsqueeze", "nms_top_scores nms_one", "nms_candidates", {}),  # (K, 1, k)
+        ("NonMaxSuppression", "nms_top_boxes nms_candidates nms_top_k nms_iou_threshold nms_score_threshold", "nms_picked", {}),
+        ("GatherND", "nms_candidates nms_picked", "nms_picked_scores", {}),
+        ("Gather", "nms_picked nms_class_and_rank", "nms_picked_places", {"axis": 1}),
+        ("GatherND", "nms_top_boxes nms_picked_places", "nms_picked_boxes", {}),
+        ("Gather", "nms_picked nms_class_column", "nms_picked_classes", {"axis": 1}),
+        ("Shape", "nms_picked_scores", "nms_count", {}),
+        ("Min", "nms_count nms_objects", "nms_kept", {}),
+        ("TopK", "nms_picked_scores nms_kept", "scores nms_order", {}),
+        ("Gather", "nms_picked_boxes nms_order", "boxes", {}),
+        ("Gather", "nms_picked_classes nms_order", "nms_classes", {}),
+        ("Add", "nms_classes nms_first_label", "labels", {}),
+    )
+    return [helper.make_node(kind, inputs.split(), outputs.split(), name=f"nms_{i}_{kind}", **attributes)
+            for i, (kind, inputs, outputs, attributes) in enumerate(rows)]

@@ -1,0 +1,146 @@
+"""Quantisation and its gate, on a graph of four convolutions with an input's normalisation before and a sigmoid after them."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from ssd_lib.export.gate import FLOAT_NODES, MAX_LOSS, attempts, without_gain
+from ssd_lib.export.int8 import RUNTIME, TENSORRT, Ranges, Scheme, inner_nodes, most_sensitive, prepare, quantise, value_ranges
+
+CONVOLUTIONS = ["first", "middle", "deep", "last"]
+INPUTS = [np.random.default_rng(seed).uniform(-1, 1, (1, 3, 8, 8)).astype(np.float32) for seed in range(4)]
+
+
+def made_graph(activation: str = "Clip", outlier: float = 1.0) -> bytes:
+    """Return a graph; the weights of `deep` have values that are `outlier` times as large as the others."""
+    rng = np.random.default_rng(0)
+    weights = {name: rng.normal(0, 0.3, (8, 3 if name == "first" else 8, 3, 3)).astype(np.float32) for name in CONVOLUTIONS}
+    weights["deep"][:, 0, 0, 0] *= outlier
+    values = {**weights, "low": np.array(0, np.float32), "high": np.array(6, np.float32), "half": np.array(0.5, np.float32),
+              "shape": np.array([1, -1, 4])}
+    limits = ["low", "high"] if activation == "Clip" else []
+    rows = [("Mul", ["input_0", "half"], "scaled"), ("Conv", ["scaled", "first"], "a"), (activation, ["a", *limits], "b"),
+            ("Conv", ["b", "middle"], "c"), ("Add", ["b", "c"], "d"), ("Conv", ["d", "deep"], "e"),
+            (activation, ["e", *limits], "f"), ("Conv", ["f", "last"], "g"), ("Reshape", ["g", "shape"], "h"),
+            ("Sigmoid", ["h"], "scores"), ("Tanh", ["h"], "boxes")]
+    nodes = [helper.make_node(kind, inputs, [output], name=inputs[1] if kind == "Conv" else output,
+                              **({"pads": [1] * 4} if kind == "Conv" else {})) for kind, inputs, output in rows]
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 128, 4]) for name in ("scores", "boxes")]
+    inputs = [helper.make_tensor_value_info("input_0", TensorProto.FLOAT, [1, 3, 8, 8])]
+    constants = [numpy_helper.from_array(value, name) for name, value in values.items()]
+    graph = helper.make_graph(nodes, "made", inputs, outputs, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    helper.set_model_props(model, {"net": "made"})
+    return bytes(model.SerializeToString())
+
+
+def quantised(scheme: Scheme, floats: tuple[str, ...] = (), outlier: float = 1.0) -> onnx.ModelProto:
+    model = prepare(made_graph(outlier=outlier))
+    return onnx.load_from_string(quantise(model, value_ranges(model, INPUTS), scheme, floats))
+
+
+@pytest.fixture(scope="module")
+def prepared() -> tuple[onnx.ModelProto, Ranges]:
+    model = prepare(made_graph())
+    return model, value_ranges(model, INPUTS)
+
+
+def test_what_lies_between_convolutions_is_inner() -> None:
+    names = [node.name for node in inner_nodes(onnx.load_from_string(made_graph()).graph)]
+    assert names == ["first", "b", "middle", "d", "deep", "f", "last"]
+
+
+def test_ranges_hold_the_values_of_all_inputs(prepared: tuple[onnx.ModelProto, Ranges]) -> None:
+    _, ranges = prepared
+    assert ranges["scaled"] == (min(one.min() for one in INPUTS) / 2, max(one.max() for one in INPUTS) / 2)
+    assert ranges["b"][0] == 0
+    assert ranges["b"][1] <= 6
+    assert not set(ranges) & {"h", "scores", "first", "low", ""}
+
+
+def test_onnx_runtime_computes_all_convolutions_in_int8(tmp_path: Path) -> None:
+    """A convolution that stays float between two conversions is slower than no INT8 at all."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(quantised(RUNTIME).SerializeToString(), options, providers=["CPUExecutionProvider"])
+    kinds = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
+    assert kinds.count("QLinearConv") == 4
+    assert kinds.count("QLinearAdd") == 1
+    assert not {"Conv", "Clip", "Add"} & set(kinds)
+    assert (kinds.count("QuantizeLinear"), kinds.count("DequantizeLinear")) == (1, 2), "two outputs read the last one"
+    assert {"Mul", "Sigmoid"} <= set(kinds), "normalisation and scores stay float"
+
+
+def test_the_file_for_tensorrt_has_signed_values_and_no_zero_points() -> None:
+    graph = quantised(TENSORRT).graph
+    points = [numpy_helper.to_array(value) for value in graph.initializer if value.name.endswith("zero_point")]
+    assert {point.dtype for point in points} == {np.dtype(np.int8)}
+    assert not any(point.any() for point in points)
+    assert [node.op_type for node in graph.node].count("Clip") == 2, "TensorRT fuses it"
+
+
+@pytest.mark.parametrize("scheme", [RUNTIME, TENSORRT])
+def test_a_quantised_graph_gives_nearly_the_same_outputs(scheme: Scheme) -> None:
+    plain, small = (onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+                    for graph in (made_graph(), quantised(scheme).SerializeToString()))
+    for pixels in INPUTS:
+        for expected, found in zip(*(session.run(None, {"input_0": pixels}) for session in (plain, small)), strict=True):
+            assert 0 < np.abs(found - expected).mean() < 0.05
+
+
+def test_weights_have_a_scale_for_each_channel_and_7_bits() -> None:
+    values = {value.name: numpy_helper.to_array(value) for value in quantised(RUNTIME).graph.initializer}
+    assert values["deep_scale"].shape == (8,)
+    assert values["deep_quantized"].dtype == np.int8
+    assert np.abs(values["deep_quantized"]).max() <= 64
+
+
+def test_the_same_graph_gives_the_same_bytes(prepared: tuple[onnx.ModelProto, Ranges]) -> None:
+    model, ranges = prepared
+    before = model.SerializeToString()
+    assert quantise(model, ranges, RUNTIME) == quantise(model, dict(reversed(ranges.items())), RUNTIME)
+    assert model.SerializeToString() == before
+
+
+def test_named_nodes_stay_float() -> None:
+    readers = {node.name: node.input[1] for node in quantised(RUNTIME, ("deep",)).graph.node if node.op_type == "Conv"}
+    assert readers == {"first": "first_DequantizeLinear_Output", "middle": "middle_DequantizeLinear_Output", "deep": "deep",
+                       "last": "last_DequantizeLinear_Output"}
+
+
+def test_the_node_whose_weights_have_outliers_is_the_most_sensitive() -> None:
+    model = prepare(made_graph(outlier=60.0))
+    order = most_sensitive(model, value_ranges(model, INPUTS), RUNTIME, INPUTS)
+    assert order[0] == "deep"
+    assert sorted(order) == sorted([*CONVOLUTIONS, "d"])
+
+
+def test_nodes_go_back_to_float_until_the_ap_is_good_enough(prepared: tuple[onnx.ModelProto, Ranges]) -> None:
+    model, ranges = prepared
+
+    def floats(graph: bytes) -> int:
+        return sum(node.op_type == "Conv" and node.input[1] in CONVOLUTIONS for node in onnx.load_from_string(graph).graph.node)
+
+    passed, rows = attempts(model, ranges, RUNTIME, INPUTS, 0.5, lambda graph: 0.3 if floats(graph) < 2 else 0.5 - MAX_LOSS)
+    assert passed is not None
+    assert floats(passed) >= 2
+    assert [row["AP"] for row in rows] == [0.3] * (len(rows) - 1) + [0.49]
+    assert [len(row["float_nodes"]) for row in rows] == list(FLOAT_NODES[:len(rows)])
+    [first] = attempts(model, ranges, RUNTIME, INPUTS, 0.5, lambda _: 0.6)[1]
+    assert first == {"AP": 0.6, "float_nodes": []}
+
+
+def test_no_graph_passes_whose_ap_is_always_too_low(prepared: tuple[onnx.ModelProto, Ranges]) -> None:
+    passed, rows = attempts(*prepared, RUNTIME, INPUTS, 0.5, lambda _: 0.489)
+    assert passed is None
+    assert len(rows) == len(FLOAT_NODES)
+
+
+def test_a_net_of_activations_without_int8_form_gains_nothing() -> None:
+    assert without_gain(prepare(made_graph()).graph) == ""
+    assert "2 of the net's nodes (HardSigmoid) have no INT8 form" in without_gain(prepare(made_graph("HardSwish")).graph)
