@@ -1,7 +1,10 @@
 """The whole pipeline as a user runs it: real dvc in a repository of its own, tiny settings."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -12,7 +15,7 @@ from zipfile import ZipFile
 import pytest
 import yaml
 from pycocotools.coco import COCO
-from support.repository import dvc, git, make_clone
+from support.repository import dvc, environment, git, make_clone
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +42,22 @@ def test_repro_leaves_every_result(reproduced: Path) -> None:
 
 def test_git_sees_nothing_new_but_the_lock(reproduced: Path) -> None:
     assert git(reproduced, "status", "--porcelain").split() == ["A", "dvc.lock"]
+
+
+@pytest.mark.parametrize(("stage", "result"), [
+    ("download", "data/manifest.json"), ("validate", "reports/validation.json"), ("fix_annotations", "data/fixed/train.json"),
+    pytest.param("evaluate", "reports/results.json", marks=pytest.mark.slow),
+    pytest.param("export", "models/ssd.onnx", marks=pytest.mark.slow)])
+def test_a_stage_gives_its_result_into_a_pipe_that_nobody_reads(reproduced: Path, stage: str, result: str) -> None:
+    before = (reproduced / result).read_bytes()
+    (reproduced / result).unlink()
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-m", f"stages.{stage}"], cwd=reproduced, env=environment(reproduced), stdout=writer,
+                          stderr=writer, check=False, timeout=300)
+    os.close(writer)
+    assert done.returncode == 0
+    assert (reproduced / result).read_bytes() == before
 
 
 def test_every_coco_number_is_in_the_reports(reproduced: Path) -> None:
