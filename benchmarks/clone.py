@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from benchmarks.images import ROOT
+from ssd_lib.params import check_params
 
 
 def make_clone(folder: Path, settings: dict[str, dict[str, Any]]) -> Path:
@@ -19,6 +20,7 @@ def make_clone(folder: Path, settings: dict[str, dict[str, Any]]) -> Path:
     for group, values in settings.items():
         tree[group].update(values)
     path.write_text(yaml.safe_dump(tree))
+    check_params(path.read_bytes(), path)
     subprocess.run(["git", "-c", "user.name=benchmark", "-c", "user.email=benchmark@example.org", "commit", "--quiet", "--all",
                     "--message", "benchmark"], cwd=folder, check=True)
     return folder

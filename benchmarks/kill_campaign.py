@@ -38,9 +38,10 @@ MARK = "KILL_CAMPAIGN"  # in the environment of every process that a campaign st
 IMAGES = (80, 80)  # of the demo: train and val
 SETTINGS: dict[str, dict[str, Any]] = {
     "data": {"source": "coco2017", "splits": ["train", "val"]},
-    "model": {"image_size": 128, "width_mult": 0.35},
-    "train": {"epochs": 12, "batch_size": 4, "precision": "fp32", "augmentation": "ssd", "ema_decay": 0.9, "ap_every_epochs": 4,
-              "checkpoint_minutes": 0.02},
+    "model": {"net": "mb2-ssd-lite", "image_size": 128, "width_mult": 0.35, "backbone_weights": "none"},
+    "train": {"epochs": 12, "batch_size": 4, "freeze": "none", "precision": "fp32", "augmentation": "ssd", "ema_decay": 0.9,
+              "ap_every_epochs": 4, "checkpoint_minutes": 0.02},
+    "export": {"int8": False},
     "runtime": {"device": "cpu", "workers": 2, "processes": 1},
 }
 COMMANDS = {"dvc repro": 3, "dvc exp run": 1}  # with weights

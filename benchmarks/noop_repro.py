@@ -23,8 +23,9 @@ IMAGES = 118_287
 CONTENT = b"\xff\xd8\xff\xd9"  # not an image, but no stage reads it
 SETTINGS: dict[str, dict[str, Any]] = {
     "data": {"source": "demo", "demo_images": [12, 6]},
-    "model": {"image_size": 64, "width_mult": 0.1},
-    "train": {"epochs": 1, "batch_size": 4, "precision": "fp32"},
+    "model": {"net": "mb2-ssd-lite", "image_size": 64, "width_mult": 0.1, "backbone_weights": "none"},
+    "train": {"epochs": 1, "batch_size": 4, "freeze": "none", "precision": "fp32"},
+    "export": {"int8": False},
     "eval": {"batch_size": 4},
     "runtime": {"device": "cpu", "workers": 1, "processes": 1},
 }

@@ -2,18 +2,25 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torchvision.ops import nms
 
-from benchmarks import baseline, coco_numbers, kill_campaign
+from benchmarks import baseline, coco_numbers, kill_campaign, noop_repro
+from benchmarks.clone import make_clone
 from benchmarks.detection import CANDIDATES, PARAMS, trained_outputs
 from benchmarks.images import MAX_IMAGES, MIN_IMAGES, open_images
 from ssd_lib.boxes.coder import decode
 from ssd_lib.boxes.loss import detection_loss
 from ssd_lib.evaluate.coco_eval import PYCOCOTOOLS
+
+
+@pytest.mark.parametrize("settings", [kill_campaign.SETTINGS, noop_repro.SETTINGS], ids=["kill_campaign", "noop_repro"])
+def test_a_benchmark_s_settings_fit_the_shipped_parameters(tmp_path: Path, settings: dict[str, dict[str, Any]]) -> None:
+    make_clone(tmp_path / "clone", settings)
 
 
 def test_images_are_the_demos_by_default() -> None:
