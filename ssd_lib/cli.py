@@ -75,8 +75,9 @@ def add_detect_arguments(parser: argparse.ArgumentParser) -> None:
         help="a model file, ssd.pt or ssd.onnx, a checkpoint, or a folder: the fastest of its files on this machine "
              "(default: %(default)s)")
     add("--out", type=Path, default=Path("detections"), metavar="FOLDER", help="folder for the drawings (default: %(default)s)")
-    add("--threshold", type=float, default=0.4, metavar="SCORE",
-        help="leave out detections below this score, 0 to 1 (default: %(default)s)")
+    add("--threshold", type=_threshold, default="auto", metavar="SCORE",
+        help="leave out detections below this score, 0 to 1; auto takes the model's own for each class, with the best F1 on "
+             "its validation images (default: %(default)s)")
     add("--top-k", type=int, metavar="N", help="most detections kept per image or frame (default: the model's max_detections)")
     add("--nms", choices=("hard", "soft"), default="hard",
         help="hard removes a box that overlaps a better one of its class; soft lowers its score (default: %(default)s)")
@@ -198,6 +199,10 @@ def _positive(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
     return value
+
+
+def _threshold(text: str) -> float | str:
+    return text if text == "auto" else float(text)
 
 
 def _fraction(text: str) -> float:

@@ -24,11 +24,19 @@ def deep_range(value: Any) -> tuple[int, int]:
     return value[0], value[1]
 
 
+def as_tuple(value: Any) -> tuple[Any, ...]:
+    """Return a list or a tuple, which JSON does not tell apart, as a tuple; else raise ValueError."""
+    if not isinstance(value, list | tuple) or len(value) > MAX_VALUES:
+        raise ValueError(f"a list of at most {MAX_VALUES} values is needed")
+    return tuple(value)
+
+
 Schema = TypeVar("Schema", bound=BaseModel)
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 Id = Annotated[int, Field(ge=-2**63, lt=2**63)]
 Unit = Annotated[float, Field(ge=0, le=1)]
 Limit = Annotated[int, Field(ge=1, lt=2**31)]
+Units = Annotated[tuple[Unit, ...], BeforeValidator(as_tuple)]
 DeepRange = Annotated[tuple[int, int], BeforeValidator(deep_range)]
 MAY_BE_ABSENT: Any = None  # after a field: its key is optional; this is no default, as only the keys that are there are used
 
@@ -46,6 +54,7 @@ class PostprocessSchema(Strict):
     nms_iou: Unit = MAY_BE_ABSENT
     top_k_per_class: Limit = MAY_BE_ABSENT
     max_detections: Limit = MAY_BE_ABSENT
+    class_thresholds: Units = MAY_BE_ABSENT
 
 
 def plain(value: Any) -> Any:

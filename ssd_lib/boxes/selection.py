@@ -9,7 +9,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 Nms = Literal["hard", "soft"]  # drop the weaker of two overlapping boxes, or lower its score
+Threshold = float | Literal["auto"] | None  # see `Postprocess.lowest_scores`
 SIGMA = 0.5  # width of Soft-NMS's Gaussian, as in the paper
+SHOWN_SCORE = 0.4  # the threshold for a class without its own in `class_thresholds`
 BLOCK = 256  # candidates that NMS compares at once
 
 
@@ -24,17 +26,33 @@ class Postprocess(NamedTuple):
         nms_iou: of two boxes of a class with a higher IoU the one with the lower score is dropped, [0, 1].
         top_k_per_class: at most this many candidates of each class, the best ones, enter NMS.
         max_detections: at most this many detections of an image, the best ones, remain after NMS.
+        class_thresholds: K scores, [0, 1]: where people are shown detections, those of a class have at least its score. They
+            are chosen on the validation images (evaluate/matching.py) and not used for AP; empty if unknown.
     """
 
     score_threshold: float = 0.01
     nms_iou: float = 0.45
     top_k_per_class: int = 200
     max_detections: int = 100
+    class_thresholds: tuple[float, ...] = ()
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> "Postprocess":
         """Return the values read from a file, with the defaults for missing ones."""
-        return cls(**{key: values[key] for key in cls._fields if key in values})
+        known = {key: values[key] for key in cls._fields if key in values}
+        return cls(**{**known, "class_thresholds": tuple(known.get("class_thresholds", ()))})
+
+
+    def lowest_scores(self, threshold: Threshold, classes: int) -> tuple[float, ...]:
+        """Return the lowest score of each class that people are shown.
+
+        Args:
+            threshold: "auto" for `class_thresholds`, or `SHOWN_SCORE` without them; None for `score_threshold`; or a number.
+            classes: K.
+        """
+        if threshold == "auto":
+            return tuple(max(score, self.score_threshold) for score in self.class_thresholds or (SHOWN_SCORE,) * classes)
+        return (self.score_threshold if threshold is None else threshold,) * classes
 
 
 PUBLISHED = Postprocess()

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TextIO
 import numpy as np
 from tqdm import tqdm
 
-from ssd_lib.boxes.selection import Nms
+from ssd_lib.boxes.selection import Nms, Threshold
 from ssd_lib.detect.detector import Detector, Objects
 from ssd_lib.detect.inputs import STDIN, Source, drawing_paths, find_sources, is_video, name_of, read_input
 from ssd_lib.detect.video import (
@@ -47,7 +47,7 @@ class FrameResult(NamedTuple):
     objects: Objects | None
 
 
-def run(inputs: list[str], model: Path, out: Path, threshold: float, top_k: int | None, nms: Nms, nms_iou: float | None,
+def run(inputs: list[str], model: Path, out: Path, threshold: Threshold, top_k: int | None, nms: Nms, nms_iou: float | None,
         json: Path | None, show: bool, device: str) -> int:
     """Detect on all inputs, draw the detections and print a summary.
 

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol, get_args, overload
 import cv2
 import numpy as np
 
-from ssd_lib.boxes.selection import Nms, Postprocess, Selected, select
+from ssd_lib.boxes.selection import Nms, Postprocess, Selected, Threshold, select
 from ssd_lib.errors import InputError
 from ssd_lib.images import Range, read_image
 from ssd_lib.params import DEVICE_PATTERN
@@ -59,8 +59,9 @@ class Detector:
         path: a folder, whose fastest file on this machine is taken (see fastest.py); or a file: models/ssd.pt of the train
             stage, models/ssd.onnx or models/int8/ssd.onnx of the export stage, or a combo checkpoint.
         device: "auto" | "cpu" | "cuda" | "cuda:1".
-        threshold: objects with a lower score are dropped, [0, 1]; None takes the model's own score threshold, which is chosen
-            for AP and too low for display.
+        threshold: objects with a lower score are dropped. "auto": below the threshold of their class, which has the best F1 on
+            the validation images; `SHOWN_SCORE` where a model does not know it. A number, [0, 1], is for all classes. None
+            takes `postprocess.score_threshold`, which is chosen for AP and too low for display.
         top_k: most objects kept per image; None takes the model's own `max_detections`.
         nms: "hard" removes a box that overlaps a better one of its class; "soft" lowers its score.
         batch_size: images per batch.
@@ -69,6 +70,7 @@ class Detector:
     Attributes:
         path: the file that is used.
         class_names: K names; label i is class_names[i - 1].
+        thresholds: (K,) float32, the lowest score of each class that is kept.
         source_ids: the K category ids of the dataset that it was trained on.
         image_size: side of the net's input in pixels; images of any size are scaled to it.
         sixteen_bit_range: values of 16-bit image files that become 0 and 255, as in training.
@@ -78,16 +80,17 @@ class Detector:
         InputError: the file is not a model of this project, or an argument is out of range.
     """
 
-    def __init__(self, path: str | Path = "models", device: str = "auto", threshold: float | None = 0.4,
+    def __init__(self, path: str | Path = "models", device: str = "auto", threshold: Threshold = "auto",
                  top_k: int | None = None, nms: Nms = "hard", batch_size: int = 16, nms_iou: float | None = None) -> None:
         _check(device, threshold, top_k, nms, batch_size, nms_iou)
         self.path, self._score_priors, about, own = _load(Path(path), device, threshold)
+        self.thresholds = _checked(own.lowest_scores(threshold, len(about.class_names)), about, self.path)
         self.image_size, self.class_names, self.source_ids = about.image_size, about.class_names, about.source_ids
         self.sixteen_bit_range = about.sixteen_bit_range
         self._nms: Nms = nms
         self._batch_size = batch_size
         self._postprocess = Postprocess(
-            own.score_threshold if threshold is None else threshold, own.nms_iou if nms_iou is None else nms_iou,
+            float(self.thresholds.min()), own.nms_iou if nms_iou is None else nms_iou,
             max(own.top_k_per_class, top_k or 0), top_k or own.max_detections)
 
     @overload
@@ -137,8 +140,13 @@ class Detector:
     def _detect(self, images: Sequence[np.ndarray]) -> list[Objects]:
         side = (self.image_size, self.image_size)
         scores, boxes = self._score_priors(np.stack([cv2.resize(one, side, interpolation=cv2.INTER_LINEAR) for one in images]))
-        return [self._objects(select(of_image, places, self._postprocess, self._nms), image.shape[:2])
+        return [self._objects(self._shown(select(of_image, places, self._postprocess, self._nms)), image.shape[:2])
                 for of_image, places, image in zip(scores, boxes, images, strict=True)]
+
+    def _shown(self, found: Selected) -> Selected:
+        """Return the detections that reach the threshold of their class."""
+        kept = found.scores >= self.thresholds[found.labels - 1]
+        return Selected(found.boxes[kept], found.labels[kept], found.scores[kept])
 
     def _objects(self, found: Selected, size: tuple[int, ...]) -> Objects:
         height, width = size
@@ -146,7 +154,7 @@ class Detector:
         return Objects(boxes, found.labels, found.scores, tuple(self.class_names[label - 1] for label in found.labels))
 
 
-def _load(path: Path, device: str, threshold: float | None) -> tuple[Path, ScorePriors, About, Postprocess]:
+def _load(path: Path, device: str, threshold: Threshold) -> tuple[Path, ScorePriors, About, Postprocess]:
     """Return the file, a function that runs its net, its classes and image size, and its postprocess values.
 
     What runs the net is imported only here: an ONNX file needs no torch, and a device without torch can use it.
@@ -167,13 +175,21 @@ def _load(path: Path, device: str, threshold: float | None) -> tuple[Path, Score
     return path, *load_torch(path, device, threshold)
 
 
-def _check(device: str, threshold: float | None, top_k: int | None, nms: str, batch_size: int, nms_iou: float | None) -> None:
-    def is_fraction(value: float | None) -> bool:
+def _checked(thresholds: tuple[float, ...], about: About, path: Path) -> np.ndarray:
+    """Return the thresholds as (K,) float32, or raise InputError if their number differs from that of the classes."""
+    if len(thresholds) != len(about.class_names):
+        raise InputError(f"{path}: its postprocess has {len(thresholds)} class_thresholds for {len(about.class_names)} "
+                         "classes; one for each is needed. `dvc repro` makes the file anew; or give a number as the threshold.")
+    return np.array(thresholds, dtype=np.float32)
+
+
+def _check(device: str, threshold: object, top_k: int | None, nms: str, batch_size: int, nms_iou: float | None) -> None:
+    def is_fraction(value: object) -> bool:
         return value is None or (isinstance(value, int | float) and 0 <= value <= 1)
     for name, value, holds, allowed in (
         ("device", device, isinstance(device, str) and re.fullmatch(DEVICE_PATTERN, device),
          "'auto', 'cpu', 'cuda' or 'cuda:1'"),
-        ("threshold", threshold, is_fraction(threshold), "from 0 to 1"),
+        ("threshold", threshold, threshold == "auto" or is_fraction(threshold), "from 0 to 1, or 'auto'"),
         ("nms_iou", nms_iou, is_fraction(nms_iou), "from 0 to 1"),
         ("top_k", top_k, top_k is None or (isinstance(top_k, int) and top_k >= 1), "a whole number, 1 or more"),
         ("nms", nms, nms in get_args(Nms), " or ".join(get_args(Nms))),

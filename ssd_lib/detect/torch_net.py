@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ssd_lib.boxes.selection import Postprocess
+from ssd_lib.boxes.selection import Postprocess, Threshold
 from ssd_lib.checkpoint.weights import open_model
 from ssd_lib.device import pick_device
 from ssd_lib.nets.model_file import NetSpec
@@ -17,13 +17,13 @@ Scored = tuple[Sequence[np.ndarray], Sequence[np.ndarray]]  # (P, K) without the
 
 
 def load_torch(path: Path, device_name: str,
-               threshold: float | None) -> tuple[Callable[[np.ndarray], Scored], NetSpec, Postprocess]:
+               threshold: Threshold) -> tuple[Callable[[np.ndarray], Scored], NetSpec, Postprocess]:
     """Return a function from (B, S, S, 3) uint8 RGB to scores and boxes, and what the file says of the net.
 
     Args:
         path: models/ssd.pt, or a combo checkpoint.
         device_name: as for `pick_device`.
-        threshold: the lowest score of interest; None takes the model's own.
+        threshold: as for `Detector`; scores below it are not computed further.
 
     Raises:
         StateError: the file or the device is missing.
@@ -32,7 +32,7 @@ def load_torch(path: Path, device_name: str,
     device = pick_device(device_name)
     model = open_model(path, device)
     net = fuse_batch_norms(model.net)
-    floor = model.postprocess.score_threshold if threshold is None else threshold
+    floor = min(model.postprocess.lowest_scores(threshold, model.net.classes))
 
     @torch.inference_mode()
     def score(images: np.ndarray) -> Scored:

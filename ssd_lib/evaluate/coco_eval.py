@@ -18,9 +18,10 @@ from pycocotools.cocoeval import COCOeval
 from tqdm import tqdm
 
 from ssd_lib.annotations.fixed_set import FixedSet
-from ssd_lib.boxes.selection import Postprocess
+from ssd_lib.boxes.selection import SHOWN_SCORE, Postprocess
 from ssd_lib.data.dataset import DetectionDataset
 from ssd_lib.data.loader import evaluation_batches, load_batches
+from ssd_lib.evaluate.matching import class_thresholds
 from ssd_lib.nets.postprocess import Detections, detect
 from ssd_lib.nets.ssd import SSD
 
@@ -70,10 +71,11 @@ def measure(net: SSD, dataset: DetectionDataset, gt_path: Path, postprocess: Pos
         workers: loader processes.
 
     Returns:
-        As `coco_metrics`.
+        As `coco_metrics`, and `Postprocess.class_thresholds`.
     """
     predictions = predict(net, dataset, postprocess, batch_size, device, workers, progress=False)
-    return coco_metrics(run_coco(json.loads(gt_path.read_bytes()), dataset.fixed, predictions, fastest_tools()))
+    metrics = coco_metrics(run_coco(json.loads(gt_path.read_bytes()), dataset.fixed, predictions, fastest_tools()))
+    return {**metrics, "class_thresholds": class_thresholds(dataset.fixed, predictions, SHOWN_SCORE)}
 
 
 def fastest_tools() -> CocoTools:

@@ -1,7 +1,7 @@
 """The evaluate stage: measure models/ssd.pt on the validation images and write the reports."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ssd_lib.errors import InputError, visible
 from ssd_lib.evaluate.coco_eval import Predictions, coco_metrics, predict, results_json, run_coco
 from ssd_lib.evaluate.curves import draw_curves, write_curves
 from ssd_lib.evaluate.drawing import write_image
+from ssd_lib.evaluate.matching import BestF1, best_f1, find_pairs, match
 from ssd_lib.evaluate.validation_sheet import validation_sheet
 from ssd_lib.evaluate.voc_ap import voc_metrics
 from ssd_lib.files import write_json
@@ -59,10 +60,12 @@ def evaluate(params: EvalParams, runtime: RuntimeParams) -> str:
 
 
 def all_metrics(result: COCOeval, fixed: FixedSet, predictions: Predictions) -> dict[str, Any]:
-    """Return the metrics of `coco_metrics` and `voc_metrics` and the AP of each class, rounded."""
+    """Return the metrics of `coco_metrics` and `voc_metrics`, and the AP and `BestF1` of each class, rounded."""
     coco = coco_metrics(result)
     by_class = coco.pop("class")
-    return _rounded({**coco, **voc_metrics(fixed, predictions), "class": by_class})
+    best = best_f1(fixed, predictions, match(fixed, predictions, find_pairs(fixed, predictions)))
+    return _rounded({**coco, **voc_metrics(fixed, predictions), "class": by_class,
+                     "best_f1": f1_by_class(fixed.class_names, best)})
 
 
 def headline(metrics: Mapping[str, Any], model: Model) -> dict[str, Any]:
@@ -75,6 +78,12 @@ def headline(metrics: Mapping[str, Any], model: Model) -> dict[str, Any]:
     train, last = model.about.get("params", {}).get("train", {}), model.about.get("metrics", {})
     return {**_rounded({"AP": metrics["AP"], "AP50": metrics["AP50"], "loss": last.get("train_loss")}),
             "net": model.spec.net, "lr": train.get("lr"), "epochs": last.get("epoch")}
+
+
+def f1_by_class(names: Sequence[str], best: BestF1) -> dict[str, dict[str, float | None]]:
+    """Return threshold, F1, precision and recall of each class; None where no object is found."""
+    return {name: {key: None if np.isnan(value) else value for key, value in zip(BestF1._fields, row, strict=True)}
+            for name, row in zip(names, np.stack(best, axis=1).tolist(), strict=True)}
 
 
 def _rounded(metrics: dict[str, Any]) -> dict[str, Any]:

@@ -114,7 +114,9 @@ def finish(run_spec: RunSpec, state: TrainState) -> str:
     weights = _best_weights(run_spec, state) if is_best else state.final_net.state_dict()
     last = state.history[-1]
     about = {"fingerprint": run_spec.fingerprint, "params": run_spec.params_dict, "metrics": dict(last)}
-    save_model(MODEL_PATH, run_spec.net_spec, weights, about, Postprocess.from_plain(run_spec.params_dict["postprocess"]))
+    postprocess = Postprocess.from_plain(run_spec.params_dict["postprocess"])
+    save_model(MODEL_PATH, run_spec.net_spec, weights, about,
+               postprocess._replace(class_thresholds=_class_thresholds(run_spec, state, weights)))
     write_history(HISTORY_PATH, state.history)
     write_ap(AP_PATH, state.history)
     draw_history(CURVES_PATH, state.history)
@@ -130,6 +132,14 @@ def finish(run_spec: RunSpec, state: TrainState) -> str:
     early = f"ended after {state.epoch} of {run_spec.params.train.epochs} epochs, since {ended}; " if ended else ""
     return (f"train: {early}{state.epoch} epochs of {images} images{balance}, loss {last['train_loss']:.3f}, {ap}model in "
             f"{MODEL_PATH}")
+
+
+def _class_thresholds(run_spec: RunSpec, state: TrainState, weights: dict[str, Tensor]) -> tuple[float, ...]:
+    """Return the score thresholds of the classes, chosen on the validation images with the weights that are written."""
+    device = next(state.net.parameters()).device
+    net = run_spec.net_spec.build()
+    net.load_state_dict(weights)
+    return tuple(run_spec.measure(net.to(device), run_spec.val_set, device=device).get("class_thresholds", ()))
 
 
 def _best_weights(run_spec: RunSpec, state: TrainState) -> dict[str, Tensor]:

@@ -144,3 +144,28 @@ def test_an_object_that_is_not_an_image_is_named_by_its_type(project: Path, imag
     kind = type(image[0] if isinstance(image, list) else image).__name__
     with pytest.raises(InputError, match=f"Detector: an image is a {kind}; it must be the path of an image file, or a NumPy"):
         Detector()(image)
+
+
+def test_each_class_has_its_own_threshold_and_a_number_overrules_it(project: Path) -> None:
+    weights = load_model().net.state_dict()
+    everything = Detector(threshold=0.0, top_k=5000)(IMAGE)
+    classes = range(1, 1 + len(SPEC.class_names))
+    chosen = tuple(float(np.median(everything.scores[everything.labels == label])) for label in classes)
+    save_model(Path("chosen.pt"), SPEC, weights, {}, Postprocess(class_thresholds=chosen, max_detections=5000))
+    shown = Detector("chosen.pt")(IMAGE)
+    assert len(shown.scores)
+    for label, threshold in enumerate(chosen, start=1):
+        of_class = everything.scores[(everything.labels == label) & (everything.scores >= np.float32(threshold))]
+        assert sorted(shown.scores[shown.labels == label]) == sorted(of_class)
+    assert len(Detector("chosen.pt", threshold=0.0)(IMAGE).scores) > len(shown.scores)
+
+
+def test_a_model_without_thresholds_is_shown_from_a_score_of_0_4(project: Path) -> None:
+    save_model(Path("old.pt"), SPEC, load_model().net.state_dict(), {})
+    assert Detector("old.pt").thresholds.tolist() == pytest.approx([0.4] * len(SPEC.class_names))
+
+
+def test_thresholds_of_other_classes_are_refused(project: Path) -> None:
+    save_model(Path("wrong.pt"), SPEC, load_model().net.state_dict(), {}, Postprocess(class_thresholds=(0.5,)))
+    with pytest.raises(InputError, match="1 class_thresholds for"):
+        Detector("wrong.pt")

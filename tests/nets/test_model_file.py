@@ -43,10 +43,11 @@ def test_other_torch_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_postprocess_values_are_stored_and_files_without_them_have_the_published_ones(tmp_path: Path) -> None:
-    path, own = tmp_path / "ssd.pt", Postprocess(0.1, 0.7, 50, 30)
+    path, own = tmp_path / "ssd.pt", Postprocess(0.1, 0.7, 50, 30, (0.5, 0.25, 0.4))
     save_model(path, SPEC, SPEC.build().state_dict(), {}, own)
     assert load_model(path).postprocess == own
     content = torch.load(path, weights_only=True)
-    assert content.pop("postprocess") == {"score_threshold": 0.1, "nms_iou": 0.7, "top_k_per_class": 50, "max_detections": 30}
+    assert content.pop("postprocess") == {"score_threshold": 0.1, "nms_iou": 0.7, "top_k_per_class": 50, "max_detections": 30,
+                                          "class_thresholds": (0.5, 0.25, 0.4)}
     torch.save(content, path)
     assert load_model(path).postprocess == Postprocess(0.01, 0.45, 200, 100)

@@ -35,6 +35,7 @@ FIELDS: dict[str, Callable[[Any], bool]] = {  # field -> is this value allowed t
     "postprocess/nms_iou": lambda value: value is MISSING or (type(value) is int and value == 0),
     "postprocess/top_k_per_class": lambda value: value is MISSING or (type(value) is int and value == 10**9),
     "postprocess/max_detections": lambda value: value is MISSING or (type(value) is int and value == 10**9),
+    "postprocess/class_thresholds": lambda value: value is MISSING or value in ([], [1]),
 }
 
 

@@ -48,7 +48,9 @@ def test_a_changed_postprocess_rewrites_the_model_of_a_complete_run_without_trai
     again = run_stage(workspace)
     assert again.returncode == 0
     assert "the run is complete: 2 epochs are in its checkpoint" in again.stdout
-    assert load_model(workspace / MODEL_PATH).postprocess == Postprocess(nms_iou=0.7)
+    postprocess = load_model(workspace / MODEL_PATH).postprocess
+    assert postprocess._replace(class_thresholds=()) == Postprocess(nms_iou=0.7)
+    assert len(postprocess.class_thresholds) == len(load_model(workspace / MODEL_PATH).spec.class_names)
     after = final_weights(workspace)
     assert all(torch.equal(value, after[key]) for key, value in before.items())
     assert (workspace / "reports/history.csv").read_text() == history
