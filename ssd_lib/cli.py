@@ -18,6 +18,7 @@ EXAMPLES = """examples:
   ssd init /my/data
   ssd detect photo.jpg holiday/ clip.mp4 --threshold 0.5 --json found.json
   ssd evaluate models/ssd.pt --annotations instances_val2017.json --images val2017/
+  ssd benchmark models --csv benchmark.csv
   ssd checkpoint show models/checkpoints/last.pt
   ssd data preview
   ssd cache --prune
@@ -39,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name, about, add_arguments in (
         ("init", "look at your data, and write a params.yaml for them", _add_init_arguments),
         ("detect", "find objects in images and videos, and draw them", add_detect_arguments),
+        ("benchmark", "measure AP, time, size and memory of a model's files on this machine", _add_benchmark_arguments),
         ("evaluate", "measure a model on a dataset in COCO format", _add_evaluate_arguments),
         ("checkpoint", "show or convert checkpoints and weights", _add_checkpoint_arguments),
         ("data", "draw training images as the net sees them", _add_data_arguments),
@@ -102,6 +104,14 @@ def _add_init_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_init)
 
 
+def _add_benchmark_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, nargs="?", default=MODEL, metavar="MODEL",
+                        help="a model file, or a folder: all of its model files (default: %(default)s)")
+    parser.add_argument("--csv", dest="csv_path", type=Path, metavar="FILE", help="also write the table to this file")
+    _add_device(parser)
+    parser.set_defaults(run=_benchmark)
+
+
 def _add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("model", type=Path, metavar="MODEL", help="a model file (ssd.pt) or a checkpoint")
@@ -159,6 +169,13 @@ def _init(options: argparse.Namespace) -> int:
     from ssd_lib.init.command import run
 
     run(**_arguments(options))
+    return 0
+
+
+def _benchmark(options: argparse.Namespace) -> int:
+    from ssd_lib.detect.benchmark import run
+
+    print(visible_lines(run(**_arguments(options))))
     return 0
 
 

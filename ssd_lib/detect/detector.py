@@ -69,6 +69,8 @@ class Detector:
 
     Attributes:
         path: the file that is used.
+        device: "cpu" | "cuda" and perhaps a number.
+        precision: of the net, "fp32" | "int8".
         class_names: K names; label i is class_names[i - 1].
         thresholds: (K,) float32, the lowest score of each class that is kept.
         source_ids: the K category ids of the dataset that it was trained on.
@@ -83,7 +85,9 @@ class Detector:
     def __init__(self, path: str | Path = "models", device: str = "auto", threshold: Threshold = "auto",
                  top_k: int | None = None, nms: Nms = "hard", batch_size: int = 16, nms_iou: float | None = None) -> None:
         _check(device, threshold, top_k, nms, batch_size, nms_iou)
-        self.path, self._score_priors, about, own = _load(Path(path), device, threshold)
+        loaded = _load(Path(path), device, threshold)
+        about, own = loaded.about, loaded.postprocess
+        self.path, self.device, self.precision, self._score_priors = loaded[:4]
         self.thresholds = _checked(own.lowest_scores(threshold, len(about.class_names)), about, self.path)
         self.image_size, self.class_names, self.source_ids = about.image_size, about.class_names, about.source_ids
         self.sixteen_bit_range = about.sixteen_bit_range
@@ -154,8 +158,19 @@ class Detector:
         return Objects(boxes, found.labels, found.scores, tuple(self.class_names[label - 1] for label in found.labels))
 
 
-def _load(path: Path, device: str, threshold: Threshold) -> tuple[Path, ScorePriors, About, Postprocess]:
-    """Return the file, a function that runs its net, its classes and image size, and its postprocess values.
+class _Loaded(NamedTuple):
+    """A model file, a function that runs its net, what it says of the net, and its postprocess values."""
+
+    path: Path
+    device: str
+    precision: str
+    score_priors: ScorePriors
+    about: About
+    postprocess: Postprocess
+
+
+def _load(path: Path, device: str, threshold: Threshold) -> _Loaded:
+    """Load a model file, or the fastest of a folder.
 
     What runs the net is imported only here: an ONNX file needs no torch, and a device without torch can use it.
     """
@@ -169,10 +184,11 @@ def _load(path: Path, device: str, threshold: Threshold) -> tuple[Path, ScorePri
 
         exported = load_onnx(path, device)
     if exported:
-        return path, exported.score_priors, exported, exported.postprocess
+        return _Loaded(path, exported.device, exported.precision, exported.score_priors, exported, exported.postprocess)
     from ssd_lib.detect.torch_net import load_torch
 
-    return path, *load_torch(path, device, threshold)
+    in_torch = load_torch(path, device, threshold)
+    return _Loaded(path, in_torch.device, "fp32", in_torch.score_priors, in_torch.about, in_torch.postprocess)
 
 
 def _checked(thresholds: tuple[float, ...], about: About, path: Path) -> np.ndarray:

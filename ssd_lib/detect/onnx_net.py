@@ -1,6 +1,7 @@
 """Run an exported net in ONNX Runtime, without torch. The format of the file is described in export.py."""
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ from ssd_lib.files import why_unreadable
 from ssd_lib.images import FULL_RANGE, Range
 from ssd_lib.manifest import MAX_CLASSES
 from ssd_lib.plain_values import DeepRange, Id, Name, PostprocessSchema, Strict, check
+from ssd_lib.processes import available_cores
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
@@ -56,6 +58,11 @@ class OnnxNet:
     model_sha256: str = ""
     precision: str = "fp32"
 
+    @property
+    def device(self) -> str:
+        """Return "cuda" or "cpu", where the session computes."""
+        return "cuda" if CUDA in self.session.get_providers() else "cpu"
+
     def score_priors(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return scores without the background (B, P, K) and boxes (B, P, 4); one image at a time, as the graph takes one.
 
@@ -89,7 +96,9 @@ def load_onnx(path: Path, device: str) -> OnnxNet:
         reason = why_unreadable(path) if path.exists() else "missing"
         raise StateError(f"{path}: {reason}. `dvc repro export` makes it from models/ssd.pt.")
     try:
-        session = onnxruntime.InferenceSession(path, providers=_providers(device))
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = thread_count()
+        session = onnxruntime.InferenceSession(path, options, providers=_providers(device))
         net = _net_of(session)
     except Exception as error:
         raise InputError(f"{path}: not an exported detector of this project ({first_line(error)}). `dvc repro export` "
@@ -99,6 +108,12 @@ def load_onnx(path: Path, device: str) -> OnnxNet:
                          f"{', '.join(session.get_providers())}, and {CUDA} comes with the package onnxruntime-gpu. "
                          "Install that instead of onnxruntime, or use device auto.")
     return net
+
+
+def thread_count() -> int:
+    """Return with how many threads a session computes on a CPU: as in PyTorch OMP_NUM_THREADS, else one for each core."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, int(asked)) if asked.isdecimal() else available_cores()
 
 
 def _providers(device: str) -> list[str | tuple[str, dict[str, int]]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,9 +17,17 @@ from ssd_lib.nets.rewrite import fuse_batch_norms
 Scored = tuple[Sequence[np.ndarray], Sequence[np.ndarray]]  # (P, K) without the background and (P, 4) of each image
 
 
-def load_torch(path: Path, device_name: str,
-               threshold: Threshold) -> tuple[Callable[[np.ndarray], Scored], NetSpec, Postprocess]:
-    """Return a function from (B, S, S, 3) uint8 RGB to scores and boxes, and what the file says of the net.
+class TorchNet(NamedTuple):
+    """A function from (B, S, S, 3) uint8 RGB to scores and boxes, what the file says of the net, and the device."""
+
+    score_priors: Callable[[np.ndarray], Scored]
+    about: NetSpec
+    postprocess: Postprocess
+    device: str
+
+
+def load_torch(path: Path, device_name: str, threshold: Threshold) -> TorchNet:
+    """Load a trained net.
 
     Args:
         path: models/ssd.pt, or a combo checkpoint.
@@ -39,4 +48,4 @@ def load_torch(path: Path, device_name: str,
         scores, boxes = score_priors(net, torch.from_numpy(images).permute(0, 3, 1, 2).to(device), floor)
         return [one.numpy() for one in scores], [one.numpy() for one in boxes]
 
-    return score, model.spec, model.postprocess
+    return TorchNet(score, model.spec, model.postprocess, str(device))

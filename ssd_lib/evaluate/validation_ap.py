@@ -54,7 +54,7 @@ def average_precision(images: SplitImages, found: Iterable[Selected]) -> float |
     xywh = np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1).round(BOX_DIGITS)
     predictions = Predictions(places, labels, scores.astype(np.float64).round(SCORE_DIGITS), xywh)
     result = run_coco(_truth(images), fixed, predictions, fastest_tools())
-    return coco_metrics(result)["AP"]  # type: ignore[no-any-return]
+    return coco_metrics(result)["AP"]
 
 
 def _truth(images: SplitImages) -> dict[str, Any]:

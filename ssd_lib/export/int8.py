@@ -37,7 +37,7 @@ RUNTIME = Scheme(QuantType.QUInt8, {"ActivationSymmetric": False})
 # TensorRT has signed values with a zero point of zero only, and fuses Conv, Clip and QuantizeLinear itself.
 TENSORRT = Scheme(QuantType.QInt8, {"ActivationSymmetric": True, "OpTypesToExcludeOutputQuantization": ["Conv"]})
 
-Ranges = dict[str, tuple[np.ndarray, np.ndarray]]
+Ranges = dict[str, tuple[np.float32, np.float32]]
 
 
 def prepare(graph: bytes) -> onnx.ModelProto:

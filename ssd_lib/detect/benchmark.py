@@ -1,0 +1,281 @@
+"""`ssd benchmark`: AP, time, size and memory of a model's files on this machine, in one table.
+
+Each file is loaded by a process of its own, which detects as `Detector` does, with the same number of threads. The processes
+take turns, so that whatever else the machine does slows down all alike.
+"""
+
+import csv
+import io
+import multiprocessing
+import platform
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ssd_lib.boxes.selection import Selected
+from ssd_lib.detect.detector import Detector
+from ssd_lib.detect.fastest import MODEL_NAME, ONNX_NAMES
+from ssd_lib.detect.onnx_net import thread_count
+from ssd_lib.errors import InputError, StateError
+from ssd_lib.files import write_text
+from ssd_lib.images import read_image
+from ssd_lib.manifest import FIXED_FOLDER
+from ssd_lib.processes import available_cores
+
+if TYPE_CHECKING:
+    from ssd_lib.evaluate.validation_ap import SplitImages
+
+BATCHES = (1, 8)
+ROUNDS, LEAST_ROUNDS = 40, 3
+TIMING_S, AP_S = 60.0, 60.0  # limits of the two parts; LEAST_ROUNDS are always made
+AP_IMAGES = 500  # at most
+IMAGE_SHAPE = (480, 640, 3)  # of made images, if there are no validation images
+COLUMNS = ("file", "format", "precision", "device", "threads", "batch", "AP", "ms", "ms_p95", "MB", "memory_MB")
+
+INSTRUCTIONS = {"avx512_vnni": "AVX512-VNNI", "avx_vnni": "AVX-VNNI", "avx2": "AVX2"}  # they decide the speed of INT8
+
+Ask = Callable[..., Any]  # (function, *arguments): the result of function(detector, *arguments) in the process of a file
+
+
+class Loaded(NamedTuple):
+    """What the process of a file says of it.
+
+    Attributes:
+        ask: runs a function there.
+        class_names: of the model.
+        device: "cpu" | "cuda".
+        precision: "fp32" | "int8".
+        threads: that compute on a CPU.
+    """
+
+    ask: Ask
+    class_names: tuple[str, ...]
+    device: str
+    precision: str
+    threads: int
+
+
+def run(model: Path, csv_path: Path | None, device: str) -> str:
+    """Measure a model and return a Markdown table.
+
+    Args:
+        model: a model file, or a folder, all of whose files are measured.
+        csv_path: where to write the table as CSV, too.
+        device: as for `Detector`.
+
+    Raises:
+        StateError: there is no model, or the device is missing.
+        InputError: a file is damaged.
+    """
+    files = model_files(model)
+    with _processes(files, device) as loaded:
+        shown = _timed_images()
+        times = take_turns({(path, batch): _timer(one.ask, shown[:batch]) for path, one in loaded.items() for batch in BATCHES})
+        memory = {path: one.ask(_peak_memory_mb) for path, one in loaded.items()}
+        aps, sentence = _aps(loaded, {path: float(np.median(times[path, 1])) for path in files})
+    rows = [(path.as_posix(), "ONNX Runtime" if path.suffix.lower() == ".onnx" else "PyTorch", one.precision, one.device,
+             one.threads, batch, aps.get(path), *_milliseconds(times[path, batch]), path.stat().st_size / 1e6, memory[path])
+            for path, one in loaded.items() for batch in BATCHES]
+    if csv_path:
+        write_text(csv_path, _csv(rows))
+    return f"{_about_machine()}\n{sentence}\n\n{markdown(rows)}"
+
+
+def model_files(model: Path) -> list[Path]:
+    """Return the file, or the model files of a folder.
+
+    Raises:
+        StateError: the folder has none.
+    """
+    files = [path for path in (model / name for name in (MODEL_NAME, *reversed(ONNX_NAMES))) if path.is_file()]
+    if model.is_dir() and not files:
+        raise StateError(f"{model}: no model is in this folder; {MODEL_NAME}, {' or '.join(ONNX_NAMES)} is needed. `dvc repro` "
+                         "makes them.")
+    return files if model.is_dir() else [model]
+
+
+def take_turns(cases: dict[Any, Callable[[], float]], limit_s: float = TIMING_S) -> dict[Any, list[float]]:
+    """Call all cases in turn until each has `ROUNDS` results, or `limit_s` seconds are over and each has `LEAST_ROUNDS`."""
+    results: dict[Any, list[float]] = {name: [] for name in cases}
+    begin = time.perf_counter()
+    for count in range(ROUNDS):
+        if count >= LEAST_ROUNDS and time.perf_counter() - begin > limit_s:
+            break
+        for name, case in cases.items():
+            results[name].append(case())
+    return results
+
+
+def markdown(rows: Sequence[Sequence[Any]]) -> str:
+    """Return rows of `COLUMNS` as a Markdown table."""
+    lines = [" | ".join(COLUMNS), " | ".join("---" for _ in COLUMNS), *(" | ".join(map(_text, row)) for row in rows)]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def _milliseconds(seconds: Sequence[float]) -> tuple[float, float]:
+    """Return the median and the 95th percentile."""
+    return 1000 * float(np.median(seconds)), 1000 * float(np.percentile(seconds, 95))
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else f"{value:.3f}" if isinstance(value, float) and value < 1 else (
+        f"{value:.1f}" if isinstance(value, float) else str(value))
+
+
+@contextmanager
+def _processes(files: Sequence[Path], device: str) -> Iterator[dict[Path, Loaded]]:
+    """Yield what the process of each file says, all of them loaded."""
+    context, ends = multiprocessing.get_context("spawn"), []
+    try:
+        for path in files:
+            ours, theirs = context.Pipe()
+            context.Process(target=_serve, args=(theirs, path, device), daemon=True).start()
+            theirs.close()
+            ends.append(ours)
+        yield {path: Loaded(_asker(end, path), *_received(end, path)) for path, end in zip(files, ends, strict=True)}
+    finally:
+        for end in ends:
+            end.close()  # which ends the process
+
+
+def _asker(end: Connection, path: Path) -> Ask:
+    def ask(*request: Any) -> Any:
+        end.send(request)
+        return _received(end, path)
+    return ask
+
+
+def _received(end: Connection, path: Path) -> Any:
+    """Return the answer of a process, or raise the error that is its answer."""
+    try:
+        answer = end.recv()
+    except EOFError as error:
+        raise StateError(f"{path}: the process that measured it was killed, probably for lack of memory. Close other programs, "
+                         "then run the same command again.") from error
+    if isinstance(answer, InputError | StateError):
+        raise answer
+    return answer
+
+
+def _serve(end: Connection, path: Path, device: str) -> None:
+    """Load a file and answer requests until the other end is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the process that asks, and thereby this one
+    try:
+        detector = Detector(path, device, batch_size=max(BATCHES))
+        end.send((detector.class_names, detector.device, detector.precision, _threads(path)))
+        while True:
+            function, *arguments = end.recv()
+            end.send(function(detector, *arguments))
+    except (InputError, StateError) as error:
+        end.send(error)
+    except (EOFError, BrokenPipeError):
+        pass
+
+
+def _threads(path: Path) -> int:
+    """Return with how many threads a file is computed on a CPU."""
+    if path.suffix.lower() == ".onnx":
+        return thread_count()
+    import torch
+
+    return torch.get_num_threads()
+
+
+def _timer(ask: Ask, images: list[np.ndarray]) -> Callable[[], float]:
+    return lambda: float(ask(_seconds_an_image, images))
+
+
+def _seconds_an_image(detector: Detector, images: list[np.ndarray]) -> float:
+    detector(images[:1])  # what ran before has filled the caches
+    begin = time.perf_counter()
+    detector(images)
+    return (time.perf_counter() - begin) / len(images)
+
+
+def _peak_memory_mb(_: Detector) -> float | None:
+    """Return the peak of this process's resident memory; None where the system does not say."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) / 1000 for line in lines if line.startswith("VmHWM")), None)
+
+
+def _timed_images() -> list[np.ndarray]:
+    """Return images for `_seconds_an_image`: of the validation split, or made ones."""
+    images = _validation_images(max(BATCHES))
+    paths = images.paths if images else ()
+    random = np.random.default_rng(0)
+    made = [random.integers(0, 256, IMAGE_SHAPE, dtype=np.uint8) for _ in range(max(BATCHES))]
+    return [*map(read_image, paths), *made][:max(BATCHES)]
+
+
+def _validation_images(limit: int) -> "SplitImages | None":
+    if not (FIXED_FOLDER / "val.npz").is_file():
+        return None
+    from ssd_lib.evaluate.validation_ap import split_images  # it imports torch, which a device with an ONNX file may lack
+
+    return split_images("val", limit)
+
+
+def _aps(loaded: dict[Path, Loaded], seconds: dict[Path, float]) -> tuple[dict[Path, float | None], str]:
+    """Return the AP of each file, and a sentence on the images, or on why there is none."""
+    images = _validation_images(max(1, min(AP_IMAGES, int(AP_S / sum(seconds.values())))))
+    if not images:
+        return {}, "AP: not measured, the validation images are not on this machine"
+    from ssd_lib.evaluate.validation_ap import average_precision
+
+    known = {path: one for path, one in loaded.items() if one.class_names == images.fixed.class_names}
+    found = {path: average_precision(images, one.ask(_detect_files, images.paths)) for path, one in known.items()}
+    others = "" if len(known) == len(loaded) else "; a model of other classes has none"
+    return found, f"AP on {len(images.paths)} validation images{others}"
+
+
+def _detect_files(detector: Detector, paths: Sequence[Path]) -> list[Selected]:
+    """Return what AP is computed from: the detections above the model's own threshold, lower than that for display."""
+    results = []
+    for pixels, found in Detector(detector.path, detector.device, threshold=None).stream(paths):
+        height, width = pixels.shape[:2]
+        sides = np.array([width, height, width, height], np.float32)
+        results.append(Selected(found.boxes / sides, found.labels, found.scores))
+    return results
+
+
+def _about_machine() -> str:
+    """Return the processor, its cores and the versions of what computes."""
+    cores = available_cores()
+    return (f"{_processor()}, {cores} core{'s' * (cores > 1)}, {_version('torch')}, {_version('onnxruntime')}\n"
+            "ms: an image, from pixels to objects with NMS, median and 95th percentile of calls in turns; memory_MB: peak of a "
+            "process")
+
+
+def _processor() -> str:
+    """Return the name of the processor, and the best of `INSTRUCTIONS` that it has."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    found = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    flags = found.get("flags", "").split()
+    kind = next((name for flag, name in INSTRUCTIONS.items() if flag in flags), "")
+    return f"{found.get('model name', platform.machine())}{f' with {kind}' * bool(kind)}"
+
+
+def _version(package: str) -> str:
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return f"no {package}"
+
+
+def _csv(rows: Sequence[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
+    return text.getvalue()
