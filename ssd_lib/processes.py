@@ -70,6 +70,20 @@ def keep_freed_memory() -> bool:
     return bool(libc.mallopt(M_MMAP_MAX, 0) and libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
 
 
+def free_addresses() -> float:
+    """Return how many bytes of memory this process may still map under the limit of `ulimit -v`; inf without one.
+
+    Few are as good as none: where a thread does not get the few it needs, the C library ends the process, without an exception.
+    """
+    if not sys.platform.startswith("linux"):
+        return math.inf
+    import resource  # it is missing on Windows
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    return math.inf if limit == resource.RLIM_INFINITY else limit - mapped
+
+
 def available_cores() -> int:
     """Return the number of CPU cores that this process may use: its affinity, and the quota of its container."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -48,7 +48,7 @@ from ssd_lib.errors import InputError, StateError, Stopped, first_line, print_me
 from ssd_lib.manifest import Manifest
 from ssd_lib.nets.model_file import MODEL_PATH
 from ssd_lib.params import Params
-from ssd_lib.processes import available_cores, die_with_parent, keep_freed_memory
+from ssd_lib.processes import available_cores, die_with_parent, free_addresses, keep_freed_memory
 from ssd_lib.train.checkpoint_writer import CheckpointWriter, finish
 from ssd_lib.train.epoch import train_epoch, validation_losses
 from ssd_lib.train.logger import TrainLogger
@@ -65,6 +65,7 @@ from ssd_lib.train.signals import StopRequested, StopSignal
 from ssd_lib.train.state import TrainState, new_state
 
 WRITER_LOCK = "writer.lock"  # held by the process that writes; with several processes that is not the one that started them
+LEAST_ADDRESSES = 700_000_000  # bytes that training of the smallest net maps after PyTorch is loaded
 IMAGES_DRAWN = 8  # validation images drawn for TensorBoard
 log = logging.getLogger(__name__)
 
@@ -87,6 +88,9 @@ def fit(params: Params, manifest: Manifest, measure: Measure, draw: Draw, write_
     """
     if not die_with_parent(signal.SIGTERM):
         log.warning("on %s training outlives a killed dvc: stop it yourself", sys.platform)
+    if (free := free_addresses()) < LEAST_ADDRESSES:
+        raise StateError(f"the limit of memory (`ulimit -v`) leaves {max(0, free) / 1e6:.0f} MB for training, now that PyTorch "
+                         f"is loaded; at least {LEAST_ADDRESSES / 1e6:.0f} MB are needed. Set `ulimit -v unlimited`.")
     make_own = partial(make_run_spec, params, manifest, measure, draw, write_samples)
     if not has_launcher():
         return _fit(make_own, make_group(params.runtime, params.train.batch_size, joins))

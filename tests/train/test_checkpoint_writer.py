@@ -1,6 +1,8 @@
 """What is saved when the disk, the folder, memory or a loader process fails; training goes on while a checkpoint is written."""
 
 import os
+import re
+import resource
 import sys
 import threading
 from functools import partial
@@ -97,6 +99,19 @@ def test_a_lack_of_memory_is_one_line_and_the_last_checkpoint_stays(workspace: P
     assert read_checkpoint(workspace / CHECKPOINTS / LAST).position == (1, 0)
     assert run_stage(workspace).returncode == 0
     assert_same_weights(workspace, never_stopped)
+
+
+def _limit_addresses() -> None:
+    """Leave this process so little memory to map that a library would end it in the first step."""
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + 300_000_000, resource.RLIM_INFINITY))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_limit_of_memory_that_is_too_low_for_any_net_is_told_before_training(workspace: Path) -> None:
+    refused = run_stage(workspace, prepare=_limit_addresses)
+    assert refused.returncode == 1
+    assert re.fullmatch(r"\nERROR the limit of memory \(`ulimit -v`\) leaves (29\d|300) MB for training, .*\n", refused.stderr)
 
 
 @pytest.mark.parametrize("target", [
