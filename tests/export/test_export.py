@@ -86,7 +86,7 @@ def test_the_file_has_metadata(exported: tuple[str, Path]) -> None:
     assert json.loads(about["classes"]) == ["BACKGROUND", "dog", "kite"]
     assert (about["net"], about["image_size"], about["fingerprint"]) == ("mb2-ssd-lite", "64", "f00d")
     assert json.loads(about["source_ids"]) == [18, 38]
-    assert json.loads(about["postprocess"]) == OWN._asdict()
+    assert Postprocess.from_plain(json.loads(about["postprocess"])) == OWN
     assert (json.loads(about["mean"]), json.loads(about["std"])) == ([127.5] * 3, [127.5] * 3)
     assert {entry.version for entry in graph.opset_import if entry.domain == ""} == {18}
     assert not any(node.op_type == "NonMaxSuppression" for node in graph.graph.node)
