@@ -19,8 +19,8 @@ from support.architecture import (
 from support.project import ROOT
 
 # A package or a file of ssd_lib imports only from itself and from those before it.
-LAYERS = ["errors", "files", "processes", "plain_values", "params", "manifest", "exif", "images", "annotations", "demo",
-          "download", "boxes", "data", "validation", "device", "nets", "checkpoint", "distributed", "train", "evaluate",
+LAYERS = ["errors", "files", "processes", "plain_values", "params", "manifest", "exif", "images", "report", "annotations",
+          "demo", "download", "boxes", "data", "validation", "device", "nets", "checkpoint", "distributed", "train", "evaluate",
           "export", "detect", "init", "cli", "__main__"]
 LONGEST_STAGE = 30
 POSIX_ONLY = {"fcntl", "resource", "pwd", "grp", "termios", "pty"}
@@ -105,7 +105,12 @@ def test_a_change_of_what_is_shown_runs_little_again() -> None:
     library = ROOT / "ssd_lib"
     assert all(not stages_run_again(path) for path in (library / "detect").glob("*.py"))
     checks = [path for path in (library / "validation").rglob("*") if path.is_file() and path.suffix != ".pyc"]
-    assert {path.suffix for path in checks} == {".py", ".jinja"}
     assert all(stages_run_again(path) == ["validate"] for path in checks)
+    page = [path for path in (library / "evaluate" / "page").rglob("*.py") if path.name != "__init__.py"]
+    assert page
+    assert all(stages_run_again(path) == ["evaluate"] for path in page)
+    shared = [path for path in (library / "report").glob("*") if path.is_file()]
+    assert {path.suffix for path in shared} >= {".py", ".jinja"}
+    assert all(stages_run_again(path) == ["validate", "evaluate"] for path in shared)
     assert [stage for stage, entry in PIPELINE.items() if "export" in entry["params"]] == ["export"]
     assert not stages_run_again(library / "params.py")

@@ -1,5 +1,7 @@
-"""Precision-recall curves as a table for `dvc plots` and as an image, with the AP of each class."""
+"""Precision-recall curves and the confusion of classes as tables for `dvc plots`; the curves also as an image."""
 
+import csv
+from io import StringIO
 from pathlib import Path
 from typing import Literal
 
@@ -8,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ssd_lib.annotations.fixed_set import BACKGROUND_NAME
 from ssd_lib.errors import visible
 from ssd_lib.files import atomic_write, write_text
 
@@ -25,9 +28,26 @@ def write_curves(path: Path, precision: np.ndarray) -> None:
         path: a .csv file.
         precision: (10, 101, K, areas, limits), `COCOeval.eval["precision"]`.
     """
-    columns = [_curve(precision, ious) for ious in CURVES.values()]
+    columns = [mean_curve(precision, ious) for ious in CURVES.values()]
     rows = [",".join(f"{value:.4f}" for value in row) for row in zip(RECALLS, *columns, strict=True)]
     write_text(path, "\n".join([",".join(["recall", *CURVES]), *rows]) + "\n")
+
+
+def write_confusion(path: Path, confused: np.ndarray, class_names: tuple[str, ...]) -> None:
+    """Write one row for each object or wrong detection, as the template `confusion` of `dvc plots` counts them.
+
+    Args:
+        path: a .csv file.
+        confused: (K + 1, K + 1), of `error_kinds.confusion`.
+        class_names: K names.
+    """
+    names = [visible(name) for name in (*class_names, BACKGROUND_NAME)]
+    text = StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["actual", "predicted"])
+    for row, column in np.argwhere(confused).tolist():
+        table.writerows([[names[row], names[column]]] * confused[row, column])
+    write_text(path, text.getvalue())
 
 
 def draw_curves(path: Path, precision: np.ndarray, class_names: tuple[str, ...]) -> None:
@@ -43,7 +63,7 @@ def draw_curves(path: Path, precision: np.ndarray, class_names: tuple[str, ...])
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, width_ratios=(1.2, 1))
     for name, ious in CURVES.items():
-        curve = _curve(precision, ious)
+        curve = mean_curve(precision, ious)
         left.plot(RECALLS, curve, color=COLOURS[name], linewidth=2, label=f"{name}: AP {curve.mean():.3f}")
     left.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
     left.set_title("Precision and recall, mean of all classes", loc="left")
@@ -57,7 +77,7 @@ def draw_curves(path: Path, precision: np.ndarray, class_names: tuple[str, ...])
         figure.savefig(file, format="png", dpi=120, metadata={"Software": None})
 
 
-def _curve(precision: np.ndarray, ious: slice) -> np.ndarray:
+def mean_curve(precision: np.ndarray, ious: slice) -> np.ndarray:
     """Return (101,) precision at each recall, averaged over the classes with ground truth; zeros if there are none."""
     chosen = precision[ious, :, :, 0, -1]  # (IoUs, 101, K)
     known = chosen[:, :, (chosen > -1).all(axis=(0, 1))]

@@ -1,7 +1,7 @@
 """The evaluate stage: measure models/ssd.pt on the validation images and write the reports."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ from ssd_lib.data.dataset import DetectionDataset
 from ssd_lib.data.loader import worker_count
 from ssd_lib.device import pick_device
 from ssd_lib.errors import InputError, visible
-from ssd_lib.evaluate.coco_eval import Predictions, coco_metrics, predict, results_json, run_coco
-from ssd_lib.evaluate.curves import draw_curves, write_curves
+from ssd_lib.evaluate.analysis import Analysis, analyse, key_numbers
+from ssd_lib.evaluate.coco_eval import coco_metrics, predict, results_json, run_coco
+from ssd_lib.evaluate.curves import draw_curves, write_confusion, write_curves
 from ssd_lib.evaluate.drawing import write_image
-from ssd_lib.evaluate.matching import BestF1, best_f1, find_pairs, match
+from ssd_lib.evaluate.page.inputs import PageInput
+from ssd_lib.evaluate.page.page import write_page
 from ssd_lib.evaluate.validation_sheet import validation_sheet
 from ssd_lib.evaluate.voc_ap import voc_metrics
 from ssd_lib.files import write_json
@@ -31,7 +33,7 @@ DIGITS = 4  # of the metrics; smaller differences are noise on any validation se
 
 def evaluate(params: EvalParams, runtime: RuntimeParams) -> str:
     """Measure models/ssd.pt on the validation images; write metrics.json, eval.json, results.json, pr_curve.csv and .png,
-    detections.png.
+    confusion.csv, evaluation.html and detections.png.
 
     Returns:
         One line of summary.
@@ -47,25 +49,29 @@ def evaluate(params: EvalParams, runtime: RuntimeParams) -> str:
                                deep_range=model.spec.sixteen_bit_range)
     predictions = predict(model.net, dataset, model.postprocess, params.batch_size, device, worker_count(runtime.workers),
                           progress=True)
-    result = run_coco(json.loads((FIXED_FOLDER / "val.json").read_bytes()), fixed, predictions)
-    metrics = all_metrics(result, fixed, predictions)
+    truth = json.loads((FIXED_FOLDER / "val.json").read_bytes())
+    result = run_coco(truth, fixed, predictions)
+    analysis = analyse(fixed, predictions)
+    metrics = all_metrics(result, analysis)
     write_json(REPORTS / "metrics.json", headline(metrics, model), indent=1)
     write_json(REPORTS / "eval.json", metrics, indent=1)
     write_json(REPORTS / "results.json", results_json(fixed, predictions))
     write_curves(REPORTS / "pr_curve.csv", result.eval["precision"])
     draw_curves(REPORTS / "pr_curve.png", result.eval["precision"], fixed.class_names)
+    write_confusion(REPORTS / "confusion.csv", analysis.confused, fixed.class_names)
+    areas = np.array([row["area"] for row in truth["annotations"] if not row["iscrowd"]])
+    measured = PageInput(analysis, metrics, result.eval["precision"], areas, model, dataset, str(device))
+    write_page(REPORTS, measured.with_training(REPORTS))
     shown = np.linspace(0, len(fixed) - 1, min(params.pictures, len(fixed))).round().astype(int).tolist()
     write_image(REPORTS / "detections.png", validation_sheet(model.net, dataset, shown, model.postprocess, device))
     return _summary(metrics, len(fixed), len(predictions.images))
 
 
-def all_metrics(result: COCOeval, fixed: FixedSet, predictions: Predictions) -> dict[str, Any]:
-    """Return the metrics of `coco_metrics` and `voc_metrics`, and the AP and `BestF1` of each class, rounded."""
+def all_metrics(result: COCOeval, analysis: Analysis) -> dict[str, Any]:
+    """Return the metrics of `coco_metrics` and `voc_metrics`, the AP of each class and `key_numbers`, rounded."""
     coco = coco_metrics(result)
     by_class = coco.pop("class")
-    best = best_f1(fixed, predictions, match(fixed, predictions, find_pairs(fixed, predictions)))
-    return _rounded({**coco, **voc_metrics(fixed, predictions), "class": by_class,
-                     "best_f1": f1_by_class(fixed.class_names, best)})
+    return _rounded({**coco, **voc_metrics(analysis.fixed, analysis.predictions), "class": by_class, **key_numbers(analysis)})
 
 
 def headline(metrics: Mapping[str, Any], model: Model) -> dict[str, Any]:
@@ -78,12 +84,6 @@ def headline(metrics: Mapping[str, Any], model: Model) -> dict[str, Any]:
     train, last = model.about.get("params", {}).get("train", {}), model.about.get("metrics", {})
     return {**_rounded({"AP": metrics["AP"], "AP50": metrics["AP50"], "loss": last.get("train_loss")}),
             "net": model.spec.net, "lr": train.get("lr"), "epochs": last.get("epoch")}
-
-
-def f1_by_class(names: Sequence[str], best: BestF1) -> dict[str, dict[str, float | None]]:
-    """Return threshold, F1, precision and recall of each class; None where no object is found."""
-    return {name: {key: None if np.isnan(value) else value for key, value in zip(BestF1._fields, row, strict=True)}
-            for name, row in zip(names, np.stack(best, axis=1).tolist(), strict=True)}
 
 
 def _rounded(metrics: dict[str, Any]) -> dict[str, Any]:
@@ -102,4 +102,5 @@ def _check_classes(model: Model, fixed: FixedSet) -> None:
 def _summary(metrics: dict[str, Any], images: int, detections: int) -> str:
     numbers = "  ".join(f"{name} {'undefined' if metrics[name] is None else format(metrics[name], '.3f')}"
                         for name in ("AP", "AP50", "AP75"))
-    return f"evaluate: {numbers}  ({detections} detections on {images} images); {REPORTS / 'detections.png'} shows some"
+    page = REPORTS / "evaluation.html"
+    return f"evaluate: {numbers}  ({detections} detections on {images} images); {page} shows what is wrong"

@@ -25,6 +25,7 @@ from ssd_lib.data.dataset import DetectionDataset
 from ssd_lib.data.loader import worker_count
 from ssd_lib.device import pick_device
 from ssd_lib.errors import InputError, visible, visible_lines
+from ssd_lib.evaluate.analysis import analyse
 from ssd_lib.evaluate.coco_eval import BOX_DIGITS, Predictions, predict, results_json, run_coco
 from ssd_lib.evaluate.evaluate import all_metrics
 from ssd_lib.exif import INVERSE, UPRIGHT, read_orientation, turn_boxes
@@ -95,7 +96,7 @@ def evaluate_external(model: Path, annotations: Path, images: Path, out: Path, n
     if submission:
         print(f"{write_submission(out, submission, results)}: the same for COCO's evaluation server")
     if dataset.has_boxes:
-        metrics = all_metrics(run_coco(dataset.truth, dataset.fixed, predictions), dataset.fixed, predictions)
+        metrics = all_metrics(run_coco(dataset.truth, dataset.fixed, predictions), analyse(dataset.fixed, predictions))
         write_json(out / "eval.json", {**metrics, "model_only": dataset.model_only, "data_only": dataset.data_only}, indent=1)
         print(f"{out / 'eval.json'}: all metrics, among them\n{_table(metrics)}")
 

@@ -20,8 +20,7 @@ from ssd_lib.boxes.prior_levels import PUBLISHED
 from ssd_lib.errors import visible
 from ssd_lib.manifest import Manifest
 from ssd_lib.params import DataParams
-from ssd_lib.validation.annotations import Duplicate, find_duplicates
-from ssd_lib.validation.report.elements import (
+from ssd_lib.report.elements import (
     MAX_OPEN_ROWS,
     Bars,
     Element,
@@ -35,6 +34,9 @@ from ssd_lib.validation.report.elements import (
     percent,
     plural,
 )
+from ssd_lib.report.thumbnails import MAX_MARKS, can_be_drawn, read_thumbnail
+from ssd_lib.validation.annotations import Duplicate, find_duplicates
+from ssd_lib.validation.report.marks import ImageKey, find_marks
 from ssd_lib.validation.report.statistics import (
     ClassCounts,
     Sizes,
@@ -45,7 +47,6 @@ from ssd_lib.validation.report.statistics import (
     relative_ratios,
     relative_sides,
 )
-from ssd_lib.validation.report.thumbnails import MAX_MARKS, ImageKey, can_be_drawn, find_marks, read_thumbnail
 from ssd_lib.validation.verdict import FEW_BAD, file_notices, stop_reason
 
 FAULT_TILES = 8  # thumbnails of each kind of fault

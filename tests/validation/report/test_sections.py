@@ -13,8 +13,8 @@ from ssd_lib.annotations.faults import Fault
 from ssd_lib.annotations.fixed_set import load_fixed, write_fixed
 from ssd_lib.annotations.table import Annotations, Box, Category, Image, from_rows
 from ssd_lib.nets.model_file import NetSpec
+from ssd_lib.report.elements import Bars, Listing, Section, Table, Text, Thumbnails
 from ssd_lib.train.setup import report_priors
-from ssd_lib.validation.report.elements import Bars, Listing, Section, Table, Text, Thumbnails
 from ssd_lib.validation.report.sections import (
     FAULT_TILES,
     FEW_BOXES,

@@ -15,11 +15,13 @@ class Text:
 
     Attributes:
         tone: plain, advice, or good or bad for the summary.
+        page: a page of docs/ that says more, such as nets.md; "" for none.
     """
 
     kind: ClassVar[str] = "text"
     text: str
     tone: str = "plain"
+    page: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,12 +78,49 @@ class Bars:
 
 
 @dataclass(frozen=True)
+class Lines:
+    """A chart of lines.
+
+    Attributes:
+        title: what is shown.
+        x_label: the quantity of the horizontal axis; that of the vertical one is in the title.
+        series: by name: (x, y) of each point.
+        top: the upper end of the vertical axis; 0 for that of the points.
+    """
+
+    kind: ClassVar[str] = "lines"
+    title: str
+    x_label: str
+    series: Mapping[str, Sequence[tuple[float, float]]]
+    top: float = 0
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Counts by row and column. A cell is coloured by its share of the row: those with equal names well, the others badly."""
+
+    kind: ClassVar[str] = "matrix"
+    row_title: str
+    column_title: str
+    names: Sequence[str]
+    counts: Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True)
 class Mark:
-    """A box on an image: xywh in pixels of the file; a faulty box is highlighted."""
+    """A box on an image.
+
+    Attributes:
+        xywh: in pixels of the file.
+        name: a tooltip, and a text in a wide box.
+        is_faulty: whether it is highlighted.
+        tone: how its line is drawn: box, right, wrong, missed or crowd.
+    """
 
     xywh: tuple[float, float, float, float]
     name: str
     is_faulty: bool = False
+    tone: str = "box"
 
 
 @dataclass(frozen=True)
@@ -121,7 +160,7 @@ class Thumbnails:
     tiles: Sequence[Tile]
 
 
-Element = Text | Listing | Table | Bars | Thumbnails
+Element = Text | Listing | Table | Bars | Lines | Matrix | Thumbnails
 
 
 @dataclass(frozen=True)

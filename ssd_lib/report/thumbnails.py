@@ -1,16 +1,15 @@
 """Small copies of images and where their boxes are drawn. The page draws the boxes as SVG, so they are sharp at any size."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from ssd_lib.annotations.table import Annotations, box_rows
 from ssd_lib.images import cost_fault, decode_image, read_image_file
-from ssd_lib.validation.report.elements import Mark, Thumbnail
+from ssd_lib.report.elements import Mark, Thumbnail
 
 SIDE_PX = 240  # longest side of a thumbnail
 JPEG_QUALITY = 80
@@ -24,7 +23,6 @@ RING_BELOW = 0.08  # a smaller faulty box gets a ring around it, to be noticed
 LETTER = 0.055  # height of the name on a box
 LABEL_FROM = 0.3  # a box at least this wide, as a share of the view's width, shows its name
 
-ImageKey = tuple[str, str]  # split and name of an image
 View = tuple[float, float, float, float]  # xywh
 
 
@@ -42,19 +40,6 @@ class SvgBox(NamedTuple):
     height: float
     ring: float
     letter: float
-
-
-def find_marks(splits: Mapping[str, Annotations], keys: Iterable[ImageKey]) -> dict[ImageKey, tuple[Mark, ...]]:
-    """Return the boxes of some images, the largest first, without those that cannot be drawn."""
-    marks: dict[ImageKey, list[Mark]] = {key: [] for key in keys}
-    for split, annotations in splits.items():
-        images = zip(annotations.images.ids.tolist(), annotations.images.file_names, strict=True)
-        name_of = {number: name for number, name in images if (split, name) in marks}
-        class_of = {category.id: category.name for category in reversed(annotations.categories)}
-        for box in box_rows(annotations.boxes.take(np.isin(annotations.boxes.image_ids, list(name_of)))):
-            name = class_of.get(box.category_id, f"category {box.category_id}") + (" (crowd)" if box.is_crowd else "")
-            marks[split, name_of[box.image_id]].append(Mark((box.x, box.y, box.width, box.height), name))
-    return {key: tuple(sorted(filter(can_be_drawn, found), key=_area, reverse=True)) for key, found in marks.items()}
 
 
 def can_be_drawn(mark: Mark) -> bool:
@@ -118,7 +103,3 @@ def _view(width: int, height: int, marks: Iterable[Mark]) -> View:
             high = np.where(most > end, np.maximum(high, np.minimum(most + margin, end + reach)), high)
     x, y, right, bottom = np.round(np.concatenate([low, high]), 1).tolist()
     return x, y, right - x, bottom - y
-
-
-def _area(mark: Mark) -> float:
-    return mark.xywh[2] * mark.xywh[3]

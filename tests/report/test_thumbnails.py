@@ -9,14 +9,12 @@ from pathlib import Path
 import pytest
 from PIL import Image as Pillow
 
-from ssd_lib.annotations.table import Box, Category, Image, from_rows
-from ssd_lib.validation.report.elements import Mark
-from ssd_lib.validation.report.thumbnails import (
+from ssd_lib.report.elements import Mark
+from ssd_lib.report.thumbnails import (
     MAX_COORDINATE,
     MAX_MARKS,
     SIDE_PX,
     can_be_drawn,
-    find_marks,
     read_thumbnail,
     svg_box,
 )
@@ -95,18 +93,6 @@ def test_a_decompression_bomb_is_not_decoded(tmp_path: Path) -> None:
     body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(side * (side // 8 + 1)))) + chunk(b"IEND", b"")
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
     assert read_thumbnail(tmp_path / "a.png", ()).reason.startswith("cannot be shown: ")
-
-
-def test_marks_are_those_of_the_wanted_images_the_largest_first() -> None:
-    annotations = from_rows(
-        [Image(7, "a", 60, 40), Image(8, "b", 60, 40)],
-        [Box(1, 7, 1, 0, 0, 5, 5, 1, False), Box(2, 7, 2, 1, 1, 9, 9, 1, True), Box(3, 8, 1, 0, 0, 5, 5, 1, False),
-         Box(4, 7, 9, 0, 0, 1, 1, 1, False), Box(5, 7, 1, 0, float("inf"), 1, 1, 1, False),
-         Box(6, 99, 1, 0, 0, 1, 1, 1, False)],
-        [Category(1, "cat", 1), Category(2, "dog", 2)])
-    assert find_marks({"train": annotations}, [("train", "a"), ("val", "a")]) == {
-        ("train", "a"): (Mark((1, 1, 9, 9), "dog (crowd)"), Mark((0, 0, 5, 5), "cat"), Mark((0, 0, 1, 1), "category 9")),
-        ("val", "a"): ()}
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), MAX_COORDINATE, -1e300])
