@@ -161,8 +161,7 @@ def _parse(data: bytes, where: str, boxes: bool) -> _Parsed:
     try:
         file = msgspec.json.decode(data, type=content)
     except (msgspec.MsgspecError, RecursionError, ValueError):
-        tree = load_json(data, where)  # ten times slower
-        notes = normalise(tree)
+        tree, notes = normalise(load_json(data, where))  # ten times slower
         file = _convert(tree, content, where)
     del data  # free hundreds of MB before the arrays are made
     if odd := [box for box in file.annotations if box.iscrowd not in (0, 1, None)]:

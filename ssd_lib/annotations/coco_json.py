@@ -13,16 +13,17 @@ UNUSED_KEYS = {"segmentation", "keypoints", "segments_info"}  # most of the byte
 INT64_DIGITS = 20  # with sign; Python's JSON parser reads longer whole numbers as floats, which may be infinite
 
 
-def normalise(tree: Any) -> dict[str, str]:
-    """Change a parsed file in place: what has one meaning gets the type that it should have; return what was changed, by kind.
+def normalise(tree: Any) -> tuple[Any, dict[str, str]]:
+    """Return a parsed file in which what has one meaning has the type that it should have, and what was changed, by kind.
 
     What has no meaning stays as it is, for msgspec to name it.
     """
-    lists = {key: [row for row in tree[key] if isinstance(row, dict)] if isinstance(tree.get(key), list) else []
-             for key in ("images", "annotations", "categories")} if isinstance(tree, dict) else {}
-    if not lists:
-        return {}
-    images, boxes, categories = lists.values()
+    if not isinstance(tree, dict):
+        return tree, {}
+    copied = {key: [dict(row) if isinstance(row, dict) else row for row in tree[key]]
+              for key in ("images", "annotations", "categories") if isinstance(tree.get(key), list)}
+    images, boxes, categories = ([row for row in copied.get(key, ()) if isinstance(row, dict)]
+                                 for key in ("images", "annotations", "categories"))
     changed: list[str] = []
     id_of = {row.get("name"): row.get("id") for row in reversed(categories) if isinstance(row.get("name"), str)}
     for at, row in enumerate(boxes):
@@ -49,7 +50,7 @@ def normalise(tree: Any) -> dict[str, str]:
         for number, row in enumerate(boxes, 1):
             row["id"] = number
         notes["renumbered_boxes"] = "annotations have no id, or a text; they are numbered from 1 in their order"
-    return notes
+    return tree | copied, notes
 
 
 def _number_texts(key: str, rows: list[dict[str, Any]], boxes: list[dict[str, Any]], refer: str, changed: list[str]) -> None:

@@ -153,15 +153,14 @@ def _class_list(root: Path, names: frozenset[str]) -> tuple[str, tuple[str, ...]
 
 def _images_of_splits(root: Path, names: frozenset[str], config: Config) -> tuple[list[str], list[str] | None]:
     """Return the images of train and of val; None for val if nothing says which."""
-    folders = folders_of(names)
-    configured = [split for split in ("train", "val") if config.entries[split]]
-    if configured:
-        found = {split: _configured_images(root, names, folders, config, split) for split in configured}
-    else:
-        sources = {split: _source_of_split(root, names | folders, split) for split in ("train", "val")}
-        found = {split: _images_of_source(root, names, folders, source) for split, source in sources.items() if source}
+    places = names | folders_of(names)
+    is_told = any(config.entries.values())
+    sources = {split: _configured_sources(root, names, config, split) if is_told else _sources_by_name(root, places, split)
+               for split in ("train", "val")}
+    found = {split: list(dict.fromkeys(image for source in some for image in _images_of(root, names, source, config.base)))
+             for split, some in sources.items() if some}
     if not found:
-        return _images_in(names, next((name for name in sorted(folders) if name.lower() == "images"), "")), None
+        return _images_of(root, names, next((name for name in sorted(places) if name.lower() == "images"), "")), None
     if "train" not in found:
         raise InputError(f"{root}: images for val but none for train; train is needed; {describe_files(names)}. "
                          "Say where they are.")
@@ -172,20 +171,19 @@ def _images_of_splits(root: Path, names: frozenset[str], config: Config) -> tupl
     return found["train"], found.get("val")
 
 
-def _configured_images(root: Path, names: frozenset[str], folders: set[str], config: Config, split: str) -> list[str]:
-    """Return the images that the YAML file names for a split."""
-    images: dict[str, None] = {}
+def _configured_sources(root: Path, names: frozenset[str], config: Config, split: str) -> list[str]:
+    """Return the folders and lists that the YAML file names for a split."""
+    sources = []
+    exact = {name: name for name in (*folders_of(names), *(name for name in names if name.lower().endswith(".txt")))}
+    places = {fold(name): name for name in sorted(exact)} | exact
     for entry in config.entries[split]:
-        exact = {name: name for name in (*folders, *(name for name in names if name.lower().endswith(".txt")))}
-        places = {fold(name): name for name in sorted(exact)} | exact
-        source = next((places[key] for name in names_of_entry(entry, config.base) for key in (name, fold(name))
-                       if key in places), None)
-        if source is None:
+        keys = (key for name in names_of_entry(entry, config.base) for key in (name, fold(name)) if key in places)
+        if (key := next(keys, None)) is None:
             raise InputError(f"{root / config.file}: {split} is {entry!r:.200}, which is no folder with files and no .txt list "
                              f"below {root}; {describe_files(names)}. Correct it, or name the folder that holds all in "
                              "data.paths.")
-        images |= dict.fromkeys(_images_of_source(root, names, folders, source, config.base))
-    return list(images)
+        sources.append(places[key])
+    return sources
 
 
 def _lists(names: frozenset[str], config: Config) -> set[str]:
@@ -196,27 +194,21 @@ def _lists(names: frozenset[str], config: Config) -> set[str]:
     return {source for split in ("train", "val") for source in matching(names, split, SPLIT_PATTERNS[:1])}
 
 
-def _source_of_split(root: Path, candidates: Iterable[str], split: str) -> str:
-    """Return the folder or the list that is named after a split; "" if there is none."""
-    found = matching(candidates, split, SPLIT_PATTERNS)
+def _sources_by_name(root: Path, places: Iterable[str], split: str) -> list[str]:
+    """Return the folder or the list that is named after a split, if there is one."""
+    found = matching(places, split, SPLIT_PATTERNS)
     innermost = [name for name in found if not any(other.startswith(f"{name}/") for other in found)]
     if len(innermost) > 1:
         raise not_one(root, f"places with the images of {split}", innermost, "Write a data.yaml that says which.")
-    return innermost[0] if innermost else ""
+    return innermost
 
 
-def _images_of_source(root: Path, names: frozenset[str], folders: set[str], source: str, base: str = "") -> list[str]:
-    """Return the images in a folder, or in a list of them."""
-    return _images_in(names, source) if source in folders else _listed_images(root, names, source, base)
-
-
-def _images_in(names: frozenset[str], folder: str) -> list[str]:
-    return sorted(name for name in below(folder, names) if is_image(name))
-
-
-def _listed_images(root: Path, names: frozenset[str], file: str, base: str) -> list[str]:
-    rows = [row for row in read_lines(root / file) if row]
-    beside = file.rpartition("/")[0]
+def _images_of(root: Path, names: frozenset[str], source: str, base: str = "") -> list[str]:
+    """Return the images in a folder, or in a list whose rows are relative to the list or to `base`."""
+    if source not in names:
+        return sorted(name for name in below(source, names) if is_image(name))
+    rows = [row for row in read_lines(root / source) if row]
+    beside = source.rpartition("/")[0]
     found = {row: next((name for folder in (beside, base) for name in names_of_entry(row, folder, is_row=True)
                         if name in names), "") for row in rows}
     missing = [row for row, image in found.items() if not image]
@@ -224,7 +216,7 @@ def _listed_images(root: Path, names: frozenset[str], file: str, base: str) -> l
         found |= match_names(missing, [name for name in names if is_image(name)], fold, folded_base)
         missing = [row for row in missing if not found[row]]
     if missing:
-        raise InputError(f"{root / file}: {len(missing)} images that do not exist, the first is {missing[0]!r:.200}; all "
+        raise InputError(f"{root / source}: {len(missing)} images that do not exist, the first is {missing[0]!r:.200}; all "
                          "that are listed must exist. Remove these lines, or add the images.")
     return list(dict.fromkeys(found.values()))
 

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from support.label_sets import add_image
 from support.rows import Rows, flat, rows_of
 
 from ssd_lib.annotations.coco import format_annotations, parse_file, read_annotations, read_parts, write_annotations
+from ssd_lib.annotations.coco_json import normalise
 from ssd_lib.annotations.table import Annotations, Box, Category, Image, ParsedPart, from_rows
 from ssd_lib.errors import InputError
 from ssd_lib.manifest import Manifest, Part
@@ -330,3 +332,13 @@ def test_a_part_has_the_boxes_of_its_own_images_and_those_of_unknown_images(tmp_
     found = rows_of(read_parts(manifest)["val", 0].annotations)
     assert [image.file_name for image in found.images] == ["all/2.jpg"]
     assert [box.id for box in found.boxes] == [2, 3]
+
+
+def test_normalising_changes_a_copy() -> None:
+    tree = {"images": [{"id": "1"}], "categories": [{"id": 1.0, "name": 7}],
+            "annotations": [{"image_id": "1", "category_id": 1.0, "bbox": ["0", 0, 1, 1], "iscrowd": "0"}]}
+    before = deepcopy(tree)
+    normalised, notes = normalise(tree)
+    assert tree == before
+    assert normalised["annotations"] == [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0.0, 0, 1, 1], "iscrowd": 0}]
+    assert notes.keys() == {"inexact_numbers", "renumbered_boxes"}
