@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssd_lib.evaluate.curves import draw_curves, write_curves
+from ssd_lib.evaluate.curves import draw_curves, write_confusion, write_curves
 
 
 @pytest.fixture
@@ -44,3 +44,9 @@ def test_the_image_is_the_same_bytes_twice(tmp_path: Path, precision: np.ndarray
 def test_any_class_name_can_be_drawn(tmp_path: Path, precision: np.ndarray, name: str) -> None:
     draw_curves(tmp_path / "a.png", precision, (name, "b", "c"))
     assert (tmp_path / "a.png").stat().st_size < 300_000
+
+
+def test_the_confusion_has_a_row_for_each_object_and_wrong_detection(tmp_path: Path) -> None:
+    write_confusion(tmp_path / "confusion.csv", np.array([[2, 1], [0, 0]]), ("a,\x1b",))
+    assert (tmp_path / "confusion.csv").read_text().splitlines() == [
+        "actual,predicted", *['"a,\\x1b","a,\\x1b"'] * 2, '"a,\\x1b",BACKGROUND']

@@ -1,42 +1,28 @@
 """Pages as HTML and Markdown: well formed, self-contained, and texts are never markup."""
 
 import re
-from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
+from support.html import Nesting
 
-from ssd_lib.report.elements import MAX_OPEN_ROWS, Bars, Listing, Mark, Section, Table, Text, Thumbnail, Thumbnails, Tile
+from ssd_lib.report.elements import (
+    MAX_OPEN_ROWS,
+    Bars,
+    Lines,
+    Listing,
+    Mark,
+    Matrix,
+    Section,
+    Table,
+    Text,
+    Thumbnail,
+    Thumbnails,
+    Tile,
+)
 from ssd_lib.report.render import render_html, render_markdown
 
 NAME_LENGTH = 44
-VOID = {"meta", "col"}
-
-
-class Nesting(HTMLParser):
-    """Fails where tags do not nest; keeps the texts and the tooltips."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.texts: list[str] = []
-        self.tips: list[str] = []
-        self.feed(html)
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tips += [value or "" for name, value in attrs if name == "title"]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Handle an element without content."""
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append(data)
 
 
 SUMMARY = Section("Summary", ())
@@ -58,10 +44,11 @@ def svg_of(*marks: Mark, view: tuple[float, float, float, float] = (0, 0, 100, 5
 def test_every_element_is_well_formed_and_has_its_texts() -> None:
     text = html_of(Text("Do `this`.", "advice"), Listing("L", ["one line"]), Table(("h", "n"), [("cell", "1")]),
                 Bars("B", ["bin"], {"train": [3], "val": [0]}, {0: "mark"}),
+                Lines("C", "epoch", {"loss": [(1, 2), (2, 1)]}), Matrix("object", "as", ["cat", "owl"], [[7, 1], [0, 5]]),
                 Thumbnails("P", [Tile((Thumbnail(b"jpeg"), Thumbnail(b"", reason="why")), "name.jpg", "fault")]))
     words = Nesting(text).texts
     for word in ("Do ", "this", "L", "one line", "h", "cell", "1", "B", "bin", "mark", "P", "why", "name.jpg", "fault",
-                 "3 · 100.0 %"):
+                 "C", "epoch", "loss", "1.5", "cat", "owl", "7", "5", "3 · 100.0 %"):
         assert word in words
 
 
@@ -75,8 +62,8 @@ def test_the_page_needs_no_network_and_has_no_scripts() -> None:
 
 def test_names_are_text_in_every_element() -> None:
     markup = '<img src=x onerror=alert(1)>"&\'`x`'
-    text = html_of(Text(markup), Listing(markup, [markup]), Table((markup,), [(markup,)]),
-                Bars(markup, [markup], {markup: [1]}, {0: markup}),
+    text = html_of(Text(markup, page=markup), Listing(markup, [markup]), Table((markup,), [(markup,)]),
+                Bars(markup, [markup], {markup: [1]}, {0: markup}), Lines(markup, markup, {markup: [(0, 1)]}),
                 Thumbnails(markup, [Tile((Thumbnail(b"", reason=markup),), markup, markup)]))
     assert "<img" not in text
     assert Nesting(text).tips == [markup]
@@ -201,3 +188,22 @@ def test_the_summary_is_bold_and_advice_is_quoted() -> None:
 
 def test_an_empty_markdown_table_has_its_head() -> None:
     assert "| a   | b   |\n|-----|-----|\n" in markdown_of(Table(("a", "b"), []))
+
+
+def test_a_cell_of_a_matrix_is_coloured_by_its_share_of_the_row() -> None:
+    text = html_of(Matrix("object", "as", ["<i>", "owl"], [[3, 1], [0, 0]]))
+    assert re.findall(r'<td class="(same|other)" style="--share:([\d.]+)%"[^>]*>(\d*)<', text) == [
+        ("same", "75", "3"), ("other", "25", "1"), ("other", "0", ""), ("same", "0", "")]
+    assert "<i>" not in text
+
+
+def test_a_text_may_link_to_a_page_of_the_documentation() -> None:
+    assert 'Fit. <a href="../docs/nets.md">docs/nets.md</a></p>' in html_of(Text("Fit.", page="nets.md"))
+
+
+@pytest.mark.parametrize("tone", ["box", "right", "wrong", "missed", "crowd"])
+def test_a_box_is_drawn_as_its_tone_says(tone: str) -> None:
+    rect = svg_of(Mark((10, 20, 40, 8), "cat", tone=tone)).find("g/rect")
+    assert rect is not None
+    assert rect.attrib["class"] == tone
+    assert f".{tone}" in html_of().split("</style>")[0]

@@ -1,5 +1,6 @@
 """The worst and the best images: ground truth beside detections, and under them what went wrong, in words."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -7,16 +8,15 @@ from itertools import groupby
 import numpy as np
 
 from ssd_lib.evaluate.analysis import Analysis
-from ssd_lib.evaluate.error_kinds import BACKGROUND, BOTH, DUPLICATE, LOOSE_BOX, MISSED, NO_ERROR, WRONG_CLASS
+from ssd_lib.evaluate.error_kinds import MISSED, NO_ERROR, WRONG_CLASS
 from ssd_lib.evaluate.matching import CROWD, NOTHING
 from ssd_lib.evaluate.page.inputs import PageInput
+from ssd_lib.evaluate.page.words import TITLES
 from ssd_lib.report.elements import Mark, Section, Text, Thumbnails, Tile, plural
 from ssd_lib.report.thumbnails import MAX_MARKS, read_thumbnail
 
 WORST, BEST = 24, 12
 LISTED = 3  # errors of a kind that are named under an image
-TITLES = {WRONG_CLASS: "wrong class", LOOSE_BOX: "loose box", BOTH: "wrong class and loose box", DUPLICATE: "found twice",
-          BACKGROUND: "nothing there", MISSED: "missed"}
 LEGEND = ("Left the ground truth: green if found, dashed red if not, grey if a crowd. Right the detections at the "
           "thresholds of the table of classes: green if right, red if wrong.")
 
@@ -50,7 +50,8 @@ def cause(analysis: Analysis, image: int) -> str:
         kind, name = int(errors.kinds[row]), names[analysis.predictions.labels[row] - 1]
         meant = f" for {names[analysis.fixed.labels[errors.targets[row]] - 1]}" if kind == WRONG_CLASS else ""
         found.append((kind, f"{name}{meant} {scores[row]:.2f}"))
-    found += [(MISSED, names[analysis.fixed.labels[row] - 1]) for row in _objects(analysis, image) if errors.is_missed[row]]
+    missed = Counter(names[analysis.fixed.labels[row] - 1] for row in _objects(analysis, image) if errors.is_missed[row])
+    found += [(MISSED, f"{count} {name}") for name, count in missed.most_common()]
     return "; ".join(_listed(TITLES[kind], [text for _, text in group]) for kind, group in groupby(found, lambda one: one[0]))
 
 

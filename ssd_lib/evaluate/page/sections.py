@@ -13,6 +13,7 @@ from ssd_lib.evaluate.curves import CURVES, RECALLS, mean_curve
 from ssd_lib.evaluate.error_kinds import KINDS, NO_ERROR
 from ssd_lib.evaluate.matching import CROWD
 from ssd_lib.evaluate.page.inputs import PageInput
+from ssd_lib.evaluate.page.words import MEANINGS, TITLES
 from ssd_lib.report.elements import Bars, Element, Lines, Matrix, Section, Table, Text, percent, plural
 
 MATRIX_CLASSES = 20
@@ -21,20 +22,12 @@ SCORE_EDGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 SIDES_PX = (0, 8, 16, 32, 64, 128, 256, 512, 1024)  # as those of reports/priors.json
 AREAS = (("small, below 32 x 32 px", "APs", 0, 32 ** 2), ("medium", "APm", 32 ** 2, 96 ** 2),
          ("large, 96 x 96 px or more", "APl", 96 ** 2, np.inf))
-MEANINGS = {
+METRICS = {
     "AP": "COCO's figure, mean over IoU 0.50 to 0.95: objects found, with tight boxes",
     "AP50": "objects found, where a box that overlaps by half (IoU 0.50) is right",
     "AP75": "the same, where boxes must fit well (IoU 0.75)",
     "AR100": "share of objects in 100 detections an image of any score, IoU as for AP",
     "VOC07": "AP50 as the Pascal VOC challenge of 2007 computed it",
-}
-KIND_MEANINGS = {
-    "classification": "the box fits an object of another class",
-    "localisation": "the class is right, the box overlaps the object by less than half",
-    "both": "wrong class, and the box does not fit",
-    "duplicate": "the object is already found by a detection with a higher score",
-    "background": "there is no object",
-    "missed": "an object that no detection is meant for",
 }
 GROUPS = ("data", "model", "train", "postprocess")
 
@@ -48,7 +41,7 @@ def summary_section(given: PageInput) -> Section:
     note = (f"On {plural(len(given.analysis.fixed), 'validation image')} with {plural(objects, 'object')}, at IoU 0.5. Of each "
             "class, the detections from the score on that gives the best F1 are counted; these thresholds are in the table of "
             "classes.")
-    rows = [(name, _number(given.metrics[name]), meaning) for name, meaning in MEANINGS.items()]
+    rows = [(name, _number(given.metrics[name]), meaning) for name, meaning in METRICS.items()]
     return Section("Summary", (Text(text, "good"), Text(note), Table(("metric", "value", "what it means"), rows)))
 
 
@@ -102,8 +95,8 @@ def lost_section(given: PageInput) -> Section:
     analysis = given.analysis
     counts = np.bincount(analysis.errors.kinds[analysis.errors.kinds != NO_ERROR], minlength=len(KINDS))
     counts[-1] = analysis.errors.is_missed.sum()
-    rows = [(kind, KIND_MEANINGS[kind], f"{counts[at]:,}", _number(analysis.lost[kind])) for at, kind in enumerate(KINDS)]
-    rows.sort(key=lambda row: -analysis.lost[row[0]] if np.isfinite(analysis.lost[row[0]]) else 0)
+    order = sorted(range(len(KINDS)), key=lambda at: -np.nan_to_num(analysis.lost[KINDS[at]]))
+    rows = [(TITLES[at], MEANINGS[at], f"{counts[at]:,}", _number(analysis.lost[KINDS[at]])) for at in order]
     text = (f"What AP50, {_number(given.metrics['AP50'])}, would gain if only one kind of error were mended (TIDE, Bolya et "
             "al. 2020). The gains do not add up: mending one kind can bring out another. Errors are counted at the thresholds "
             "of the table of classes; the gains are of AP50, which counts low scores too.")

@@ -1,0 +1,77 @@
+"""The page as a whole: complete, self-contained, and names of classes and files are never markup."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.html import Nesting
+from support.predictions import ground_truth_as_predictions, noisy
+from support.trained_project import SPEC
+
+from ssd_lib.data.dataset import DetectionDataset
+from ssd_lib.evaluate.analysis import analyse
+from ssd_lib.evaluate.coco_eval import Predictions, run_coco
+from ssd_lib.evaluate.evaluate import all_metrics
+from ssd_lib.evaluate.page.inputs import PageInput, read_history
+from ssd_lib.evaluate.page.page import NAME, write_page
+from ssd_lib.manifest import FIXED_FOLDER
+from ssd_lib.nets.model_file import Model
+
+MARKUP = '<img src=x onerror=alert(1)>"\x1b'
+HISTORY = "epoch,train_loss,val_loss,seconds,AP,AP50\n1,3.5,3.0,60,,\n2,2.5,2.0,60,0.1,0.2\n3,1.5,1.0,60,0.2,0.3\n"
+ABOUT = {"fingerprint": "f00d", "params": {"train": {"lr": 0.01, "note": MARKUP}}}
+TITLES = ["What to try next", "Where AP50 is lost", "Worst images", "Classes", "Confusion", "Object sizes", "Scores",
+          "Curves", "Best images", "Run"]
+
+
+def page_of(dataset: DetectionDataset, predictions: Predictions) -> str:
+    analysis = analyse(dataset.fixed, predictions)
+    coco = run_coco(json.loads((FIXED_FOLDER / "val.json").read_bytes()), dataset.fixed, predictions)
+    given = PageInput(analysis, all_metrics(coco, analysis), coco.eval["precision"], dataset.fixed.boxes[:3, 2], Model(
+        SPEC.build(), SPEC, ABOUT), dataset, "cpu")
+    write_page(Path("reports"), given.with_training(Path("reports")))
+    return (Path("reports") / NAME).read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def html(dataset: DetectionDataset) -> str:
+    Path("reports").mkdir(exist_ok=True)
+    Path("reports/history.csv").write_text(HISTORY)
+    return page_of(dataset, noisy(ground_truth_as_predictions(dataset.fixed), len(dataset.fixed.class_names)))
+
+
+def test_all_sections_are_there_and_tags_nest(html: str) -> None:
+    titles = re.findall(r"<h2>(?:\d )?(.*?)</h2>", html)
+    assert [title[0].upper() + title[1:] for title in titles] == TITLES
+    texts = Nesting(html).texts
+    assert {"dog", "kite", "Loss", "AP on the validation images", "3.0 minutes", "0.01"} <= set(texts)
+
+
+def test_the_page_is_one_small_file_without_network_and_scripts(html: str) -> None:
+    assert not re.search(r"<script|https?:|@import|url\(", html)
+    assert set(re.findall(r'(?:href|src)="([^"#:]*)', html)) <= {"", "data", "../docs/nets.md", "../docs/formats.md"}
+    assert len(html) < 200_000
+
+
+def test_names_of_classes_and_parameters_are_text(dataset: DetectionDataset) -> None:
+    names = replace(dataset.fixed, class_names=(MARKUP, "kite"))
+    dataset.fixed = names
+    html = page_of(dataset, ground_truth_as_predictions(names))
+    assert "<img" not in html
+    assert "\x1b" not in html
+    assert "&lt;img src=x" in html
+
+
+def test_a_detector_that_finds_nothing_has_a_page(dataset: DetectionDataset) -> None:
+    nothing = Predictions(*(column[:0] for column in ground_truth_as_predictions(dataset.fixed)))
+    html = page_of(dataset, nothing)
+    Nesting(html)
+    assert "Finds 0.0 % of the objects" in html
+
+
+def test_a_history_that_is_not_a_table_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "history.csv").write_text("epoch,AP\nmany,0.5\n")
+    assert read_history(tmp_path / "history.csv") == []
+    assert read_history(tmp_path / "none.csv") == []
