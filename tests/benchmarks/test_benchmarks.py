@@ -16,11 +16,14 @@ from benchmarks.images import MAX_IMAGES, MIN_IMAGES, open_images
 from ssd_lib.boxes.coder import decode
 from ssd_lib.boxes.loss import detection_loss
 from ssd_lib.evaluate.coco_eval import PYCOCOTOOLS
+from ssd_lib.params import load_params
 
 
 @pytest.mark.parametrize("settings", [kill_campaign.SETTINGS, noop_repro.SETTINGS], ids=["kill_campaign", "noop_repro"])
 def test_a_benchmark_s_settings_fit_the_shipped_parameters(tmp_path: Path, settings: dict[str, dict[str, Any]]) -> None:
-    make_clone(tmp_path / "clone", settings)
+    params = load_params("model", "train", path=make_clone(tmp_path / "clone", settings) / "params.yaml")
+    assert params.model.net == settings["model"]["net"]
+    assert params.train.epochs == settings["train"]["epochs"]
 
 
 def test_images_are_the_demos_by_default() -> None:

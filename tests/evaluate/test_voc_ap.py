@@ -3,53 +3,37 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TypeVar
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import made_up
+from support.made_up import Corners, Found, Object
 
 from ssd_lib.annotations.fixed_set import FixedSet
 from ssd_lib.evaluate.coco_eval import Predictions
 from ssd_lib.evaluate.voc_ap import voc_ap, voc_metrics
 
-Pixels = tuple[int, int, int, int]
+Row = TypeVar("Row", Object, Found)
 A, B, C, D = (1, 1, 10, 10), (21, 1, 30, 10), (41, 1, 50, 10), (61, 1, 70, 10)
 NOWHERE = (81, 81, 90, 90)
 
 
-class Object(NamedTuple):
-    image: int
-    box: Pixels
-    label: int = 1
-    difficult: bool = False
-
-
-class Found(NamedTuple):
-    score: float
-    image: int
-    box: Pixels
-    label: int = 1
-
-
 def truth(*objects: Object, classes: int = 1, images: int = 2) -> FixedSet:
     """Return the objects as data/fixed has them."""
-    rows = sorted(objects, key=lambda row: row.image)
-    corners = np.array([row.box for row in rows], dtype=np.float32).reshape(-1, 4)
-    return FixedSet(
-        tuple(f"class {k}" for k in range(1, classes + 1)), tuple(range(1, classes + 1)), np.arange(images),
-        np.zeros(0, dtype=np.uint8), np.zeros(images + 1, dtype=np.int64), np.full((images, 2), 100, dtype=np.int32),
-        np.searchsorted([row.image for row in rows], np.arange(images + 1)), corners - np.float32([1, 1, 0, 0]),
-        np.array([row.label for row in rows], dtype=np.int64), np.array([row.difficult for row in rows], dtype=bool))
+    return made_up.truth(*sorted(map(_from_zero, objects), key=lambda row: row.image), classes=classes, images=images)
 
 
 def detections(*rows: Found) -> Predictions:
     """Return the detections as `predict` gives them."""
-    corners = np.array([row.box for row in rows], dtype=np.float64).reshape(-1, 4) - (1, 1, 0, 0)
-    images, labels = np.array([(row.image, row.label) for row in rows], dtype=np.int64).reshape(-1, 2).T
-    return Predictions(images, labels, np.array([row.score for row in rows], dtype=np.float64),
-                       np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1))
+    return made_up.detections(*map(_from_zero, rows))
+
+
+def _from_zero(row: Row) -> Row:
+    x1, y1, x2, y2 = row.box
+    return row._replace(box=(x1 - 1, y1 - 1, x2, y2))
 
 
 def both(gt: FixedSet, found: Predictions) -> tuple[float, float]:
@@ -113,14 +97,14 @@ def test_of_two_boxes_that_are_overlapped_equally_the_first_is_found() -> None:
 
 
 def test_difficult_objects_and_their_detections_count_as_nothing() -> None:
-    gt = truth(Object(0, A), Object(0, B, difficult=True))
+    gt = truth(Object(0, A), Object(0, B, is_crowd=True))
     found = detections(Found(0.9, 0, B), Found(0.8, 0, B), Found(0.7, 0, A), Found(0.6, 0, NOWHERE))
     assert both(gt, found) == (1, 1)
     assert both(gt, detections(Found(0.9, 0, B))) == (0, 0)
 
 
 def test_a_detection_half_over_a_difficult_object_is_false() -> None:
-    gt = truth(Object(0, A), Object(0, B, difficult=True))
+    gt = truth(Object(0, A), Object(0, B, is_crowd=True))
     beside = (25, 1, 34, 10)  # 6 of 14 columns, IoU 3/7
     assert both(gt, detections(Found(0.9, 0, beside), Found(0.7, 0, A)))[1] == pytest.approx(1 / 2)
 
@@ -139,7 +123,7 @@ def test_boxes_of_another_image_or_class_are_not_found() -> None:
 
 
 def test_the_mean_is_of_the_classes_that_have_objects() -> None:
-    gt = truth(Object(0, A), Object(0, B, label=2), Object(0, C, label=3, difficult=True), classes=4)
+    gt = truth(Object(0, A), Object(0, B, label=2), Object(0, C, label=3, is_crowd=True), classes=4)
     found = detections(Found(0.9, 0, A), Found(0.8, 0, D, label=4))
     assert voc_metrics(gt, found) == {"VOC07": 1 / 2, "VOC10": 1 / 2}
     assert [math.isnan(ap) for ap in voc_ap(gt, found).voc07] == [False, False, True, True]
@@ -148,7 +132,7 @@ def test_the_mean_is_of_the_classes_that_have_objects() -> None:
 def test_no_detections_are_ap_0_and_no_objects_are_none() -> None:
     assert voc_metrics(truth(Object(0, A)), detections()) == {"VOC07": 0, "VOC10": 0}
     assert voc_metrics(truth(), detections(Found(0.9, 0, A))) == {"VOC07": None, "VOC10": None}
-    assert voc_metrics(truth(Object(0, A, difficult=True)), detections()) == {"VOC07": None, "VOC10": None}
+    assert voc_metrics(truth(Object(0, A, is_crowd=True)), detections()) == {"VOC07": None, "VOC10": None}
 
 
 corner = st.integers(1, 12)
@@ -179,7 +163,7 @@ def test_aps_are_fractions(gt: list[Object], found: list[Found]) -> None:
 
 @given(objects, founds, pixels)
 def test_a_detection_below_all_others_that_finds_nothing_changes_nothing(gt: list[Object], found: list[Found],
-                                                                         box: Pixels) -> None:
+                                                                         box: Corners) -> None:
     far = tuple(side + 50 for side in box)
     before, after = (voc_ap(truth(*gt, classes=2), detections(*rows)) for rows in (found, [*found, Found(0.01, 0, far)]))
     assert all(np.array_equal(one, other, equal_nan=True) for one, other in zip(before, after, strict=True))
@@ -194,7 +178,7 @@ def test_a_false_detection_above_all_others_never_raises_ap(gt: list[Object], fo
 
 def published(gt: Sequence[Object], found: Sequence[Found]) -> tuple[float, float]:
     """Return the AP of a class, computed step by step as the development kits do, on their pixels with their + 1."""
-    objects = sum(not row.difficult for row in gt)
+    objects = sum(not row.is_crowd for row in gt)
     if not objects:
         return math.nan, math.nan
     taken: set[tuple[int, int]] = set()
@@ -204,7 +188,7 @@ def published(gt: Sequence[Object], found: Sequence[Found]) -> tuple[float, floa
         at = max(range(len(rivals)), key=lambda i: overlap(row.box, rivals[i].box), default=-1)
         if at < 0 or overlap(row.box, rivals[at].box) < 0.5 or (row.image, at) in taken:
             false += 1
-        elif not rivals[at].difficult:
+        elif not rivals[at].is_crowd:
             true += 1
             taken.add((row.image, at))
         curve.append((10 * true, true / max(true + false, 1)))  # recall in tenths of an object, to compare exactly
@@ -214,7 +198,7 @@ def published(gt: Sequence[Object], found: Sequence[Found]) -> tuple[float, floa
     return eleven, every / 10 / objects
 
 
-def overlap(one: Pixels, other: Pixels) -> float:
+def overlap(one: Corners, other: Corners) -> float:
     width = min(one[2], other[2]) - max(one[0], other[0]) + 1
     height = min(one[3], other[3]) - max(one[1], other[1]) + 1
     if width <= 0 or height <= 0:
@@ -222,5 +206,5 @@ def overlap(one: Pixels, other: Pixels) -> float:
     return width * height / (area(one) + area(other) - width * height)
 
 
-def area(box: Pixels) -> int:
+def area(box: Corners) -> float:
     return (box[2] - box[0] + 1) * (box[3] - box[1] + 1)
