@@ -1,6 +1,8 @@
 """Detect the format of a dataset from the names of its files, and list its files."""
 
+import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,8 +11,22 @@ from ssd_lib.annotations.account import account
 from ssd_lib.annotations.files import DatasetListing, describe_files, is_image, join_listings, move_listing
 from ssd_lib.annotations.names import folded_stem, without_added
 from ssd_lib.errors import InputError
+from ssd_lib.files import open_regular
 from ssd_lib.params import Auto, DataParams, Format
 
+OTHER_FORMATS = (  # what the first bytes of a file hold, the tool that writes such files, what to export there
+    (rb"<annotations>\s*<version>.*<(task|image|project|labels)\b", "CVAT for images", "COCO 1.0"),
+    (rb'"(imagePath|shapes)"\s*:', "LabelMe and X-AnyLabeling", "COCO or YOLO"),
+    (rb'"(_via_settings|file_attributes)"\s*:|^\W*filename,file_size,', "VIA", "COCO (Annotation > Export Annotations)"),
+    (rb'"(completed_by|from_name|rectanglelabels)"\s*:', "Label Studio", "YOLO with images or COCO with images"),
+    (rb'^\{\s*"classes"\s*:.*"labels"\s*:\s*\{', "FiftyOne", "`fiftyone.types.COCODetectionDataset`"),
+    (rb'"dm_format_version"\s*:', "Datumaro", "COCO"),
+    (rb'"(classTitle|classId)"\s*:', "Supervisely", "COCO or YOLO"),
+    (rb"^\W*(filename|image|path)\w*\W*,.*\bx_?min\b", "tables with a row for each box", "COCO, YOLO or Pascal VOC"),
+)
+OTHER_SUFFIXES = (".json", ".xml", ".csv")
+FIRST_BYTES = 4000  # of a file, to recognise it
+MOST_FILES = 20  # that are looked into
 MAX_DEPTH = 2  # folders around a dataset, as zip archives have them: my-download/VOCdevkit/VOC2007
 
 
@@ -50,7 +66,7 @@ def find_dataset(root: Path, names: frozenset[str], known: Auto | Format, data: 
     if not candidates and toolkit:
         raise InputError(f"{root / toolkit}: {open_images_files.TOOLKIT_ADVICE}")
     if not candidates:
-        raise InputError(_nothing_found(root, names, known))
+        raise InputError(_other_format(root, names) or _nothing_found(root, names, known))
     if len(candidates) > 1:
         raise InputError(_several_found(root, candidates))
     (form, folders), = candidates.items()
@@ -112,3 +128,15 @@ def _nothing_found(root: Path, names: frozenset[str], known: Auto | Format) -> s
     lines = [f"  {form}: {FINDERS[form].expected_files}" for form in forms]
     return "\n".join([f"{root}: no dataset in it, or at most {MAX_DEPTH} folders deeper; looked for", *lines,
                       f"  {describe_files(names)}. Correct data.paths or data.format, or arrange the files so."])
+
+
+def _other_format(root: Path, names: frozenset[str]) -> str:
+    """Return the message for a file in a tool's own format; "" if none is seen."""
+    for name in sorted(name for name in names if name.lower().endswith(OTHER_SUFFIXES))[:MOST_FILES]:
+        with suppress(OSError), open_regular(root / name) as file:
+            first = file.read(FIRST_BYTES).removeprefix(b"\xef\xbb\xbf").lstrip()
+            for pattern, tool, export in OTHER_FORMATS:
+                if re.search(pattern, first, re.DOTALL):
+                    return (f"{root / name}: it is in the format of {tool}, which is not read. Export boxes and images where "
+                            f"it was written, as {export}; docs/formats.md says for each tool what to choose.")
+    return ""

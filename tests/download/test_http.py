@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from tqdm import tqdm
 
 from ssd_lib.download.connection import RECEIVE_BYTES, RetryPolicy
 from ssd_lib.download.http import fetch, fetch_lines, offered_bytes
+from ssd_lib.download.part_file import forget_partial, part_path
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.manifest import Archive
 
@@ -387,6 +389,13 @@ def test_more_than_the_expected_size_is_not_taken(target: Path) -> None:
 
 def test_an_endless_body_of_unknown_size_ends_at_the_limit(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ssd_lib.download.http.LARGEST_BYTES", 1_000_000)
+    written: list[int] = []
+
+    def measure_and_forget(target: Path) -> None:
+        written.append(part_path(target).stat().st_size)
+        forget_partial(target)
+
+    monkeypatch.setattr("ssd_lib.download.http.forget_partial", measure_and_forget)
     endless = [Fault(is_endless=True) for _ in range(2)]
     with serve({"/a.zip": CONTENT, "/a.csv": b"".join(LINES)}, faults=endless, states_length=False) as server:
         with pytest.raises(InputError, match=r"a\.zip: the server sent 1000000 bytes, the most that are read, and no end"):
@@ -394,7 +403,20 @@ def test_an_endless_body_of_unknown_size_ends_at_the_limit(target: Path, monkeyp
         with pytest.raises(InputError, match=r"a\.csv: the server sent 1000000 bytes"):
             get_lines(server, target)
     assert not target.exists()
-    assert not target.with_name("a.zip.part").exists()
+    assert not part_path(target).exists()
+    assert 0 < min(written) <= max(written) <= 1_000_000
+
+
+def test_a_large_table_is_never_whole_in_memory(target: Path) -> None:
+    lines = b"".join(b"%06d,%s\n" % (number, b"x" * 200) for number in range(100_000))
+    with serve({"/a.csv": lines}) as server:
+        tracemalloc.start()
+        before, _ = tracemalloc.get_traced_memory()
+        fetch_lines(f"{server.url}/a.csv", target, even_lines, tqdm(disable=True), retry_policy=QUICK)
+        peak = tracemalloc.get_traced_memory()[1] - before
+        tracemalloc.stop()
+    assert target.stat().st_size == len(lines) / 2
+    assert peak < 3_000_000
 
 
 def test_a_stated_size_beyond_the_limit_is_refused_before_the_transfer(target: Path) -> None:

@@ -128,6 +128,28 @@ def test_no_format_found_says_what_each_looked_for_and_what_is_there(tmp_path: P
     assert lines[5].startswith("  there are notes.doc, photos/. Correct data.paths")
 
 
+@pytest.mark.parametrize(("name", "text", "tool", "export"), [
+    ("annotations.xml", "<annotations>\n <version>1.1</version>\n <meta>\n  <task>", "CVAT for images", "COCO 1.0"),
+    ("a.json", '{"version": "5.4.1", "flags": {}, "shapes": [{"label": "cat"}]}', "LabelMe", "COCO or YOLO"),
+    ("via.json", '{"a.jpg-1": {"filename": "a.jpg", "regions": [], "file_attributes": {}}}', "VIA", "COCO"),
+    ("via.csv", "#filename,file_size,file_attributes,region_count\n", "VIA", "COCO"),
+    ("project.json", '[{"id": 1, "annotations": [{"completed_by": 1, "result": []}]}]', "Label Studio", "YOLO with images"),
+    ("labels.json", '{"classes": ["cat"],"labels": {"a": [{"label": 0}]}}', "FiftyOne", "`fiftyone.types.COCO"),
+    ("default.json", '{"dm_format_version": "1.0", "items": []}', "Datumaro", "COCO"),
+    ("ann/a.jpg.json", '{"size": {}, "objects": [{"classId": 1}]}', "Supervisely", "COCO or YOLO"),
+    ("train.csv", "\ufefffilename,width,height,class,xmin,ymin,xmax,ymax\n", "tables", "COCO, YOLO or Pascal VOC"),
+])
+def test_a_format_of_a_tool_is_named_with_what_to_export_instead(
+        tmp_path: Path, name: str, text: str, tool: str, export: str) -> None:
+    plant(tmp_path, "a.jpg", texts={name: text})
+    with pytest.raises(InputError) as caught:
+        run(tmp_path)
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path.resolve() / name}: it is in the format of {tool}")
+    assert f"as {export}" in message
+    assert "\n" not in message
+
+
 def test_a_named_format_looks_for_nothing_else(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"looked for\n  coco: .*\n  there are Annotations/, ImageSets/, JPEGImages/\."):
         run(plant_voc(tmp_path), format="coco")
