@@ -13,24 +13,22 @@ from ssd_lib.images import read_image
 from ssd_lib.nets.postprocess import detect
 from ssd_lib.nets.ssd import SSD
 
-SHOWN_SCORE = 0.3  # detections with a lower score count for AP but are not drawn
-
 
 def validation_sheet(net: SSD, dataset: DetectionDataset, indices: Sequence[int], postprocess: Postprocess,
                      device: torch.device) -> np.ndarray:
-    """Draw images of a split twice each: ground truth on the left, detections of `SHOWN_SCORE` or more on the right.
+    """Draw images of a split twice each: ground truth on the left, those detections on the right that people are shown.
 
     Args:
         net: on `device`; its mode is unchanged.
         dataset: a split without augmentation.
         indices: of the images to draw; may be empty.
-        postprocess: thresholds and limits.
+        postprocess: thresholds and limits; `Postprocess.lowest_scores` with "auto" says what is shown.
         device: where to compute.
 
     Returns:
         (H, W, 3) uint8, RGB.
     """
-    heads = [head("ground truth"), head(f"detections, score {SHOWN_SCORE} or more")] * min(2, len(indices))
+    heads = [head("ground truth"), head("detections")] * min(2, len(indices))
     pairs = [tile for index in indices for tile in _pair(net, dataset, index, postprocess, device)]
     return sheet([*heads, *pairs], columns=len(heads)) if pairs else head("no images: eval.pictures is 0")
 
@@ -46,11 +44,12 @@ def _pair(net: SSD, dataset: DetectionDataset, index: int, postprocess: Postproc
              for label, crowd in zip(fixed.labels[rows].tolist(), fixed.is_crowd[rows].tolist(), strict=True)]
     pixels = torch.from_numpy(dataset[0, index].image).permute(2, 0, 1)[None].to(device)
     found = detect(net, pixels, postprocess)[0]
-    shown = int((found.scores >= SHOWN_SCORE).sum())
-    labels, scores = found.labels[:shown].tolist(), found.scores[:shown].tolist()
+    lowest = torch.tensor(postprocess.lowest_scores("auto", len(fixed.class_names)), device=found.scores.device)
+    shown = found.scores >= lowest[found.labels - 1]
+    labels, scores = found.labels[shown].tolist(), found.scores[shown].tolist()
     return [
         draw_boxes(image, fixed.boxes[rows] * scale, [name for name, _ in truth], [colour for _, colour in truth]),
-        draw_boxes(image, found.boxes[:shown].cpu().numpy() * (width, height, width, height),
+        draw_boxes(image, found.boxes[shown].cpu().numpy() * (width, height, width, height),
                    [f"{fixed.class_names[k - 1]} {score:.2f}" for k, score in zip(labels, scores, strict=True)],
                    [class_colour(k) for k in labels]),
     ]

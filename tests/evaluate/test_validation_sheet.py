@@ -20,6 +20,18 @@ def test_a_validation_sheet_shows_every_image_twice(dataset: DetectionDataset) -
     assert not dog[:, page.shape[1] // 2:page.shape[1] * 3 // 4].any()  # the third has no objects
 
 
+def test_detections_are_drawn_from_the_threshold_of_their_class_on(dataset: DetectionDataset) -> None:
+    net, classes = load_model().net, len(dataset.fixed.class_names)
+
+    def colours(*thresholds: float) -> list[bool]:
+        page = validation_sheet(net, dataset, [2], Postprocess(class_thresholds=thresholds), torch.device("cpu"))
+        right = page[:, page.shape[1] // 2:]
+        return [bool((right == class_colour(label)).all(axis=2).any()) for label in range(1, classes + 1)]
+
+    assert colours(*(1.0,) * classes) == [False] * classes
+    assert colours(0.0, *(1.0,) * (classes - 1)) == [True] + [False] * (classes - 1)
+
+
 def test_without_images_the_page_is_a_note(dataset: DetectionDataset) -> None:
     page = validation_sheet(load_model().net, dataset, [], Postprocess(), torch.device("cpu"))
     assert page.ndim == 3
