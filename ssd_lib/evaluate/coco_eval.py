@@ -71,11 +71,14 @@ def measure(net: SSD, dataset: DetectionDataset, gt_path: Path, postprocess: Pos
         workers: loader processes.
 
     Returns:
-        As `coco_metrics`, and `Postprocess.class_thresholds`.
+        As `coco_metrics`, `Postprocess.class_thresholds`, and "precisions": class -> (101,) precision at the recalls 0 to 1,
+        IoU 0.5.
     """
     predictions = predict(net, dataset, postprocess, batch_size, device, workers, progress=False)
-    metrics = coco_metrics(run_coco(json.loads(gt_path.read_bytes()), dataset.fixed, predictions, fastest_tools()))
-    return {**metrics, "class_thresholds": class_thresholds(dataset.fixed, predictions, SHOWN_SCORE)}
+    result = run_coco(json.loads(gt_path.read_bytes()), dataset.fixed, predictions, fastest_tools())
+    curves = result.eval["precision"][0, :, :, 0, -1].T
+    return {**coco_metrics(result), "class_thresholds": class_thresholds(dataset.fixed, predictions, SHOWN_SCORE),
+            "precisions": dict(zip(dataset.fixed.class_names, curves, strict=True))}
 
 
 def fastest_tools() -> CocoTools:

@@ -33,6 +33,26 @@ def write_curves(path: Path, precision: np.ndarray) -> None:
     write_text(path, "\n".join([",".join(["recall", *CURVES]), *rows]) + "\n")
 
 
+def write_class_curves(path: Path, precision: np.ndarray, class_names: tuple[str, ...]) -> None:
+    """Write a row with class, recall and precision at IoU 0.5 for each class with ground truth and each second recall.
+
+    The template .dvc/plots/classes.json of `dvc plots` draws a line for each class.
+
+    Args:
+        path: a .csv file.
+        precision: see `write_curves`.
+        class_names: K names.
+    """
+    curves, text = precision[0, :, :, 0, -1], StringIO()  # (101, K)
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["class", "recall", "precision"])
+    for name, curve in zip(class_names, curves.T, strict=True):
+        if (curve > -1).all():
+            table.writerows([visible(name), f"{recall:.2f}", f"{value:.4f}"]
+                            for recall, value in zip(RECALLS[::2], curve[::2], strict=True))
+    write_text(path, text.getvalue())
+
+
 def write_confusion(path: Path, confused: np.ndarray, class_names: tuple[str, ...]) -> None:
     """Write one row for each object or wrong detection, as the template `confusion` of `dvc plots` counts them.
 
@@ -69,7 +89,7 @@ def draw_curves(path: Path, precision: np.ndarray, class_names: tuple[str, ...])
     left.set_title("Precision and recall, mean of all classes", loc="left")
     left.set_box_aspect(1)
     left.set_anchor("N")
-    left.legend(frameon=False, loc="upper right")
+    left.legend(frameon=False, loc="lower left")
     _draw_bars(right, precision, class_names)
     _tidy(left, "both")
     _tidy(right, "x")

@@ -16,7 +16,7 @@ from ssd_lib.device import pick_device
 from ssd_lib.errors import InputError, visible
 from ssd_lib.evaluate.analysis import Analysis, analyse, key_numbers
 from ssd_lib.evaluate.coco_eval import coco_metrics, predict, results_json, run_coco
-from ssd_lib.evaluate.curves import draw_curves, write_confusion, write_curves
+from ssd_lib.evaluate.curves import draw_curves, write_class_curves, write_confusion, write_curves
 from ssd_lib.evaluate.drawing import write_image
 from ssd_lib.evaluate.page.inputs import PageInput
 from ssd_lib.evaluate.page.page import write_page
@@ -33,7 +33,7 @@ DIGITS = 4  # of the metrics; smaller differences are noise on any validation se
 
 def evaluate(params: EvalParams, runtime: RuntimeParams) -> str:
     """Measure models/ssd.pt on the validation images; write metrics.json, eval.json, results.json, pr_curve.csv and .png,
-    confusion.csv, evaluation.html and detections.png.
+    pr_classes.csv, confusion.csv, evaluation.html and detections.png.
 
     Returns:
         One line of summary.
@@ -57,6 +57,7 @@ def evaluate(params: EvalParams, runtime: RuntimeParams) -> str:
     write_json(REPORTS / "eval.json", metrics, indent=1)
     write_json(REPORTS / "results.json", results_json(fixed, predictions))
     write_curves(REPORTS / "pr_curve.csv", result.eval["precision"])
+    write_class_curves(REPORTS / "pr_classes.csv", result.eval["precision"], fixed.class_names)
     draw_curves(REPORTS / "pr_curve.png", result.eval["precision"], fixed.class_names)
     write_confusion(REPORTS / "confusion.csv", analysis.confused, fixed.class_names)
     areas = np.array([row["area"] for row in truth["annotations"] if not row["iscrowd"]])

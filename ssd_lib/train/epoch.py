@@ -27,12 +27,30 @@ log = logging.getLogger(__name__)
 class StepResult(NamedTuple):
     """Result of one training step.
 
-    (2,) classification and box loss of the global batch, its image indices, its learning rate.
+    Attributes:
+        losses: (2,) classification and box loss of the global batch.
+        gradient_norm: () of all gradients of this process, before clipping.
+        indices: of the images of the batch of this process.
+        rate: the learning rate.
     """
 
     losses: Tensor
+    gradient_norm: Tensor
     indices: Tensor
     rate: float
+
+
+class ValidationLosses(NamedTuple):
+    """Losses of a net over the validation images of all processes.
+
+    Attributes:
+        classification, box: divided by the number of positives.
+        positives: of each level, the finest first.
+    """
+
+    classification: float
+    box: float
+    positives: tuple[int, ...]
 
 
 def train_epoch(state: TrainState, replica: nn.Module, batches: Iterable[Batch], steps: int, params: TrainParams,
@@ -55,32 +73,37 @@ def train_epoch(state: TrainState, replica: nn.Module, batches: Iterable[Batch],
         position = state.epoch * steps + step
         rate = learning_rate(position, params.epochs * steps, params.warmup_epochs * steps, params)
         set_learning_rate(state.optimizer, rate)
-        losses = _train_step(state, replica, batch, params, precision, criterion, _step_seed(params.seed, position, rank))
+        losses, norm = _train_step(state, replica, batch, params, precision, criterion,
+                                   _step_seed(params.seed, position, rank))
         if state.average is not None:
             state.average.update_parameters(state.net)
         state.totals += torch.cat([losses.double(), losses.new_ones(1).double()])
         state.step = step + 1
-        yield StepResult(losses, batch.indices, rate)
+        yield StepResult(losses, norm, batch.indices, rate)
 
 
 @torch.no_grad()
 def validation_losses(net: SSD, batches: Iterable[Batch], device: torch.device, precision: torch.dtype,
-                      criterion: Criterion = MULTIBOX) -> tuple[float, float]:
-    """Return classification and box loss of `net`, in evaluation mode, over all images of all processes."""
+                      criterion: Criterion = MULTIBOX) -> ValidationLosses:
+    """Return the losses of `net`, in evaluation mode, over all images of all processes."""
     was_training = net.training
     net.eval()
-    sums = torch.zeros(3, dtype=torch.float64, device=device)
+    levels = len(net.priors_per_map)
+    sums = torch.zeros(3 + levels, dtype=torch.float64, device=device)
+    level_of_prior = torch.arange(levels, device=device).repeat_interleave(torch.tensor(net.priors_per_map, device=device))
     for batch in on_device(batches, device):
-        sums += torch.stack(_loss_sums(net, net, batch, *_assign(net, batch, criterion), precision, criterion)).double()
+        boxes, labels = _assign(net, batch, criterion)
+        sums[:3] += torch.stack(_loss_sums(net, net, batch, boxes, labels, precision, criterion)).double()
+        sums[3:] += torch.bincount(level_of_prior.expand(labels.shape)[labels > 0], minlength=levels)
     net.train(was_training)
     barrier()
-    classification, box, positives = sum_over_processes(sums).tolist()
-    return classification / max(positives, 1), box / max(positives, 1)
+    classification, box, positives, *by_level = sum_over_processes(sums).tolist()
+    return ValidationLosses(classification / max(positives, 1), box / max(positives, 1), tuple(int(each) for each in by_level))
 
 
 def _train_step(state: TrainState, replica: nn.Module, batch: Batch, params: TrainParams, precision: torch.dtype,
-                criterion: Criterion, seed: int) -> Tensor:
-    """Make one step of the optimizer; return (2,) the losses, divided by the positives of the global batch.
+                criterion: Criterion, seed: int) -> tuple[Tensor, Tensor]:
+    """Make one step of the optimizer; return losses and gradient norm as in `StepResult`.
 
     Where `train.micro_batch` is auto and the memory of a GPU runs out, the step begins again with half as many images at once.
     """
@@ -102,12 +125,14 @@ def _train_step(state: TrainState, replica: nn.Module, batch: Batch, params: Tra
             buffer.copy_(before)
         log.warning("train.micro_batch: auto: %d images at once need more memory than the GPU has; from here on %d at once",
                     images, state.micro_batch)
+    parameters = [parameter for parameter in state.net.parameters() if parameter.grad is not None]
+    state.scaler.unscale_(state.optimizer)
+    norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
     if params.clip_grad_norm > 0:
-        state.scaler.unscale_(state.optimizer)
-        nn.utils.clip_grad_norm_(state.net.parameters(), params.clip_grad_norm)
+        nn.utils.clip_grads_with_norm_(parameters, params.clip_grad_norm, norm)
     state.scaler.step(state.optimizer)
     state.scaler.update()
-    return losses
+    return losses, norm.detach()
 
 
 def _backward(state: TrainState, replica: nn.Module, parts: Sequence[Batch], precision: torch.dtype,

@@ -11,7 +11,6 @@ from contextlib import closing, nullcontext
 from functools import partial
 from typing import Any, cast
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -47,8 +46,9 @@ from ssd_lib.distributed.worker import has_launcher, run_under_launcher
 from ssd_lib.errors import InputError, StateError, Stopped, first_line, print_messages
 from ssd_lib.manifest import Manifest
 from ssd_lib.nets.model_file import MODEL_PATH
-from ssd_lib.params import Params
+from ssd_lib.params import PARAMS_PATH, Params
 from ssd_lib.processes import available_cores, die_with_parent, free_addresses, keep_freed_memory
+from ssd_lib.train.board import Board, Shown, board_folder
 from ssd_lib.train.checkpoint_writer import CheckpointWriter, finish
 from ssd_lib.train.epoch import train_epoch, validation_losses
 from ssd_lib.train.logger import TrainLogger
@@ -142,9 +142,11 @@ def _train_process(run_spec: RunSpec, group: Group) -> str:
         state.threads = broadcast_object(threads)
         torch.set_num_threads(state.threads)
     steps = run_spec.steps_per_epoch
-    board = runs_folder() / "tb" / f"{run_spec.net_spec.net}-{run_spec.fingerprint[:8]}"
-    logger = TrainLogger(run_spec.train_set.fixed.file_name, params.train.batch_size, state.epoch * steps + state.step,
-                         params.train.epochs * steps, board, show=rank == 0)
+    position = state.epoch * steps + state.step
+    folder = board_folder(runs_folder() / "tb", run_spec.net_spec.net, run_spec.fingerprint, PARAMS_PATH) if rank == 0 else None
+    logger = TrainLogger(run_spec.train_set.fixed.file_name, params.train.batch_size, position, params.train.epochs * steps,
+                         Board(folder, position), show=rank == 0)
+    logger.board.parameters(run_spec.params_dict)
     writer = CheckpointWriter(run_spec, state, logger)
     stop = StopSignal(alone=size == 1 and not group.has_launcher, prints=size == 1 or (group.has_launcher and rank == 0))
     lock = only_writer(CHECKPOINTS.parent, WRITER_LOCK) if rank == 0 else nullcontext()
@@ -196,11 +198,11 @@ def _train_epochs(run_spec: RunSpec, group: Group, state: TrainState, logger: Tr
             logger.read()
             writer.wait()  # validation forks loader processes, which must not happen while a thread writes
             with stop.raise_now():
-                row, image = _validate(run_spec, state, logger, workers, device, precision)
+                row, shown = _validate(run_spec, state, logger, workers, device, precision)
                 barrier()
             row = broadcast_object(row)  # only the first process has measured AP
             writer.save(_close_epoch(state, row, run_spec.params_dict["train"]))
-            logger.epoch_done(row, train.epochs, image)
+            logger.epoch_done(row, train.epochs, shown)
 
 
 def _is_complete(at: TrainState | ComboCheckpoint, run_spec: RunSpec) -> bool:
@@ -221,8 +223,8 @@ def _close_epoch(state: TrainState, row: dict[str, Any], train: Mapping[str, Any
 
 
 def _validate(run_spec: RunSpec, state: TrainState, logger: TrainLogger, workers: int, device: torch.device,
-              precision: torch.dtype) -> tuple[dict[str, Any], np.ndarray | None]:
-    """Return the metrics of the trained epoch, and an image for TensorBoard; the state does not change."""
+              precision: torch.dtype) -> tuple[dict[str, Any], Shown | None]:
+    """Return the metrics of the trained epoch and, in the first process, what TensorBoard shows; the state does not change."""
     train, (rank, size) = run_spec.params.train, rank_and_size()
     classification, box, counted = state.totals.tolist()
     steps = run_spec.steps_per_epoch
@@ -231,27 +233,28 @@ def _validate(run_spec: RunSpec, state: TrainState, logger: TrainLogger, workers
     broadcast_buffers(state.final_net)
     keys = evaluation_batches(len(run_spec.val_set), train.batch_size, rank, size)
     with closing(load_batches(run_spec.val_set, keys, workers)) as batches:
-        val_classification, val_box = validation_losses(state.final_net, batches, device, precision,
-                                                        run_spec.criterion)
+        losses = validation_losses(state.final_net, batches, device, precision, run_spec.criterion)
     row = {
         "epoch": state.epoch + 1,
         "train_loss": (classification + box) / counted,
         "train_loss_classification": classification / counted,
         "train_loss_box": box / counted,
-        "val_loss": val_classification + val_box,
-        "val_loss_classification": val_classification,
-        "val_loss_box": val_box,
+        "val_loss": losses.classification + losses.box,
+        "val_loss_classification": losses.classification,
+        "val_loss_box": losses.box,
         "learning_rate": learning_rate((state.epoch + 1) * steps - 1, train.epochs * steps, train.warmup_epochs * steps, train),
         **pace,
     }
     if rank > 0:
         return row, None
-    every, epoch = train.ap_every_epochs, state.epoch + 1
+    every, epoch, precisions = train.ap_every_epochs, state.epoch + 1, {}
     if every and (epoch % every == 0 or epoch == train.epochs):
         metrics = run_spec.measure(state.final_net, run_spec.val_set, device=device)
         row.update({name: metrics[name] for name in ("AP", "AP50", "AP75")})
+        precisions = metrics.get("precisions", {})
     drawn = range(min(IMAGES_DRAWN, len(run_spec.val_set)))
-    return row, run_spec.draw(state.final_net, run_spec.val_set, indices=drawn, device=device)
+    image = run_spec.draw(state.final_net, run_spec.val_set, indices=drawn, device=device)
+    return row, Shown(losses.positives, precisions, image)
 
 
 def _raise_if_stopped(stop: StopSignal, any_rank: NonBlockingAny) -> None:

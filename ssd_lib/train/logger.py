@@ -1,4 +1,4 @@
-"""Show a run: progress bar, one line per epoch, TensorBoard, history.csv and ap.csv, and the curves in history.png."""
+"""Show a run: progress bar, one line per epoch, history.csv and ap.csv, and the curves in history.png."""
 
 import csv
 import io
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from ssd_lib.errors import StateError
 from ssd_lib.files import atomic_write, write_text
+from ssd_lib.train.board import Board, Shown
 from ssd_lib.train.epoch import StepResult
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 READ_EVERY_STEPS = 10  # losses stay on the device in between: reading them makes the host wait
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"  # leaves room for the bar in 80 columns
+WAITING_SHOWN = 0.1  # share of an epoch spent waiting for data from which on the line of the epoch says so
 AP_COLUMNS = ("epoch", "AP50", "AP")
 PANELS = {  # of history.png: title -> lines as (column, label, colour)
     "Loss": [("train_loss", "training, augmented", "#2a78c2"), ("val_loss", "validation", "#e07b27")],
@@ -37,16 +38,15 @@ class TrainLogger:
         name_of: maps an image's index to its name, for the error about a loss that is not finite.
         batch_size: images per step, over all processes.
         position, total_steps: steps done, and steps of the whole run.
-        folder: for TensorBoard's event files.
+        board: TensorBoard's event file.
         show: whether this process shows anything.
     """
 
-    def __init__(self, name_of: Callable[[int], str], batch_size: int, position: int, total_steps: int, folder: Path,
+    def __init__(self, name_of: Callable[[int], str], batch_size: int, position: int, total_steps: int, board: Board,
                  show: bool) -> None:
         self.name_of, self.batch_size, self.position = name_of, batch_size, position
         self.waiting: list[StepResult] = []
-        self.show = show
-        self.board = SummaryWriter(str(folder), purge_step=position) if show else None
+        self.show, self.board = show, board
         self.bar = tqdm(total=total_steps, initial=position, desc="train", disable=None if show else True, bar_format=BAR,
                         dynamic_ncols=True)
         self._start_clock()
@@ -67,15 +67,18 @@ class TrainLogger:
         """
         if not self.waiting:
             return
-        losses = torch.stack([result.losses for result in self.waiting]).tolist()
-        for result, (classification, box) in zip(self.waiting, losses, strict=True):
+        rows = torch.stack([torch.cat([result.losses, result.gradient_norm.reshape(1)]) for result in self.waiting]).tolist()
+        for result, (classification, box, _) in zip(self.waiting, rows, strict=True):
             if not math.isfinite(classification + box):
                 self._refuse(result, classification, box)
-        rate, mean = self.waiting[-1].rate, np.mean(losses, axis=0)
+        rate, (classification, box, norm) = self.waiting[-1].rate, np.mean(rows, axis=0).tolist()
         self.waiting.clear()
-        self.bar.set_postfix_str(f"loss {mean.sum():.3f}, {self.images_per_s:.0f} img/s", refresh=False)
-        self.scalars({"step/loss": mean.sum(), "step/loss_classification": mean[0], "step/loss_box": mean[1],
-                      "step/learning_rate": rate, "step/images_per_s": self.images_per_s})
+        self.bar.set_postfix_str(f"loss {classification + box:.3f}, {self.images_per_s:.0f} img/s", refresh=False)
+        self.board.scalars({
+            "loss by step/total": classification + box, "loss by step/classification": classification, "loss by step/box": box,
+            "optimizer by step/learning rate": rate, "optimizer by step/gradient norm": norm,
+            "speed by step/images per s": self.images_per_s, "speed by step/share of waiting": self.data_share,
+        }, self.position)
 
     def add_waiting_time(self, seconds: float) -> None:
         """Record time spent waiting for a batch."""
@@ -96,36 +99,18 @@ class TrainLogger:
         """Return the length of that time."""
         return time.perf_counter() - self.clock_start
 
-    def epoch_done(self, row: Mapping[str, Any], epochs: int, image: np.ndarray | None) -> None:
-        """Print the line of an epoch and write it to TensorBoard."""
-        self.scalars({f"epoch/{key}": value for key, value in row.items() if isinstance(value, float)})
-        if image is not None:
-            self._write(lambda board: board.add_image("validation", image, self.position, dataformats="HWC"))
-        self._write(lambda board: board.flush())
+    def epoch_done(self, row: Mapping[str, Any], epochs: int, shown: Shown | None) -> None:
+        """Print the line of an epoch, write it to TensorBoard, and begin to measure the next one."""
+        if shown:
+            self.board.epoch(row, shown)
         if self.show:
             self.bar.write(epoch_line(row, epochs))
         self._start_clock()
 
-    def scalars(self, values: Mapping[str, float]) -> None:
-        """Write values to TensorBoard."""
-        def add(board: SummaryWriter) -> None:
-            for name, value in values.items():
-                board.add_scalar(name, value, self.position)
-        self._write(add)
-
     def close(self) -> None:
         """Close the bar and the event file."""
-        self._write(lambda board: board.close())
+        self.board.close()
         self.bar.close()
-
-    def _write(self, act: Callable[[SummaryWriter], Any]) -> None:
-        """Call `act` with the TensorBoard writer; training goes on if its disk is full."""
-        if self.board is not None:
-            try:
-                act(self.board)
-            except OSError as error:
-                self.bar.write(f"WARNING TensorBoard's files cannot be written ({error}); training goes on without them")
-                self.board = None
 
     def _start_clock(self) -> None:
         self.clock_start, self.clock_position, self.waited_s = time.perf_counter(), self.position, 0.0
@@ -137,12 +122,12 @@ class TrainLogger:
 
 
 def epoch_line(row: Mapping[str, Any], epochs: int) -> str:
-    """Format an epoch as one line."""
+    """Format an epoch as one line of at most 80 columns."""
     minutes, seconds = divmod(round(row["seconds"]), 60)
     ap = f"  AP {row['AP']:.3f}  AP50 {row['AP50']:.3f}" if row.get("AP") is not None else ""
-    return (f"epoch {row['epoch']}/{epochs}  loss {row['train_loss']:.3f} (cls {row['train_loss_classification']:.3f} "
-            f"box {row['train_loss_box']:.3f})  val {row['val_loss']:.3f}{ap}  lr {row['learning_rate']:.4f}  "
-            f"{row['images_per_s']:.0f} img/s (data {row['data_share']:.0%})  {minutes} m {seconds:02d} s")
+    waiting = f"  waits {row['data_share']:.0%}" if row["data_share"] >= WAITING_SHOWN else ""
+    return (f"epoch {row['epoch']}/{epochs}  loss {row['train_loss']:.3f}  val {row['val_loss']:.3f}{ap}  "
+            f"{row['images_per_s']:.0f} img/s{waiting}  {minutes}:{seconds:02d}")
 
 
 def write_history(path: Path, history: Sequence[Mapping[str, Any]]) -> None:

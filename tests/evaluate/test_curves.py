@@ -1,9 +1,12 @@
+"""Precision-recall curves and the confusion of classes as tables."""
+
+import csv
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ssd_lib.evaluate.curves import draw_curves, write_confusion, write_curves
+from ssd_lib.evaluate.curves import draw_curves, write_class_curves, write_confusion, write_curves
 
 
 @pytest.fixture
@@ -50,3 +53,14 @@ def test_the_confusion_has_a_row_for_each_object_and_wrong_detection(tmp_path: P
     write_confusion(tmp_path / "confusion.csv", np.array([[2, 1], [0, 0]]), ("a,\x1b",))
     assert (tmp_path / "confusion.csv").read_text().splitlines() == [
         "actual,predicted", *['"a,\\x1b","a,\\x1b"'] * 2, '"a,\\x1b",BACKGROUND']
+
+
+def test_the_curve_of_each_class_with_objects_is_a_table(tmp_path: Path) -> None:
+    precision = np.full((10, 101, 3, 1, 1), -1.0)
+    precision[0, :, 0], precision[1:, :, 0] = np.linspace(1, 0, 101)[:, None, None], 0.25
+    precision[:, :, 2] = 0.5
+    write_class_curves(tmp_path / "pr_classes.csv", precision, ("a,\x1b", "without objects", "c"))
+    rows = list(csv.reader((tmp_path / "pr_classes.csv").open()))
+    assert rows[:3] == [["class", "recall", "precision"], ["a,\\x1b", "0.00", "1.0000"], ["a,\\x1b", "0.02", "0.9800"]]
+    assert rows[-1] == ["c", "1.00", "0.5000"]
+    assert len(rows) == 1 + 2 * 51

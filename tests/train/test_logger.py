@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ssd_lib.errors import StateError
+from ssd_lib.train.board import Board
 from ssd_lib.train.epoch import StepResult
 from ssd_lib.train.logger import TrainLogger, draw_history, epoch_line, write_ap, write_history
 
@@ -19,12 +20,12 @@ ROW = {"epoch": 12, "train_loss": 3.412, "train_loss_classification": 2.201, "tr
        "AP": 0.187, "AP50": 0.35, "learning_rate": 0.01, "images_per_s": 412.0, "data_share": 0.06, "seconds": 187.2}
 
 
-def _logger(folder: Path) -> TrainLogger:
-    return TrainLogger(lambda i: f"train/{i}.jpg", batch_size=2, position=0, total_steps=40, folder=folder, show=True)
+def _logger(folder: Path | None = None) -> TrainLogger:
+    return TrainLogger(lambda i: f"train/{i}.jpg", batch_size=2, position=0, total_steps=40, board=Board(folder, 0), show=True)
 
 
 def _result(classification: float, box: float = 1.0) -> StepResult:
-    return StepResult(torch.tensor([classification, box]), torch.tensor([3, 8]), 0.01)
+    return StepResult(torch.tensor([classification, box]), torch.tensor(0.5), torch.tensor([3, 8]), 0.01)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -55,22 +56,31 @@ def test_an_epoch_is_told_in_a_log_file_too(tmp_path: Path, capsys: pytest.Captu
     assert epoch_line(ROW, 20) in capsys.readouterr().out
 
 
-def test_tensorboard_has_scalars_and_the_picture(tmp_path: Path) -> None:
+def test_a_step_is_written_to_tensorboard(tmp_path: Path) -> None:
     logger = _logger(tmp_path)
     for _ in range(10):
         logger.step(_result(2.0))
-    logger.epoch_done(ROW, 20, torch.zeros(8, 8, 3, dtype=torch.uint8).numpy())
     logger.close()
     events = EventAccumulator(str(tmp_path))
     events.Reload()
-    assert [round(event.value, 3) for event in events.Scalars("step/loss")] == [3.0]
-    assert events.Scalars("epoch/AP")[0].value == pytest.approx(0.187)
-    assert events.Tags()["images"] == ["validation"]
+    assert {tag: round(events.Scalars(f"{tag}")[0].value, 3) for tag in (
+        "loss by step/total", "loss by step/classification", "loss by step/box", "optimizer by step/learning rate",
+        "optimizer by step/gradient norm")} == dict(zip((
+            "loss by step/total", "loss by step/classification", "loss by step/box", "optimizer by step/learning rate",
+            "optimizer by step/gradient norm"), (3.0, 2.0, 1.0, 0.01, 0.5), strict=True))
 
 
-def test_an_epoch_is_one_line() -> None:
-    assert epoch_line(ROW, 120) == ("epoch 12/120  loss 3.412 (cls 2.201 box 1.211)  val 3.900  AP 0.187  AP50 0.350  lr 0.0100"
-                                    "  412 img/s (data 6%)  3 m 07 s")
+@pytest.mark.parametrize(("row", "epochs", "line"), [
+    (ROW, 120, "epoch 12/120  loss 3.412  val 3.900  AP 0.187  AP50 0.350  412 img/s  3:07"),
+    (ROW | {"data_share": 0.25}, 120, "epoch 12/120  loss 3.412  val 3.900  AP 0.187  AP50 0.350  412 img/s  waits 25%  3:07"),
+])
+def test_an_epoch_is_one_line(row: dict[str, Any], epochs: int, line: str) -> None:
+    assert epoch_line(row, epochs) == line
+
+
+def test_the_line_of_an_epoch_has_room_in_80_columns() -> None:
+    long = ROW | {"epoch": 300, "train_loss": 12.3456, "val_loss": 12.3456, "images_per_s": 1234.5, "seconds": 5999.0}
+    assert len(epoch_line(long, 300)) <= 80
 
 
 def test_an_epoch_without_ap_says_nothing_of_it() -> None:
