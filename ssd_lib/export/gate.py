@@ -4,12 +4,14 @@ If it is not, the nodes that change the outputs most go back to float, more of t
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
+from tqdm import tqdm
 
 from ssd_lib.boxes.selection import Postprocess, Selected, select
 from ssd_lib.evaluate.validation_ap import SplitImages, average_precision, split_images
@@ -54,9 +56,14 @@ def make_int8(graph: bytes) -> tuple[dict[str, bytes], dict[str, Any]]:
     expected = ap_of(graph, val)
     if expected is None:
         return {}, {"no_int8": "there is no ground truth in the validation images, so that its AP is unknown"}
-    ranges = value_ranges(model, inputs_of(graph, train))
+    ranges = value_ranges(model, inputs_of(graph, train, "int8: ranges"))
     few = list(inputs_of(graph, train._replace(paths=train.paths[:: len(train.paths) // SENSITIVITY_IMAGES or 1])))
-    results = {name: attempts(model, ranges, scheme, few, expected, lambda quantised: ap_of(quantised, val) or 0.0)
+
+    @cache
+    def order() -> list[str]:
+        return most_sensitive(model, ranges, RUNTIME, few)  # both schemes lose most in the same nodes
+
+    results = {name: attempts(model, ranges, scheme, order, expected, lambda quantised: ap_of(quantised, val) or 0.0)
                for name, scheme in SCHEMES.items()}
     files = {name: content for name, (content, _) in results.items() if content}
     report: dict[str, Any] = {"fp32": {"bytes": len(graph), "AP": round(expected, DIGITS)}, "max_loss": MAX_LOSS,
@@ -68,7 +75,7 @@ def make_int8(graph: bytes) -> tuple[dict[str, bytes], dict[str, Any]]:
     return files, report
 
 
-def attempts(model: onnx.ModelProto, ranges: Ranges, scheme: Scheme, inputs: Sequence[np.ndarray], expected: float,
+def attempts(model: onnx.ModelProto, ranges: Ranges, scheme: Scheme, order: Callable[[], list[str]], expected: float,
              measure: Callable[[bytes], float]) -> tuple[bytes | None, list[dict[str, Any]]]:
     """Quantise a graph, with more nodes in float in each attempt, until its AP is at most `MAX_LOSS` below `expected`.
 
@@ -76,7 +83,7 @@ def attempts(model: onnx.ModelProto, ranges: Ranges, scheme: Scheme, inputs: Seq
         model: from `prepare`.
         ranges: of `value_ranges`.
         scheme: how activations are quantised.
-        inputs: to find the nodes that change the outputs most.
+        order: names the nodes that change the outputs most, these first; called only if some must stay float.
         expected: AP of the graph in float.
         measure: returns the AP of a quantised graph.
 
@@ -87,7 +94,7 @@ def attempts(model: onnx.ModelProto, ranges: Ranges, scheme: Scheme, inputs: Seq
     rows: list[dict[str, Any]] = []
     for count in FLOAT_NODES:
         if count and not sensitive:
-            sensitive = most_sensitive(model, ranges, scheme, inputs)
+            sensitive = order()
         quantised = quantise(model, ranges, scheme, sensitive[:count])
         ap = measure(quantised)
         rows.append({"AP": round(ap, DIGITS), "float_nodes": sensitive[:count]})
@@ -115,13 +122,14 @@ def ap_of(graph: bytes, images: SplitImages) -> float | None:
         scores, boxes = session.run(["scores", "boxes"], {"input_0": pixels})
         return select(scores[0, :, 1:], boxes[0], postprocess)
 
-    return average_precision(images, map(detect, inputs_of(graph, images)))
+    return average_precision(images, map(detect, inputs_of(graph, images, "int8: AP")))
 
 
-def inputs_of(graph: bytes, images: SplitImages) -> Iterator[np.ndarray]:
-    """Yield each image as the Detector gives it to the graph."""
+def inputs_of(graph: bytes, images: SplitImages, task: str = "") -> Iterator[np.ndarray]:
+    """Yield each image as the Detector gives it to the graph; a bar shows the task, if it has a name."""
     size, (low, high) = _about(graph, "image_size"), _about(graph, "sixteen_bit_range")
-    return (as_input(read_image(path, (low, high)), size) for path in images.paths)
+    paths = tqdm(images.paths, task, unit=" images", leave=False, dynamic_ncols=True, disable=None if task else True)
+    return (as_input(read_image(path, (low, high)), size) for path in paths)
 
 
 def _about(graph: bytes, key: str) -> Any:

@@ -19,6 +19,7 @@ from onnxruntime.quantization.calibrate import TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 from onnxruntime.quantization.shape_inference import quant_pre_process
+from tqdm import tqdm
 
 KINDS = sorted({*QDQRegistry, *QLinearOpsRegistry})  # of nodes that have an INT8 form
 ACTIVATIONS = ("Clip", "Relu")  # they become part of the node before them
@@ -132,7 +133,9 @@ def most_sensitive(model: onnx.ModelProto, ranges: Ranges, scheme: Scheme, input
         found = _outputs(quantise(model, ranges, scheme, floats), inputs)
         return float(sum(np.square(one - other).mean() / one.var() for one, other in zip(expected, found, strict=True)))
 
-    errors = {node.name: error(node) for node in nodes if node.op_type not in ACTIVATIONS}
+    computing = tqdm([node for node in nodes if node.op_type not in ACTIVATIONS], "int8: what each node loses", unit=" nodes",
+                     leave=False, dynamic_ncols=True, disable=None)
+    errors = {node.name: error(node) for node in computing}
     return sorted(errors, key=lambda name: -errors[name])
 
 
