@@ -86,6 +86,9 @@ def add_detect_arguments(parser: argparse.ArgumentParser) -> None:
     _add_nms_iou(parser)
     add("--json", type=Path, metavar="FILE",
         help="write all detections to this file in COCO's results format, with file name and frame number for the image id")
+    add("--save-labels", choices=("coco", "yolo", "voc"),
+        help="also write the images and their detections as a dataset in this format, to the folder of that name in --out: to "
+             "correct in CVAT or Label Studio, or to train on")
     add("--show", action="store_true", help="also show the drawings in a window; q quits, any other key shows the next image")
     _add_device(parser)
     parser.set_defaults(run=_detect)

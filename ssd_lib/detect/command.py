@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import numpy as np
 from tqdm import tqdm
@@ -14,6 +14,7 @@ from tqdm import tqdm
 from ssd_lib.boxes.selection import Nms, Threshold
 from ssd_lib.detect.detector import Detector, Objects
 from ssd_lib.detect.inputs import STDIN, Source, drawing_paths, find_sources, is_video, name_of, read_input
+from ssd_lib.detect.labels import check_labels, write_labels
 from ssd_lib.detect.video import (
     frame_count,
     frame_rate,
@@ -29,6 +30,9 @@ from ssd_lib.errors import InputError, visible, visible_lines
 from ssd_lib.evaluate.drawing import class_colour, draw_boxes, write_image
 from ssd_lib.files import write_json
 from ssd_lib.images import Range
+
+if TYPE_CHECKING:
+    from ssd_lib.annotations.write import LabelFormat
 
 BATCH_SIZE = 8  # images or frames at once, which bounds memory
 
@@ -48,7 +52,7 @@ class FrameResult(NamedTuple):
 
 
 def run(inputs: list[str], model: Path, out: Path, threshold: Threshold, top_k: int | None, nms: Nms, nms_iou: float | None,
-        json: Path | None, show: bool, device: str) -> int:
+        json: Path | None, save_labels: "LabelFormat | None", show: bool, device: str) -> int:
     """Detect on all inputs, draw the detections and print a summary.
 
     Args:
@@ -56,6 +60,7 @@ def run(inputs: list[str], model: Path, out: Path, threshold: Threshold, top_k: 
         model, threshold, top_k, nms, nms_iou, device: as for `Detector`.
         out: folder for the drawings.
         json: file for the detections in COCO's results format, or None.
+        save_labels: format of the dataset of images and labels that is written to the folder of its name in `out`, or None.
         show: whether to show the drawings in a window.
 
     Returns:
@@ -68,20 +73,29 @@ def run(inputs: list[str], model: Path, out: Path, threshold: Threshold, top_k: 
     """
     targets = drawing_paths(find_sources(inputs), out)
     _check_json_path(json, targets)
+    if save_labels:
+        check_labels(out / save_labels, targets)
     detector = Detector(model, device, threshold, top_k, nms, BATCH_SIZE, nms_iou)
     if show:
         open_window()
     start_s, rows, tally, stopped = time.perf_counter(), [], Counter[str](), False
+    labelled: dict[Path, Objects] = {}
     try:
         with closing(process_inputs(detector, targets, show)) as results:
             for result in results:
                 rows += results_rows(result, detector.source_ids)
+                if save_labels and result.objects:
+                    labelled[Path(result.name)] = result.objects
                 tally["failed" if result.objects is None else "images" if result.frame is None else "frames"] += 1
     except KeyboardInterrupt:
         stopped = True
     if json:
         write_json(json, rows)
-    ending = "; stopped by Ctrl-C" if stopped else ""
+    if save_labels:
+        names = [targets[path].stem + path.suffix for path in labelled]  # of drawings, which differ
+        write_labels(out / save_labels, save_labels, labelled, names, detector.class_names, detector.source_ids)
+    ending = f"; labels in {out / save_labels}" if save_labels else ""
+    ending += "; stopped by Ctrl-C" if stopped else ""
     _print(_summary(tally, len(rows), time.perf_counter() - start_s, out) + ending, sys.stdout)
     if stopped:
         raise KeyboardInterrupt

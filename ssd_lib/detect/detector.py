@@ -9,13 +9,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, Protocol, get_args, overload
+from typing import Any, NamedTuple, Protocol, get_args, overload
 
 import cv2
 import numpy as np
 
 from ssd_lib.boxes.selection import Nms, Postprocess, Selected, Threshold, select
-from ssd_lib.errors import InputError
+from ssd_lib.errors import InputError, StateError
 from ssd_lib.images import Range, read_image
 from ssd_lib.params import DEVICE_PATTERN
 
@@ -50,6 +50,22 @@ class Objects(NamedTuple):
     labels: np.ndarray
     scores: np.ndarray
     names: tuple[str, ...]
+
+    def to_supervision(self) -> Any:
+        """Return the objects as `supervision.Detections`, for that package's drawing, zones and counters.
+
+        `class_id` is an index of the Detector's `class_names`, and data["class_name"] has the names.
+
+        Raises:
+            StateError: the package supervision is not installed.
+        """
+        try:
+            from supervision import Detections
+        except ImportError as error:
+            raise StateError("to_supervision: the package supervision is not installed. `pip install supervision` installs "
+                             "it.") from error
+        return Detections(xyxy=self.boxes, confidence=self.scores, class_id=self.labels - 1,
+                          data={"class_name": np.array(self.names, dtype=str)})
 
 
 class Detector:

@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image as Pillow
+from support.folders import run as run_local
 from support.videos import FPS, HEIGHT, WIDTH, frames_of, make_video
 
 import detect
+from ssd_lib.annotations.read import read_splits
+from ssd_lib.annotations.table import box_rows
 from ssd_lib.boxes.selection import Postprocess
 from ssd_lib.detect.video import frame_count, frame_rate, frame_size, open_video
 from ssd_lib.evaluate.drawing import write_image
@@ -106,6 +109,27 @@ def test_top_k_and_nms_are_handed_on(images: Path) -> None:
     assert found["soft"] != found["hard"]
 
 
+@pytest.mark.parametrize("form", ["coco", "yolo", "voc"])
+def test_detections_become_labels_that_the_readers_read(images: Path, form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (images / "broken.jpg").write_bytes(b"not an image")
+    arguments = ["images", "--threshold", "0.1", "--top-k", "9", "--json", "found.json", "--save-labels", form]
+    assert detect.main(arguments) == 1
+    assert f"; labels in detections/{form}" in capsys.readouterr().out
+    detected = sorted((row["class_name"], *row["bbox"]) for row in rows_of("found.json"))
+    parts = [part.annotations for split in read_splits(run_local(f"detections/{form}")).values() for part in split]
+    read = sorted((part.categories[[row.id for row in part.categories].index(box.category_id)].name, *box[3:7])
+                  for part in parts for box in box_rows(part.boxes))
+    assert {Path(name).name for part in parts for name in part.images.file_names} == {"a.png", "a_2.png"}
+    assert len(detected) == 18
+    assert [row[0] for row in read] == [row[0] for row in detected]
+    assert np.array([row[1:] for row in read]) == pytest.approx(np.array([row[1:] for row in detected]), abs=0.011)
+
+    Path(f"detections/{form}/mine.txt").write_text("corrected by hand")
+    assert detect.main(arguments) == 1
+    assert f"ERROR --save-labels: detections/{form} exists already" in capsys.readouterr().err
+    assert Path(f"detections/{form}/mine.txt").read_text() == "corrected by hand"
+
+
 def test_a_video_is_drawn_frame_by_frame_with_its_size_and_rate(video: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert detect.main(["clip.mp4", "--threshold", "0", "--top-k", "1", "--json", "found.json"]) == 0
     with open_video(Path("detections/clip.mp4")) as capture:
@@ -179,6 +203,8 @@ def test_drawings_never_replace_the_images(images: Path, capsys: pytest.CaptureF
     (["images", "--threshold", "3"], "ERROR Detector: threshold is 3.0; it must be from 0 to 1"),
     (["images", "--top-k", "0"], "ERROR Detector: top_k is 0; it must be a whole number, 1 or more"),
     (["images", "--json", "images"], "ERROR --json images: is a folder"),
+    (["images", "3", "--save-labels", "coco"], "ERROR --save-labels: camera3 is not an image file"),
+    (["-", "--save-labels", "coco"], "ERROR --save-labels: - is not an image file"),
     (["images", "--json", "images/a.png"], "ERROR --json images/a.png: is an input and would be overwritten"),
     (["images", "--model", "none.pt"], "ERROR none.pt: missing. `dvc repro train` makes it"),
     (["images", "--model", "none.onnx"], "ERROR none.onnx: missing. `dvc repro export` makes it"),

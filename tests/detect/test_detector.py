@@ -72,6 +72,24 @@ def test_a_detector_has_the_postprocess_values_of_its_model(project: Path, weigh
     assert [column.tolist() for column in named[:3]] == [column.tolist() for column in own(IMAGE)[:3]]
 
 
+def test_objects_become_supervision_s_detections(project: Path) -> None:
+    supervision = pytest.importorskip("supervision")
+    detector = Detector(threshold=0.01)
+    found = detector(IMAGE)
+    given = found.to_supervision()
+    assert isinstance(given, supervision.Detections)
+    assert np.array_equal(given.xyxy, found.boxes)
+    assert np.array_equal(given.confidence, found.scores)
+    assert [detector.class_names[index] for index in given.class_id] == list(found.names) == given["class_name"].tolist()
+    assert len(Detector(threshold=1.0)(IMAGE).to_supervision()) == 0
+
+
+def test_a_missing_supervision_is_named_with_the_command(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "supervision", None)  # as if it were not installed
+    with pytest.raises(StateError, match=r"supervision is not installed\. `pip install supervision`"):
+        Detector(threshold=0.01)(IMAGE).to_supervision()
+
+
 def test_soft_nms_finds_what_hard_nms_finds_and_more(project: Path) -> None:
     hard, soft = (Detector(threshold=0.01, top_k=5000, nms=nms)(IMAGE) for nms in ("hard", "soft"))
     assert len(soft.scores) > len(hard.scores)
