@@ -5,6 +5,8 @@ import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
@@ -12,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ssd_lib.boxes.selection import Nms, Threshold
+from ssd_lib.detect.ahead import map_ahead, read_ahead
 from ssd_lib.detect.detector import Detector, Objects
 from ssd_lib.detect.inputs import STDIN, Source, drawing_paths, find_sources, is_video, name_of, read_input
 from ssd_lib.detect.labels import check_labels, write_labels
@@ -34,7 +37,8 @@ from ssd_lib.images import Range
 if TYPE_CHECKING:
     from ssd_lib.annotations.write import LabelFormat
 
-BATCH_SIZE = 8  # images or frames at once, which bounds memory
+BATCH_SIZE = 8  # images or frames at once, and decoded ahead, which bounds memory
+READERS, WRITERS = 8, 4  # threads that decode image files, and that draw and write; they also wait for the disk
 
 
 class FrameResult(NamedTuple):
@@ -154,38 +158,54 @@ def _summary(tally: Counter[str], objects: int, elapsed_s: float, folder: Path) 
 
 def _process_images(detector: Detector, paths: list[Path], targets: Mapping[Source, Path],
                     shown: bool) -> Iterator[FrameResult]:
-    for batch in (paths[i:i + BATCH_SIZE] for i in range(0, len(paths), BATCH_SIZE)):
-        images = dict(_read_batch(batch, detector.sixteen_bit_range))
-        yield from (FrameResult(name_of(path), None, None) for path in batch if path not in images)
-        for (path, image), found in zip(images.items(), detector(list(images.values())), strict=True):
-            drawing = _draw(image, found)
-            write_image(targets[path], drawing)
-            _print(f"{path}: {_describe(Counter(found.names))}", sys.stdout)
+    read = partial(_read, deep_range=detector.sixteen_bit_range, stdin=read_input(STDIN) if STDIN in paths else None)
+
+    def finish(path: Path, image: np.ndarray | None, found: Objects | None) -> tuple[Path, Objects | None, np.ndarray | None]:
+        if image is None or found is None:
+            return path, None, None
+        drawing = _draw(image, found)
+        write_image(targets[path], drawing)
+        return path, found, drawing if shown else None
+
+    with (closing(map_ahead(read, paths, BATCH_SIZE, READERS)) as images,
+          closing(map_ahead(lambda one: finish(*one), _detect(detector, images), 0 if shown else WRITERS, WRITERS)) as results):
+        for path, found, drawing in results:
+            if found is None:
+                _print(f"{path}: not a readable image; skipped", sys.stderr)
+            else:
+                _print(f"{path}: {_describe(Counter(found.names))}", sys.stdout)
             yield FrameResult(name_of(path), None, found)
-            if shown and not show_image(drawing, wait_ms=0):
+            if drawing is not None and not show_image(drawing, wait_ms=0):
                 return
 
 
-def _read_batch(paths: list[Path], deep_range: Range) -> Iterator[tuple[Path, np.ndarray]]:
-    for path in paths:
-        try:
-            yield path, read_input(path, deep_range)
-        except InputError:
-            if path == STDIN:
-                raise
-            _print(f"{path}: not a readable image; skipped", sys.stderr)
+def _read(path: Path, deep_range: Range, stdin: np.ndarray | None) -> tuple[Path, np.ndarray | None]:
+    """Return the path and the image; None if it cannot be read."""
+    try:
+        return path, stdin if path == STDIN else read_input(path, deep_range)
+    except InputError:
+        return path, None
+
+
+def _detect(detector: Detector, images: Iterator[tuple[Path, np.ndarray | None]]
+            ) -> Iterator[tuple[Path, np.ndarray | None, Objects | None]]:
+    """Yield the unreadable images of a batch, then the others with their objects."""
+    while batch := list(islice(images, BATCH_SIZE)):
+        readable = [(path, image) for path, image in batch if image is not None]
+        yield from ((path, None, None) for path, image in batch if image is None)
+        yield from ((path, image, found) for (path, image), found
+                    in zip(readable, detector(image for _, image in readable), strict=True))
 
 
 def _process_video(detector: Detector, source: Source, target: Path, shown: bool) -> Iterator[FrameResult]:
-    """Detect on the frames, with at most one batch in memory; on those of a camera one by one, without delay."""
+    """Detect on the frames, decoded and drawn ahead in threads; on those of a camera one by one, without delay."""
     name, counts, index = name_of(source), Counter[str](), -1
     with open_video(source) as capture:
-        frames, size, total = read_frames(capture), frame_size(capture), frame_count(capture)
-        bar = tqdm(frames, desc=visible(name, 40), total=total, unit=" frames", leave=False, disable=None)
-        found_in = detector.stream(bar) if isinstance(source, Path) else ((frame, detector(frame)) for frame in bar)
-        with write_video(target, frame_rate(capture), size) as write:
-            for index, (frame, found) in enumerate(found_in):
-                drawing = _draw(frame, found)
+        size, total = frame_size(capture), frame_count(capture)
+        with (write_video(target, frame_rate(capture), size) as write,
+              closing(_drawn_frames(detector, read_frames(capture), isinstance(source, Path))) as results):
+            bar = tqdm(results, desc=visible(name, 40), total=total, unit=" frames", leave=False, disable=None)
+            for index, (drawing, found) in enumerate(bar):
                 write(drawing)
                 counts.update(found.names)
                 yield FrameResult(name, index, found)
@@ -199,6 +219,21 @@ def _process_video(detector: Detector, source: Source, target: Path, shown: bool
         _print(f"{name}: ends after {index + 1} of {total} frames, the rest cannot be decoded; the detections so far are kept",
                sys.stderr)
         yield FrameResult(name, None, None)
+
+
+def _drawn_frames(detector: Detector, frames: Iterator[np.ndarray], ahead: bool
+                  ) -> Generator[tuple[np.ndarray, Objects], None, None]:
+    """Yield the drawing and the objects of each frame; `ahead`: decoder, net and pen work ahead, each in a thread."""
+    def draw(one: tuple[np.ndarray, Objects]) -> tuple[np.ndarray, Objects]:
+        return _draw(*one), one[1]
+
+    if not ahead:
+        yield from (draw((frame, detector(frame))) for frame in frames)
+        return
+    with (closing(read_ahead(frames, BATCH_SIZE)) as decoded,
+          closing(read_ahead(detector.stream(decoded), BATCH_SIZE)) as found,
+          closing(map_ahead(draw, found, BATCH_SIZE)) as drawn):
+        yield from drawn
 
 
 def _describe(counts: Counter[str]) -> str:

@@ -18,6 +18,7 @@ import detect
 from ssd_lib.annotations.read import read_splits
 from ssd_lib.annotations.table import box_rows
 from ssd_lib.boxes.selection import Postprocess
+from ssd_lib.detect import command
 from ssd_lib.detect.video import frame_count, frame_rate, frame_size, open_video
 from ssd_lib.evaluate.drawing import write_image
 from ssd_lib.exif import EXIF_ORIENTATION, INVERSE, turn_pixels
@@ -234,3 +235,21 @@ def test_a_class_name_cannot_give_orders_to_the_terminal(images: Path, capsys: p
     printed = "".join(capsys.readouterr())
     assert "\\x1b[2Jcar" in printed
     assert not {"\x1b", "\x07"} & set(printed)
+
+
+def test_threads_change_neither_the_order_nor_the_content_of_the_json(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_video(Path("images/clip.avi"), 30, "MJPG")
+    for number in range(30):
+        pixels = np.random.default_rng(number).integers(0, 255, (40, 60, 3)).astype(np.uint8)
+        write_image(Path(f"images/{number:02}.png"), pixels)
+    Path("images/05.png").write_bytes(b"not an image")
+    found = []
+    for name in ("with threads", "without"):
+        assert detect.main(["images", "--threshold", "0", "--top-k", "2", "--json", "found.json", "--out", name]) == 1
+        found.append((Path("found.json").read_bytes(), {path.name: path.read_bytes() for path in Path(name).iterdir()}))
+        monkeypatch.setattr(command, "read_ahead", lambda items, ahead: (item for item in items))
+        monkeypatch.setattr(command, "map_ahead", lambda function, items, *_: (function(item) for item in items))
+    assert found[0] == found[1]
+    assert [(row["file_name"], row.get("frame")) for row in json.loads(found[0][0])[::2]] == [
+        *((f"images/{number:02}.png", None) for number in range(30) if number != 5), ("images/a.png", None),
+        ("images/deeper/a.png", None), *(("images/clip.avi", frame) for frame in range(30))]

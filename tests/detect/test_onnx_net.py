@@ -46,6 +46,16 @@ def test_the_exported_file_finds_in_an_image_what_the_model_finds(exported: Path
         assert near.any(axis=1).mean() > 0.98
 
 
+def test_images_of_a_batch_are_computed_side_by_side_to_the_same_bits(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    net, images = load_onnx(exported, "cpu"), np.random.default_rng(0).integers(0, 255, (5, 64, 64, 3)).astype(np.uint8)
+    one_by_one = [net.score_priors(image[None]) for image in images]
+    assert "one_thread_session" not in vars(net)  # it costs memory, and nothing has needed it
+    for values, expected in zip(net.score_priors(images), zip(*one_by_one, strict=True), strict=True):
+        assert values.tobytes() == np.concatenate(expected).tobytes()
+    assert "one_thread_session" in vars(net)
+
+
 def test_a_file_is_known_by_its_suffix_and_says_its_classes(tmp_path: Path) -> None:
     detector = Detector(graph(tmp_path / "a.ONNX", ABOUT | {"source_ids": "[18, 38]"}))
     found = detector(np.zeros((100, 200, 3), np.uint8))
