@@ -5,7 +5,8 @@ groups that it names, the same that dvc.yaml lists as its `params`.
 """
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -25,6 +26,12 @@ Count = Annotated[int, Field(ge=1)]
 Auto = Literal["auto"]
 DEVICE_PATTERN = "auto|cpu|cuda(:[0-9]+)?"
 Format = Literal["coco", "voc", "yolo", "open_images"]
+ExportFormat = Literal["onnx", "openvino", "ncnn", "litert"]
+PACKAGES = {  # of formats that requirements.txt has no package for: what runs them, and what else writes them
+    "openvino": (("openvino",), ()),
+    "ncnn": (("ncnn",), ("pnnx",)),
+    "litert": (("ai-edge-litert",), ("litert-torch",)),
+}
 
 
 class _Group(BaseModel):
@@ -179,6 +186,7 @@ class ExportParams(_Group):
     opset: Annotated[int, Field(ge=18, le=23)]
     nms: bool
     int8: bool
+    formats: list[ExportFormat]
 
 
 class RuntimeParams(_Group):
@@ -230,6 +238,26 @@ def load_params(*groups: str, path: Path = PARAMS_PATH) -> Params:
     return Params.model_construct(**{name: getattr(whole, name) for name in (*groups, "runtime")})
 
 
+def missing_package(form: str, to_write: bool = True) -> str:
+    """Return the packages that a format of `export.formats` needs and that are not installed; "" if all are.
+
+    Args:
+        form: an `ExportFormat`.
+        to_write: also those with which it is written, not only run.
+    """
+    to_run, others = PACKAGES.get(form, ((), ()))
+    return " ".join(package for package in (*to_run, *others * to_write) if not find_spec(package.replace("-", "_")))
+
+
+def formats_fault(formats: Iterable[str]) -> str:
+    """Return that packages for these formats are missing, and how to install them; "" if none are."""
+    missing = {form: packages for form in formats if (packages := missing_package(form))}
+    if not missing:
+        return ""
+    return (f"export.formats has {', '.join(missing)}, and packages for it are not installed: "
+            f"`pip install {' '.join(missing.values())}`, or leave it out")
+
+
 WORDS_FOR_FILES = {  # what stands in place of the path of a file
     "model.backbone_weights": ("none", "auto", "imagenet"),
     "model.weights": ("none",),
@@ -249,7 +277,8 @@ def check_before_download(path: Path = PARAMS_PATH, imagenet_fault: Callable[[st
         imagenet_fault: returns why there are no ImageNet weights for a net; "" if there are.
 
     Raises:
-        InputError: a file of weights or of augmentation is missing, or ImageNet weights are, or there is no CUDA device.
+        InputError: a file of weights or of augmentation is missing, or ImageNet weights or a package for export.formats
+            are, or there is no CUDA device.
     """
     params, faults = _check(path), []
     values = {"model.backbone_weights": params.model.backbone_weights, "model.weights": params.model.weights,
@@ -262,6 +291,7 @@ def check_before_download(path: Path = PARAMS_PATH, imagenet_fault: Callable[[st
         faults.append(fault)
     if params.runtime.device.startswith("cuda") and not has_cuda_driver():
         faults.append(f"runtime.device is '{params.runtime.device}' and this machine has no CUDA driver; set auto or cpu")
+    faults += filter(None, [formats_fault(params.export.formats)])
     if faults:
         raise InputError("\n  ".join([f"{path}: nothing was downloaded.", *faults]))
 

@@ -21,8 +21,8 @@ import numpy as np
 
 from ssd_lib.boxes.selection import Selected
 from ssd_lib.detect.detector import Detector
+from ssd_lib.detect.exported_net import thread_count
 from ssd_lib.detect.fastest import MODEL_NAME, ONNX_NAMES
-from ssd_lib.detect.onnx_net import thread_count
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.files import write_text
 from ssd_lib.images import read_image

@@ -16,6 +16,7 @@ import numpy as np
 
 from ssd_lib.boxes.selection import Nms, Postprocess, Selected, Threshold, select
 from ssd_lib.errors import InputError, StateError
+from ssd_lib.export.runtimes import is_runtime_path
 from ssd_lib.images import Range, read_image
 from ssd_lib.params import DEVICE_PATTERN
 
@@ -73,7 +74,8 @@ class Detector:
 
     Args:
         path: a folder, whose fastest file on this machine is taken (see fastest.py); or a file: models/ssd.pt of the train
-            stage, models/ssd.onnx or models/int8/ssd.onnx of the export stage, or a combo checkpoint.
+            stage, models/ssd.onnx, models/int8/ssd.onnx, models/openvino, models/ncnn or models/litert of the export stage, or
+            a combo checkpoint.
         device: "auto" | "cpu" | "cuda" | "cuda:1".
         threshold: objects with a lower score are dropped. "auto": below the threshold of their class, which has the best F1 on
             the validation images; `SHOWN_SCORE` where a model does not know it. A number, [0, 1], is for all classes. None
@@ -191,7 +193,11 @@ def _load(path: Path, device: str, threshold: Threshold) -> _Loaded:
     What runs the net is imported only here: an ONNX file needs no torch, and a device without torch can use it.
     """
     exported = None
-    if path.is_dir():
+    if is_runtime_path(path):
+        from ssd_lib.detect.runtime_net import load_runtime
+
+        exported = load_runtime(path, device)
+    elif path.is_dir():
         from ssd_lib.detect.fastest import choose
 
         path, exported = choose(path, device)

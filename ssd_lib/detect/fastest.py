@@ -3,7 +3,8 @@
 import logging
 from pathlib import Path
 
-from ssd_lib.detect.onnx_net import OnnxNet, load_onnx
+from ssd_lib.detect.exported_net import ExportedNet
+from ssd_lib.detect.onnx_net import load_onnx
 from ssd_lib.errors import StateError
 from ssd_lib.files import sha256
 from ssd_lib.processes import has_cuda_driver
@@ -13,7 +14,7 @@ ONNX_NAMES = ("int8/ssd.onnx", "ssd.onnx")  # the fastest first
 log = logging.getLogger(__name__)
 
 
-def choose(folder: Path, device: str) -> tuple[Path, OnnxNet | None]:
+def choose(folder: Path, device: str) -> tuple[Path, ExportedNet | None]:
     """Return the file to use, and its net if it is an ONNX file; log which it is and why others are left out.
 
     An ONNX file is used if it was made from the ssd.pt beside it, or, where there is none, from the same one as ssd.onnx.

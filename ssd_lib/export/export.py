@@ -1,20 +1,24 @@
 """The export stage: models/ssd.onnx, the graph with NMS, the INT8 files and reports/export.json, from models/ssd.pt."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
 
 from ssd_lib.annotations.fixed_set import BACKGROUND_NAME
+from ssd_lib.errors import InputError
 from ssd_lib.evaluate.validation_ap import split_images
+from ssd_lib.export.convert import convert
 from ssd_lib.export.gate import MAX_LOSS, make_int8
 from ssd_lib.export.nms import check_nms, with_nms
 from ssd_lib.export.onnx_file import as_input, check_onnx, to_onnx
+from ssd_lib.export.runtimes import RUNTIMES
 from ssd_lib.files import atomic_write, sha256, write_json, write_text
 from ssd_lib.images import FULL_RANGE, Range, read_image
-from ssd_lib.nets.model_file import MODEL_PATH, load_model
-from ssd_lib.params import ExportParams
+from ssd_lib.nets.model_file import MODEL_PATH, Model, load_model
+from ssd_lib.params import ExportParams, formats_fault
 
 ONNX_PATH = Path("models/ssd.onnx")
 LABELS_PATH = Path("models/labels.txt")
@@ -22,6 +26,7 @@ REPORT_PATH = Path("reports/export.json")
 NMS_FOLDER = Path("models/with_nms")  # it has only a note if export.nms is false: DVC requires its outs to exist
 NMS_NOTE = "The graph with NMS, ssd.onnx, is written here if export.nms in params.yaml is true.\n"
 INT8_FOLDER = Path("models/int8")  # likewise
+FORMAT_FOLDERS = {name: Path("models") / name for name in RUNTIMES}  # likewise
 COMPARED_IMAGES = 4  # validation images to compare ONNX Runtime and PyTorch on
 
 
@@ -35,8 +40,11 @@ def export(params: ExportParams) -> str:
         One line of summary, one on INT8, and a warning for each TensorRT engine that the Jetson would use instead of the file.
 
     Raises:
+        InputError: a package for one of the formats is missing.
         StateError: there is no model, or the exported graph is not as required.
     """
+    if fault := formats_fault(params.formats):
+        raise InputError(f"{fault}.")
     model = load_model()
     inputs = [*validation_inputs(model.net.image_size, model.spec.sixteen_bit_range), _noise(model.net.image_size)]
     graph = to_onnx(model, params.opset, sha256(MODEL_PATH))
@@ -50,19 +58,35 @@ def export(params: ExportParams) -> str:
         write_text(NMS_FOLDER / "README.txt", NMS_NOTE)
     write_text(LABELS_PATH, "\n".join([BACKGROUND_NAME, *model.spec.class_names]) + "\n")
     _write(ONNX_PATH, graph)
+    lines = [write_format(name, name in params.formats, model, graph, inputs) for name in RUNTIMES]
     stale = [f"\nWARNING {engine}: built from an earlier model; the Jetson uses it instead of {ONNX_PATH.name}. Delete it."
              for engine in sorted(ONNX_PATH.parent.glob("*.engine"))]
     compared = (f"{len(inputs) - 1} validation images" if len(inputs) > 1
                 else "noise (the validation images are not on this machine)")
     return (f"export: {ONNX_PATH}{f' and {NMS_FOLDER / ONNX_PATH.name}' * params.nms}, {len(graph) / 1e6:.1f} MB, opset "
             f"{params.opset}, {len(model.net.priors)} priors, differs from PyTorch by {error:.1e} at most on {compared}\n"
-            f"{write_int8(graph, params.int8)}{''.join(stale)}")
+            f"{''.join(lines)}{write_int8(graph, params.int8)}{''.join(stale)}")
 
 
 def validation_inputs(image_size: int, deep_range: Range = FULL_RANGE) -> list[np.ndarray]:
     """Return some validation images as inputs of the graph; none if they or their list are not on this machine."""
     images = split_images("val", COMPARED_IMAGES)
     return [as_input(read_image(path, deep_range), image_size) for path in images.paths] if images else []
+
+
+def write_format(runtime: str, is_wanted: bool, model: Model, graph: bytes, inputs: Sequence[np.ndarray]) -> str:
+    """Write the files of another runtime, or a note if they are not asked for; return a line of summary, "" for a note."""
+    folder = FORMAT_FOLDERS[runtime]
+    shutil.rmtree(folder, ignore_errors=True)
+    if not is_wanted:
+        write_text(folder / "README.txt", f"The files of {RUNTIMES[runtime].title} are written here if export.formats in "
+                                          f"params.yaml has {runtime}.\n")
+        return ""
+    files, error = convert(runtime, model, graph, inputs)
+    for name, content in files.items():
+        _write(folder / name, content)
+    return (f"{runtime}: {folder / next(iter(files))}, {sum(map(len, files.values())) / 1e6:.1f} MB, differs from PyTorch by "
+            f"{error:.1e} at most\n")
 
 
 def write_int8(graph: bytes, is_wanted: bool) -> str:

@@ -9,7 +9,7 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 import cv2
@@ -52,7 +52,7 @@ def to_onnx(model: Model, opset: int, source: str = "") -> bytes:
         source: SHA-256 of the file that the model was read from.
     """
     size, spec = model.net.image_size, model.spec
-    with _quiet():
+    with quiet():
         program = torch.onnx.export(JetsonNet(fuse_batch_norms(model.net)).eval(), (torch.zeros(1, 3, size, size),),
                                     dynamo=True, external_data=False, opset_version=opset, input_names=["input_0"],
                                     output_names=["scores", "boxes"], verbose=False)
@@ -93,15 +93,34 @@ def check_onnx(graph: bytes, model: Model, opset: int, inputs: Sequence[np.ndarr
     if list(shapes.items()) != list(wanted.items()):
         raise StateError(f"export: the graph has {shapes}; it must have {wanted}. This version of torch exports it "
                          f"differently; install that of requirements.txt.")
+    return check_outputs(lambda pixels: session.run(None, {"input_0": pixels}), model, inputs, "ONNX Runtime")
+
+
+def check_outputs(run: Callable[[np.ndarray], Iterable[np.ndarray]], model: Model, inputs: Sequence[np.ndarray],
+                  runtime: str) -> float:
+    """Return the largest difference between the outputs of a runtime and PyTorch.
+
+    Args:
+        run: maps (1, 3, S, S) to scores and boxes.
+        model: the exported model.
+        inputs: as for `check_onnx`.
+        runtime: its name, for the message.
+
+    Raises:
+        StateError: the difference is above `TOLERANCE`, or the outputs have other shapes.
+    """
     differences = []
     for pixels in inputs:
         with torch.inference_mode():
-            expected = JetsonNet(model.net)(torch.from_numpy(pixels))
-        got = session.run(None, {"input_0": pixels})
-        differences += [np.abs(one - other.numpy()).max() for one, other in zip(got, expected, strict=True)]
+            expected = [output.numpy() for output in JetsonNet(model.net)(torch.from_numpy(pixels))]
+        got = list(run(pixels))
+        if [one.shape for one in got] != [one.shape for one in expected]:
+            raise StateError(f"export: the outputs of {runtime} have the shapes {[one.shape for one in got]}; PyTorch's have "
+                             f"{[one.shape for one in expected]}. Nothing was written.")
+        differences += [np.abs(one - other).max() for one, other in zip(got, expected, strict=True)]
     error = float(np.max(differences))  # keeps nan, unlike max()
     if not error <= TOLERANCE:
-        raise StateError(f"export: ONNX Runtime differs from PyTorch by {error:.1e}; {TOLERANCE} is allowed. Nothing "
+        raise StateError(f"export: {runtime} differs from PyTorch by {error:.1e}; {TOLERANCE} is allowed. Nothing "
                          "was written. Does `dvc repro evaluate` give finite numbers?")
     return error
 
@@ -113,8 +132,8 @@ def as_input(image: np.ndarray, image_size: int) -> np.ndarray:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppress the exporter's progress output and warnings, not its exceptions."""
+def quiet() -> Iterator[None]:
+    """Suppress an exporter's progress output and warnings, not its exceptions."""
     level = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

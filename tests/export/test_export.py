@@ -20,12 +20,13 @@ from ssd_lib.export import gate
 from ssd_lib.export.export import INT8_FOLDER, LABELS_PATH, NMS_FOLDER, ONNX_PATH, REPORT_PATH, export, write_int8
 from ssd_lib.export.nms import check_nms, with_nms
 from ssd_lib.export.onnx_file import as_input, check_onnx, to_onnx
+from ssd_lib.export.runtimes import RUNTIMES
 from ssd_lib.files import sha256
 from ssd_lib.nets.model_file import MODEL_PATH, load_model, save_model
 from ssd_lib.nets.postprocess import select_detections
 from ssd_lib.params import ExportParams
 
-BOTH = ExportParams(opset=18, nms=True, int8=True)
+BOTH = ExportParams(opset=18, nms=True, int8=True, formats=["onnx"])
 NOISE = as_input(np.random.default_rng(3).integers(0, 256, (64, 64, 3)).astype(np.uint8), 64)
 OWN = Postprocess(score_threshold=0.02, nms_iou=0.7, top_k_per_class=30, max_detections=40)
 ENGINE = Path("models/ssd.onnx.1.1.8602.GPU.FP16.engine")
@@ -58,7 +59,7 @@ def test_the_file_has_the_inputs_and_outputs_of_jetson_inference(exported: tuple
     ]
     assert (root / LABELS_PATH).read_text() == "BACKGROUND\ndog\nkite\n"
     assert {path.name for path in (root / "models").iterdir()} == {"labels.txt", "ssd.onnx", ENGINE.name, "ssd.pt", "with_nms",
-                                                               "int8"}
+                                                               "int8", *RUNTIMES}
     assert "opset 18" in summary
     assert "at most on 3 validation images" in summary
     assert {node.op_type for node in onnx.load(root / ONNX_PATH).graph.node} >= {"Conv", "Softmax"}
@@ -151,7 +152,7 @@ def test_without_export_nms_the_folder_is_empty_and_images_may_be_missing(projec
         path.unlink()
     NMS_FOLDER.mkdir()
     (NMS_FOLDER / "ssd.onnx").write_bytes(b"an earlier model's")
-    summary = export(ExportParams(opset=18, nms=False, int8=True))
+    summary = export(ExportParams(opset=18, nms=False, int8=True, formats=["onnx"]))
     assert "at most on noise (the validation images are not on this machine)" in summary
     note, = NMS_FOLDER.iterdir()
     assert "export.nms" in note.read_text(), "DVC warns of an empty folder"

@@ -1,0 +1,111 @@
+"""Detectors of files of other runtimes; tests of one that is not installed are skipped."""
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from support.runtime_files import METADATA, folder_of, installed
+
+from ssd_lib import Detector
+from ssd_lib.cli import main
+from ssd_lib.detect.exported_net import checked_metadata, exported_net
+from ssd_lib.errors import InputError, StateError
+from ssd_lib.export.export import export
+from ssd_lib.export.runtimes import RUNTIMES
+from ssd_lib.nets.model_file import MODEL_PATH
+from ssd_lib.params import PACKAGES, ExportParams
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_file_that_the_library_cannot_read_is_one_error(runtime: str, tmp_path: Path,
+                                                          capfd: pytest.CaptureFixture[str]) -> None:
+    installed(runtime)
+    with pytest.raises(InputError, match=rf"{runtime}: not an exported detector of this project \("):
+        Detector(folder_of(runtime, tmp_path))
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_runtime_that_is_not_installed_is_one_line_with_its_package(runtime: str, tmp_path: Path,
+                                                                      monkeypatch: pytest.MonkeyPatch,
+                                                                      capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(PACKAGES, runtime, (("runtime-of-nobody",), ()))
+    cv2.imwrite(str(tmp_path / "photo.png"), np.zeros((10, 20, 3), np.uint8))
+    folder = folder_of(runtime, tmp_path)
+    assert main(["detect", str(tmp_path / "photo.png"), "--model", str(folder)]) == 1
+    printed, = capsys.readouterr().err.splitlines()
+    assert printed == f"ERROR {folder}: {RUNTIMES[runtime].title} is not installed. `pip install runtime-of-nobody`"
+
+
+def test_a_gpu_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StateError, match=r"'cuda' is not available for .*OpenVINO computes on the CPU here"):
+        Detector(folder_of("openvino", tmp_path), "cuda")
+
+
+@pytest.mark.parametrize(("metadata", "fault"), [
+    ({}, "its metadata has no image_size and no classes"),
+    (METADATA | {"image_size": 8}, "metadata: image_size: found 8"),
+    (METADATA | {"source_ids": [1]}, "it has 1 source ids for 2 classes"),
+])
+def test_wrong_metadata_are_an_error_before_the_library_reads_a_file(tmp_path: Path, metadata: dict, fault: str) -> None:
+    with pytest.raises(InputError, match=fault):
+        Detector(folder_of("ncnn", tmp_path, metadata=metadata))
+
+
+@pytest.mark.parametrize(("device", "any_batch", "sizes"), [("cuda", True, [3]), ("cuda", False, [1, 1, 1]),
+                                                            ("cpu", True, [1, 1, 1])])
+def test_a_gpu_gets_all_images_at_once_if_the_net_takes_any_batch(device: str, any_batch: bool, sizes: list[int]) -> None:
+    seen = []
+
+    def run(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        seen.append(len(pixels))
+        values = pixels.mean(axis=(1, 2, 3)).reshape(-1, 1, 1)
+        return values * np.ones((1, 1, 3), np.float32), values * np.ones((1, 1, 4), np.float32)
+
+    net = exported_net(run, lambda threads: run, checked_metadata(METADATA), device, "made up", any_batch)
+    images = np.array([0, 102, 255], np.uint8).reshape(3, 1, 1, 1) * np.ones((1, 64, 64, 3), np.uint8)
+    scores, boxes = net.score_priors(images)
+    assert seen == sizes
+    assert scores[:, 0, 0] == pytest.approx([-1, -0.2, 1])
+    assert (scores.shape, boxes.shape) == ((3, 1, 2), (3, 1, 4))
+
+
+@pytest.fixture(scope="module", params=["openvino", pytest.param("ncnn", marks=pytest.mark.slow)])
+def exported(request: pytest.FixtureRequest, finished_training: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a runtime beside the model that it was exported from."""
+    installed(request.param)
+    root = tmp_path_factory.mktemp("runtime")
+    shutil.copytree(finished_training, root, dirs_exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        summary = export(ExportParams(opset=18, nms=False, int8=False, formats=["onnx", request.param]))
+        assert f"{request.param}: models/{request.param}/{RUNTIMES[request.param].files[0]}, " in summary
+    return root / "models" / request.param
+
+
+def test_several_threads_find_the_same(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [noise(seed) for seed in range(6)]
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    expected = [Detector(exported, threshold=0.01)(image) for image in images]
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    for one, other in zip(expected, Detector(exported, threshold=0.01)(images), strict=True):
+        assert one.scores == pytest.approx(other.scores, abs=1e-5)
+
+
+def noise(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (80, 120, 3)).astype(np.uint8)
+
+
+def test_a_detector_finds_what_the_model_finds(exported: Path) -> None:
+    model = Detector(exported.parent / MODEL_PATH.name, "cpu", threshold=0.01)
+    runtime = RUNTIMES[exported.name]
+    for path in (exported, exported / runtime.files[0]):
+        detector = Detector(path, threshold=0.01)
+        assert (detector.class_names, detector.source_ids, detector.precision) == (("dog", "kite"), (18, 38), "fp32")
+        for image in (noise(1), noise(2)):
+            expected, found = model(image), detector(image)
+            assert len(found.scores) == 100
+            assert found.scores == pytest.approx(expected.scores, abs=1e-4)
+            near = np.abs(found.boxes[:, None] - expected.boxes).max(axis=2) < 0.1  # pixels; equal scores may change places
+            assert near.any(axis=1).mean() > 0.98

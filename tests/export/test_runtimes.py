@@ -1,0 +1,126 @@
+"""Files of other runtimes: about.json, which is compared before a library reads them, and conversion where it is installed."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from support.project import ROOT
+from support.runtime_files import CONVERTED, METADATA, folder_of, installed
+
+from ssd_lib import params as params_module
+from ssd_lib.errors import InputError, StateError
+from ssd_lib.export.convert import convert
+from ssd_lib.export.export import export, validation_inputs, write_format
+from ssd_lib.export.onnx_file import TOLERANCE, JetsonNet, check_outputs, to_onnx
+from ssd_lib.export.runtimes import ABOUT_NAME, RUNTIMES, read_about
+from ssd_lib.nets.model_file import MODEL_PATH, load_model
+from ssd_lib.params import ExportParams, check_before_download
+
+Damage = Callable[[Path], object]
+
+
+def edited(**values: object) -> Damage:
+    """Return a function that changes about.json in a folder."""
+    def edit(folder: Path) -> None:
+        about = json.loads((folder / ABOUT_NAME).read_text())
+        (folder / ABOUT_NAME).write_text(json.dumps(about | values))
+    return edit
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_folder_is_read_if_its_files_are_as_they_were_written(tmp_path: Path, runtime: str) -> None:
+    folder = folder_of(runtime, tmp_path)
+    first = folder / RUNTIMES[runtime].files[0]
+    assert read_about(folder) == read_about(first)
+    assert read_about(first).runtime == runtime
+    for name in RUNTIMES[runtime].files:
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content + b"x")
+        with pytest.raises(InputError, match=rf"{name}: not the file that the export stage wrote"):
+            read_about(folder)
+        (folder / name).unlink()
+        with pytest.raises(StateError, match=rf"{name}: missing"):
+            read_about(folder)
+        (folder / name).write_bytes(content)
+
+
+@pytest.mark.parametrize(("damage", "fault"), [
+    (lambda folder: (folder / ABOUT_NAME).write_bytes(b"<html>"), r"about.json: not JSON"),
+    (lambda folder: (folder / ABOUT_NAME).write_bytes(b"[" * 100_000), r"about.json: not JSON"),
+    (lambda folder: (folder / ABOUT_NAME).write_bytes(b"[]"), r"about.json: found a list of 0; a dict is needed"),
+    (lambda folder: (folder / ABOUT_NAME).write_bytes(b"{}"), r"about.json: lacks runtime"),
+    (edited(runtime="tvm"), r"its runtime is 'tvm' with the files .* this version knows openvino, ncnn, litert"),
+    (edited(sha256={"ssd.xml": "0"}), r"its runtime is 'ncnn' with the files 'ssd.xml'"),
+    (edited(metadata=METADATA | {"image_size": 96}), r"about.json: its metadata are not those that the export stage wrote"),
+])
+def test_a_damaged_about_json_is_one_error(tmp_path: Path, damage: Damage, fault: str) -> None:
+    folder = folder_of("ncnn", tmp_path)
+    damage(folder)
+    with pytest.raises(InputError, match=fault):
+        read_about(folder)
+
+
+def test_a_file_that_begins_as_another_format_is_refused_even_if_its_hash_is_right(tmp_path: Path) -> None:
+    folder = folder_of("ncnn", tmp_path, {"ssd.param": b"<html>not found</html>"})
+    with pytest.raises(InputError, match=r"ssd.param: not a file of ncnn"):
+        read_about(folder)
+
+
+def test_the_file_to_give_is_named(tmp_path: Path) -> None:
+    folder = folder_of("openvino", tmp_path)
+    (folder / "other.xml").write_bytes(b"")
+    with pytest.raises(InputError, match=r"other.xml: OpenVINO reads ssd.xml in this folder; give that"):
+        read_about(folder / "other.xml")
+
+
+def test_a_format_without_its_package_is_refused_before_anything_is_downloaded(project: Path,
+                                                                               monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(params_module.PACKAGES, "ncnn", (("ncnn-of-nobody",), ("pnnx-of-nobody",)))
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    tree["export"]["formats"] = ["onnx", "ncnn"]
+    Path("params.yaml").write_text(yaml.safe_dump(tree))
+    line = r"export.formats has ncnn, .*`pip install ncnn-of-nobody pnnx-of-nobody`, or leave it out"
+    with pytest.raises(InputError, match=line):
+        check_before_download()
+    before = sorted(Path("models").rglob("*"))
+    with pytest.raises(InputError, match=line):
+        export(ExportParams(opset=18, nms=False, int8=False, formats=["onnx", "ncnn"]))
+    assert sorted(Path("models").rglob("*")) == before
+
+
+def test_a_format_that_is_not_asked_for_leaves_a_note_and_no_file(project: Path) -> None:
+    folder_of("ncnn", Path("models"))
+    assert write_format("ncnn", False, load_model(), b"", []) == ""
+    note, = Path("models/ncnn").iterdir()
+    assert "if export.formats in params.yaml has ncnn" in note.read_text(), "DVC warns of an empty folder"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", CONVERTED)
+def test_a_model_is_written_only_if_its_outputs_are_those_of_pytorch_and_always_the_same_bytes(runtime: str,
+                                                                                               project: Path) -> None:
+    installed(runtime)
+    model = load_model(MODEL_PATH)
+    graph, inputs = to_onnx(model, 18, "f00d"), validation_inputs(model.net.image_size)
+    files, difference = convert(runtime, model, graph, inputs)
+    assert difference < 1e-5
+    assert convert(runtime, model, graph, inputs)[0] == files
+    metadata = json.loads(files[ABOUT_NAME])["metadata"]
+    assert (metadata["classes"], metadata["model_sha256"]) == (["BACKGROUND", "dog", "kite"], "f00d")
+    assert not any(str(Path.cwd()).encode() in content for content in files.values()), "no path of the machine that wrote it"
+
+
+def test_outputs_that_differ_from_those_of_pytorch_are_refused(project: Path) -> None:
+    model = load_model(MODEL_PATH)
+    [pixels] = validation_inputs(model.net.image_size)[:1]
+    with torch.inference_mode():
+        scores, boxes = (output.numpy() for output in JetsonNet(model.net)(torch.from_numpy(pixels)))
+    difference = check_outputs(lambda _: (scores, boxes + TOLERANCE / 2), model, [pixels], "ncnn")
+    assert difference == pytest.approx(TOLERANCE / 2, rel=0.1)
+    with pytest.raises(StateError, match=r"ncnn differs from PyTorch by 1.0e-02; 0.0001 is allowed. Nothing was written"):
+        check_outputs(lambda _: (scores + 0.01, boxes), model, [pixels], "ncnn")
+    with pytest.raises(StateError, match="the outputs of ncnn have the shapes"):
+        check_outputs(lambda _: (scores[0], boxes), model, [pixels], "ncnn")
