@@ -18,6 +18,7 @@ EXAMPLES = """examples:
   ssd init /my/data
   ssd detect photo.jpg holiday/ clip.mp4 --threshold 0.5 --json found.json
   ssd evaluate models/ssd.pt --annotations instances_val2017.json --images val2017/
+  ssd labels models/ssd.pt
   ssd benchmark models --csv benchmark.csv
   ssd checkpoint show models/checkpoints/last.pt
   ssd data preview
@@ -42,6 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         ("detect", "find objects in images and videos, and draw them", add_detect_arguments),
         ("benchmark", "measure AP, time, size and memory of a model's files on this machine", _add_benchmark_arguments),
         ("evaluate", "measure a model on a dataset in COCO format", _add_evaluate_arguments),
+        ("labels", "find suspected errors in the labels of a dataset, by what a model sees", _add_labels_arguments),
         ("checkpoint", "show or convert checkpoints and weights", _add_checkpoint_arguments),
         ("data", "draw training images as the net sees them", _add_data_arguments),
         ("cache", "show or prune the pixel cache of training", _add_cache_arguments),
@@ -132,6 +134,20 @@ def _add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_evaluate)
 
 
+def _add_labels_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("model", type=Path, nargs="?", default=MODEL, metavar="MODEL",
+        help="a model file (ssd.pt), a checkpoint, or the folder of ssd.pt (default: %(default)s)")
+    add("--annotations", type=Path, metavar="FILE",
+        help="labels in COCO format (default: data/fixed/train.json and val.json, the labels of this project)")
+    add("--images", type=Path, metavar="FOLDER", help="folder of their images")
+    add("--out", type=Path, default=Path("reports/labels"), metavar="FOLDER",
+        help="folder for labels.html, labels.json, and files in COCO format for annotation tools (default: %(default)s)")
+    add("--top", type=_count, default=200, metavar="N", help="the most suspects that are listed (default: %(default)s)")
+    _add_device(parser)
+    parser.set_defaults(run=_labels)
+
+
 def _add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
     add_checkpoint_commands(parser.add_subparsers(title="commands", metavar="COMMAND", required=True))
 
@@ -186,6 +202,13 @@ def _evaluate(options: argparse.Namespace) -> int:
     from ssd_lib.evaluate.external import evaluate_external
 
     evaluate_external(**_arguments(options))
+    return 0
+
+
+def _labels(options: argparse.Namespace) -> int:
+    from ssd_lib.labels.command import run
+
+    print(visible_lines(run(**_arguments(options))))
     return 0
 
 

@@ -21,7 +21,7 @@ from support.project import ROOT
 # A package or a file of ssd_lib imports only from itself and from those before it.
 LAYERS = ["errors", "files", "processes", "plain_values", "params", "manifest", "exif", "images", "report", "annotations",
           "demo", "download", "boxes", "data", "validation", "device", "nets", "checkpoint", "distributed", "train", "evaluate",
-          "export", "detect", "init", "cli", "__main__"]
+          "labels", "export", "detect", "init", "cli", "__main__"]
 LONGEST_STAGE = 30
 POSIX_ONLY = {"fcntl", "resource", "pwd", "grp", "termios", "pty"}
 

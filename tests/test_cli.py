@@ -16,7 +16,7 @@ from ssd_lib.cli import add_detect_arguments, main, run_command
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.nets.model_file import MODEL_PATH
 
-COMMANDS = ("init", "detect", "benchmark", "evaluate", "checkpoint", "data", "cache")
+COMMANDS = ("init", "detect", "benchmark", "evaluate", "labels", "checkpoint", "data", "cache")
 
 
 def ending_with(error: BaseException) -> argparse.Namespace:

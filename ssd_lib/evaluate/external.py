@@ -90,7 +90,7 @@ def evaluate_external(model: Path, annotations: Path, images: Path, out: Path, n
                                nms_iou=own.nms_iou if nms_iou is None else nms_iou)
     predictions = predict_external(opened.net, dataset, postprocess, batch_size, torch_device, worker_count("auto"),
                                    opened.spec.sixteen_bit_range)
-    results = results_json(dataset.fixed, _as_annotated(predictions, dataset))
+    results = results_json(dataset.fixed, as_annotated(predictions, dataset))
     write_json(out / "results.json", results)
     print(f"{out / 'results.json'}: {len(results)} detections")
     if submission:
@@ -164,6 +164,22 @@ def predict_external(net: SSD, dataset: ExternalDataset, postprocess: Postproces
     return Predictions(*(column[rank < postprocess.max_detections] for column in kept))
 
 
+def as_annotated(predictions: Predictions, dataset: ExternalDataset) -> Predictions:
+    """Return the detections with boxes that refer to the same pixels as the annotations of the dataset.
+
+    Args:
+        predictions: of `predict_external`.
+        dataset: of `open_external`.
+    """
+    boxes = predictions.boxes.copy()
+    for index in range(len(dataset.fixed)) if dataset.turns else ():
+        orientation = dataset.turns.get(dataset.fixed.file_name(index), UPRIGHT)
+        rows = predictions.images == index
+        sizes = np.tile(dataset.fixed.sizes[index][::-1], (int(rows.sum()), 1))
+        boxes[rows] = turn_boxes(boxes[rows], sizes, INVERSE.get(orientation, orientation)).round(BOX_DIGITS)
+    return predictions._replace(boxes=boxes)
+
+
 def submission_name(annotations: Path, algorithm: str) -> str:
     """Return detections_[testset]_[alg]_results, the name that COCO's evaluation server wants for the zip and the file in it.
 
@@ -209,17 +225,6 @@ def _turns(images: Images, folder: Path) -> dict[str, int]:
     names = [images.file_names[row] for row in np.flatnonzero(is_swapped)]
     orientations = {name: read_orientation(read_regular(folder / name)) for name in names}
     return {name: orientation for name, orientation in orientations.items() if orientation != UPRIGHT}
-
-
-def _as_annotated(predictions: Predictions, dataset: ExternalDataset) -> Predictions:
-    """Return the detections with boxes that refer to the same pixels as the annotations of the dataset."""
-    boxes = predictions.boxes.copy()
-    for index in range(len(dataset.fixed)) if dataset.turns else ():
-        orientation = dataset.turns.get(dataset.fixed.file_name(index), UPRIGHT)
-        rows = predictions.images == index
-        sizes = np.tile(dataset.fixed.sizes[index][::-1], (int(rows.sum()), 1))
-        boxes[rows] = turn_boxes(boxes[rows], sizes, INVERSE.get(orientation, orientation)).round(BOX_DIGITS)
-    return predictions._replace(boxes=boxes)
 
 
 def _check_images(annotations: Path, file_names: Any, images: Path) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,10 +48,15 @@ def can_be_drawn(mark: Mark) -> bool:
     return all(math.isfinite(value) and abs(value) < MAX_COORDINATE for value in mark.xywh)
 
 
-def read_thumbnail(path: Path, marks: tuple[Mark, ...]) -> Thumbnail:
+def read_thumbnail(path: Path, marks: tuple[Mark, ...], area: View | None = None) -> Thumbnail:
     """Return a small copy of an image file with the first marks, or the reason why it cannot be shown.
 
     Guarantees: no content of the file (a pipe, a damaged image, a decompression bomb) makes it block, fail or fill the memory.
+
+    Args:
+        path: of the file.
+        marks: boxes in its pixels.
+        area: xywh in its pixels: the part to show, which overlaps the image; None for all of it.
     """
     try:
         data = read_image_file(path)
@@ -59,6 +65,12 @@ def read_thumbnail(path: Path, marks: tuple[Mark, ...]) -> Thumbnail:
     pixels = None if cost_fault(data) else decode_image(data)
     if pixels is None:
         return Thumbnail(b"", reason=f"cannot be shown: {len(data)} bytes" + (f", {data[:12]!r}" if data else ""))
+    if area is not None:
+        left, top = (max(0, round(start)) for start in area[:2])
+        pixels = pixels[top:round(area[1] + area[3]), left:round(area[0] + area[2])]
+        if not pixels.size:
+            return Thumbnail(b"", reason="the image file ends before this place")
+        marks = tuple(replace(mark, xywh=(mark.xywh[0] - left, mark.xywh[1] - top, *mark.xywh[2:])) for mark in marks)
     height, width = pixels.shape[:2]
     return Thumbnail(_shrink(pixels), (width, height), _view(width, height, marks[:MAX_MARKS]), marks[:MAX_MARKS])
 

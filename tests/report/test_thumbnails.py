@@ -30,6 +30,15 @@ def faulty(*xywh: float) -> tuple[Mark, ...]:
     return (Mark(xywh, "", is_faulty=True),)  # type: ignore[arg-type]
 
 
+def test_a_part_of_an_image_is_cut_out_with_its_boxes(tmp_path: Path) -> None:
+    path, marks = write_image(tmp_path, 100, 80), (Mark((30, 20, 10, 10), "a"),)
+    part = read_thumbnail(path, marks, (25, 10, 40, 30))
+    assert (part.size, part.marks[0].xywh) == ((40, 30), (5, 10, 10, 10))
+    assert Pillow.open(io.BytesIO(part.jpeg)).size == (40, 30)
+    assert read_thumbnail(path, marks, (-5, -5, 20, 20)).size == (15, 15)
+    assert read_thumbnail(path, marks, (200, 10, 40, 30)).reason == "the image file ends before this place"
+
+
 @pytest.mark.parametrize(("size", "small"), [((960, 480), (240, 120)), ((300, 600), (120, 240)), ((60, 40), (60, 40)),
                                              ((9000, 3), (240, 1))])
 def test_large_images_are_reduced_and_small_ones_keep_their_size(

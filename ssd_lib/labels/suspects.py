@@ -1,0 +1,139 @@
+"""Find the labels that a detector contradicts, and rank them by how sure it is: pure functions of the matches of evaluation.
+
+That overlooked objects, swapped classes and badly located boxes show in what a detector sees of each label is the idea of
+ObjectLab (Tkachenko, Thyagarajan, Mueller 2023, arXiv 2309.00832). Here one scale ranks them all, and spurious boxes with them.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ssd_lib.annotations.fixed_set import FixedSet
+from ssd_lib.boxes.selection import hard_nms
+from ssd_lib.evaluate.coco_eval import Predictions
+from ssd_lib.evaluate.error_kinds import BACKGROUND_IOU
+from ssd_lib.evaluate.matching import MIN_IOU, NOTHING, Pairs, find_pairs, match
+
+MISSING, WRONG_CLASS, LOOSE, SPURIOUS = range(4)
+KINDS = ("missing box", "wrong class", "loose or shifted box", "spurious box")
+SURE_QUANTILE = 0.75  # of the scores of right detections of a class: from it on, the detector is entirely sure
+NO_FIT, FULL_FIT = 0.4, 0.7  # IoU to which a detection contradicts the box of a label entirely, and from which it confirms it
+CONTRADICTED = 0.3  # a label with weaker contradictions is spurious: nothing else seems to be there
+ALONE = 0.8  # weight of what only one of label and detector says: an object that the other one does not see at all
+
+
+class Suspects(NamedTuple):
+    """Suspected errors, the most certain first.
+
+    Attributes:
+        kinds: (S,) int64, index into `KINDS`.
+        scores: (S,) float64 in [0, 1].
+        detections: (S,) int64, row of the predictions, what the label should be; NOTHING for a spurious box.
+        objects: (S,) int64, row of the ground truth; NOTHING for a missing box.
+    """
+
+    kinds: np.ndarray
+    scores: np.ndarray
+    detections: np.ndarray
+    objects: np.ndarray
+
+
+def find_suspects(fixed: FixedSet, predictions: Predictions, limit: int) -> Suspects:
+    """Return the suspects with the highest scores, one for each place of an image.
+
+    A label is as suspect as it is not confirmed by a detection of its class that fits its box; one that is contradicted, by a
+    sure detection of another class or with another box, more than one of which nothing is seen. A detection without a label is
+    as suspect as it is sure, and overlaps no label.
+
+    Args:
+        fixed, predictions: of one split; low scores are needed, too, as they confirm a little.
+        limit: the most suspects, at least 1.
+    """
+    pairs = find_pairs(fixed, predictions, BACKGROUND_IOU)
+    matched = match(fixed, predictions, pairs)
+    sure = sureness(predictions, matched)
+    of_both = (_of_labels(fixed, predictions, pairs, matched, sure), _of_detections(pairs, matched, sure))
+    found = Suspects(*(np.concatenate(columns) for columns in zip(*of_both, strict=True)))
+    boxes, images = boxes_of(fixed, predictions, found), images_of(fixed, predictions, found)
+    shares = boxes / fixed.sizes[images][:, [1, 0, 1, 0]]
+    corners = np.concatenate([shares[:, :2], shares[:, :2] + shares[:, 2:]], axis=1)
+    kept = hard_nms(corners, found.scores, images, MIN_IOU, limit)
+    return Suspects(*(column[kept] for column in found))
+
+
+def sureness(predictions: Predictions, matched: np.ndarray) -> np.ndarray:
+    """Return (T,) how sure the detector is of each detection, [0, 1]: its score relative to those of right ones of its class.
+
+    Args:
+        predictions: of one split.
+        matched: of `match`.
+    """
+    scores, labels, is_right = predictions.scores, predictions.labels, matched >= 0
+    sure = np.zeros(len(matched))
+    for label in np.unique(labels).tolist() if is_right.any() else ():
+        of_class = labels == label
+        right = is_right & of_class if (is_right & of_class).any() else is_right  # of all classes, if this one is never right
+        sure[of_class] = scores[of_class] / np.quantile(scores[right], SURE_QUANTILE)
+    return sure.clip(max=1)
+
+
+def boxes_of(fixed: FixedSet, predictions: Predictions, found: Suspects) -> np.ndarray:
+    """Return (S, 4) the box that each label should have, or of a spurious one the box that it has; xywh in pixels."""
+    return np.where((found.detections >= 0)[:, None], _taken(predictions.boxes, found.detections),
+                    _taken(label_boxes(fixed), found.objects))
+
+
+def images_of(fixed: FixedSet, predictions: Predictions, found: Suspects) -> np.ndarray:
+    """Return (S,) int64, the index of the image of each suspect."""
+    return np.where(found.detections >= 0, _taken(predictions.images, found.detections),
+                    _taken(fixed.image_indices(), found.objects))
+
+
+def overlaps(fixed: FixedSet, predictions: Predictions, found: Suspects) -> np.ndarray:
+    """Return (S,) the IoU of label and detection of each suspect; 0 where one is missing."""
+    pairs = find_pairs(fixed, predictions, BACKGROUND_IOU)
+    iou_of = dict(zip(zip(pairs.detections.tolist(), pairs.objects.tolist(), strict=True), pairs.ious.tolist(), strict=True))
+    return np.array([iou_of.get(both, 0.0) for both in zip(found.detections.tolist(), found.objects.tolist(), strict=True)])
+
+
+def label_boxes(fixed: FixedSet) -> np.ndarray:
+    """Return (N, 4) float64, the boxes of the objects as xywh in pixels."""
+    boxes = fixed.boxes.astype(np.float64)
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+
+
+def _of_labels(fixed: FixedSet, predictions: Predictions, pairs: Pairs, matched: np.ndarray, sure: np.ndarray) -> Suspects:
+    """Return one suspect for each object."""
+    finds = matched[pairs.detections]
+    is_same = predictions.labels[pairs.detections] == fixed.labels[pairs.objects]
+    fit = ((pairs.ious - NO_FIT) / (FULL_FIT - NO_FIT)).clip(0, 1)
+    confirmed, _ = _best(np.where(is_same, fit, 0) * sure[pairs.detections], pairs, len(fixed.labels))
+    against = np.where((finds == NOTHING) | (finds == pairs.objects), np.where(is_same, 1 - fit, pairs.ious >= MIN_IOU), 0)
+    contradicted, by = _best(against * sure[pairs.detections], pairs, len(fixed.labels))
+    scores = (1 - confirmed) * (ALONE + (1 - ALONE) * contradicted)
+    is_spurious = contradicted < CONTRADICTED
+    kinds = np.select([is_spurious, _taken(predictions.labels, by) == fixed.labels], [SPURIOUS, LOOSE], WRONG_CLASS)
+    rows = np.flatnonzero(~fixed.is_crowd)
+    return Suspects(kinds[rows], scores[rows], np.where(is_spurious, NOTHING, by)[rows], rows)
+
+
+def _of_detections(pairs: Pairs, matched: np.ndarray, sure: np.ndarray) -> Suspects:
+    """Return one suspect for each detection that covers no object by half."""
+    overlap = np.zeros(len(matched))
+    np.maximum.at(overlap, pairs.detections, pairs.ious)
+    rows = np.flatnonzero((matched == NOTHING) & (overlap < MIN_IOU))
+    return Suspects(np.full(len(rows), MISSING), ALONE * sure[rows] * (1 - overlap[rows]), rows, np.full(len(rows), NOTHING))
+
+
+def _best(values: np.ndarray, pairs: Pairs, objects: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return (N,) the highest value of each object in its pairs, and the detection of that pair; 0 and NOTHING without one."""
+    order = np.argsort(values, kind="stable")
+    highest, by = np.zeros(objects), np.full(objects, NOTHING)
+    highest[pairs.objects[order]] = values[order]  # of repeated indices the last value stays
+    by[pairs.objects[order]] = pairs.detections[order]
+    return highest, by
+
+
+def _taken(column: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return the rows of a column, zeros for NOTHING."""
+    return np.concatenate([column, np.zeros_like(column[:1], shape=(1, *column.shape[1:]))])[rows]  # NOTHING is the last one
