@@ -88,8 +88,12 @@ class Board:
                 _add_curve(writer, f"precision and recall/{visible(name, 60)}", precision, epoch)
             _add_levels(writer, np.array(shown.levels), epoch)
             writer.add_image("validation images", shown.image, epoch, dataformats="HWC")
-            writer.flush()
         self._write(add)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write to the disk what was given so far."""
+        self._write(lambda writer: writer.flush())
 
     def close(self) -> None:
         """Close the event file."""

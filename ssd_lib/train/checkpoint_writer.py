@@ -73,6 +73,7 @@ class CheckpointWriter:
             checkpoint = snapshot(self.state, spec.net_spec, spec.fingerprint, spec.data_digest, spec.params_dict)
             self.writing_best = is_best
             self.writing = self.disk.submit(save_checkpoint, checkpoint, CHECKPOINTS, spec.resume_dir, is_best=is_best)
+            self.logger.board.flush()  # what comes before a checkpoint is not written again
         self.saved_at, self.saved = time.monotonic(), position
 
     def wait(self) -> None:

@@ -74,6 +74,14 @@ def test_a_rewind_hides_the_steps_that_come_again_and_keeps_the_epochs(tmp_path:
     assert [event.step for event in events.Scalars("AP/0.50")] == [2]
 
 
+def test_what_is_flushed_outlives_a_killed_process(tmp_path: Path) -> None:
+    board = Board(tmp_path, 0)
+    board.scalars({"loss by step/total": 1.0}, 10)
+    board.flush()
+    assert [event.step for event in events_of(tmp_path).Scalars("loss by step/total")] == [10]
+    board.close()
+
+
 def test_no_folder_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     board = Board(None, 0)
