@@ -1,7 +1,6 @@
 """Download and unpack a set of archives, several at a time: fetch, unpack, record, delete the archive."""
 
 import os
-import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -9,13 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from tqdm import tqdm
 
 from ssd_lib.download.archives import require_space, unpack
 from ssd_lib.download.connection import RETRY_POLICY, RetryPolicy
-from ssd_lib.download.http import fetch, offered_bytes, transfer_bar
+from ssd_lib.download.http import fetch, offered_bytes, transfer_bar, write_line
 from ssd_lib.download.part_file import part_path
-from ssd_lib.errors import visible_lines
 from ssd_lib.files import write_text
 from ssd_lib.manifest import Archive
 
@@ -113,7 +110,7 @@ def _fetch_and_unpack(root: Path, remote: Remote, base_url: str, stop: threading
         record = Record(archive=found, files=unpack(archive, root, remote.members, bar, stop))
     write_text(_record_path(root, remote), record.model_dump_json(indent=1) + "\n")
     archive.unlink()
-    tqdm.write(visible_lines(f"{archive.name}: {found.bytes / 1e6:.1f} MB, {len(record.files)} files"), file=sys.stderr)
+    write_line(f"{archive.name}: {found.bytes / 1e6:.1f} MB, {len(record.files)} files")
     return record
 
 

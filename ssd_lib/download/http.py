@@ -124,6 +124,15 @@ def transfer_bar(name: str, unit: str = "B", total: int | None = None) -> tqdm:
                 delay=every_s, mininterval=every_s)
 
 
+def write_line(text: str) -> None:
+    """Print a line to standard error; in a terminal above the bars. tqdm.write would move bars in a file, too."""
+    line = visible_lines(text)
+    if sys.stderr.isatty():
+        tqdm.write(line, file=sys.stderr)
+    else:
+        print(line, file=sys.stderr, flush=True)
+
+
 @dataclass(frozen=True)
 class _Job:
     url: str
@@ -139,7 +148,7 @@ class _Job:
 def _transfer(job: _Job) -> None:
     """Try until the part is complete."""
     def say(text: str) -> None:
-        job.progress.write(visible_lines(f"{job.target.name}: {text}"), file=sys.stderr)
+        write_line(f"{job.target.name}: {text}")
 
     with_retries(partial(_attempt, job), job.url, say, job.stop, job.retry_policy, lambda: _there(job).bytes)
 
@@ -188,8 +197,8 @@ def _accept(job: _Job, response: requests.Response, there: Partial) -> Partial:
         raise InputError(f"{job.url}: the server says that it has {total_bytes} bytes; at most {LARGEST_BYTES} are allowed. "
                          "Check data.base_url.")
     if there.bytes:
-        job.progress.write(visible_lines(f"{job.target.name}: the server sends all of it again, not the rest from byte "
-                                         f"{there.bytes} on; it has a new version, or does not know ranges"), file=sys.stderr)
+        write_line(f"{job.target.name}: the server sends all of it again, not the rest from byte {there.bytes} on; it has a "
+                   "new version, or does not know ranges")
     begin_partial(job.target, version, total_bytes)
     return Partial(0, version, total_bytes)
 

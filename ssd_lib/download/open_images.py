@@ -4,7 +4,6 @@ The annotation file of the training images (2.2 GB, 600 classes) is streamed, an
 """
 
 import hashlib
-import sys
 import tempfile
 from array import array
 from collections import defaultdict
@@ -12,11 +11,9 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tqdm import tqdm
-
 from ssd_lib.download.coco2017 import root_name
 from ssd_lib.download.connection import RETRY_POLICY, RetryPolicy
-from ssd_lib.download.http import fetch, fetch_lines, transfer_bar
+from ssd_lib.download.http import fetch, fetch_lines, transfer_bar, write_line
 from ssd_lib.download.image_files import IMAGE_BYTES, download_images
 from ssd_lib.download.open_images_rows import (
     LIST_CLASSES_HINT,
@@ -196,8 +193,8 @@ def _download_split(place: Place, folder: str, rows: Path, images: list[str], th
     names = [f"{image}.jpg" for image in images]
     downloaded = download_images(place.root / folder, f"{place.images_url}/{folder}", names, threads, place.retry_policy)
     if len(downloaded) < len(names):
-        tqdm.write(f"{folder}: {len(names) - len(downloaded)} of {len(names)} images are not on the server; they are left out "
-                   f"and listed in {place.root / folder}-missing.txt", file=sys.stderr)
+        write_line(f"{folder}: {len(names) - len(downloaded)} of {len(names)} images are not on the server; they are left out "
+                   f"and listed in {place.root / folder}-missing.txt")
     copy = place.root / _annotations(folder)
     copy_rows(rows, copy, {name.removesuffix(".jpg") for name in downloaded})
     return {f"{folder}/{name}": row for name, row in downloaded.items()} | {copy.name: _row(copy)}
