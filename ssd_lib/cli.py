@@ -74,7 +74,7 @@ def add_detect_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `ssd detect` and detect.py."""
     add = parser.add_argument
     add("inputs", nargs="+", metavar="INPUT", help="an image, a video, a folder of them (searched recursively), a pattern such "
-        "as 'a/*.jpg', the number of a camera, or - for an image on standard input")
+        "as 'a/*.jpg', the number of a camera, an rtsp:// or http:// URL of a video, or - for an image on standard input")
     add("--model", type=Path, default=MODEL, metavar="PATH",
         help="a model file, ssd.pt or ssd.onnx, a checkpoint, or a folder: the fastest of its files on this machine "
              "(default: %(default)s)")
@@ -91,6 +91,11 @@ def add_detect_arguments(parser: argparse.ArgumentParser) -> None:
     add("--save-labels", choices=("coco", "yolo", "voc"),
         help="also write the images and their detections as a dataset in this format, to the folder of that name in --out: to "
              "correct in CVAT or Label Studio, or to train on")
+    add("--track", action="store_true",
+        help="give objects of videos an id that they keep from frame to frame, in the drawing and as track_id in the JSON; "
+             "objects below the threshold are kept if they continue a track")
+    add("--every", type=_count, default=1, metavar="N",
+        help="of videos, use the first of every N frames (default: %(default)s)")
     add("--show", action="store_true", help="also show the drawings in a window; q quits, any other key shows the next image")
     _add_device(parser)
     parser.set_defaults(run=_detect)

@@ -84,13 +84,14 @@ class Detector:
         nms: "hard" removes a box that overlaps a better one of its class; "soft" lowers its score.
         batch_size: images per batch.
         nms_iou: NMS removes a box whose IoU with a better one of its class is higher; None takes the model's own.
+        low_score: objects from this score on are kept, too, below the threshold of their class: for `follow` in tracks.py.
 
     Attributes:
         path: the file that is used.
         device: "cpu" | "cuda" and perhaps a number.
         precision: of the net, "fp32" | "int8".
         class_names: K names; label i is class_names[i - 1].
-        thresholds: (K,) float32, the lowest score of each class that is kept.
+        thresholds: (K,) float32, the lowest score of each class that is kept, but for `low_score`.
         source_ids: the K category ids of the dataset that it was trained on.
         image_size: side of the net's input in pixels; images of any size are scaled to it.
         sixteen_bit_range: values of 16-bit image files that become 0 and 255, as in training.
@@ -101,18 +102,20 @@ class Detector:
     """
 
     def __init__(self, path: str | Path = "models", device: str = "auto", threshold: Threshold = "auto",
-                 top_k: int | None = None, nms: Nms = "hard", batch_size: int = 16, nms_iou: float | None = None) -> None:
+                 top_k: int | None = None, nms: Nms = "hard", batch_size: int = 16, nms_iou: float | None = None,
+                 low_score: float = 1.0) -> None:
         _check(device, threshold, top_k, nms, batch_size, nms_iou)
-        loaded = _load(Path(path), device, threshold)
+        loaded = _load(Path(path), device, threshold, low_score)
         about, own = loaded.about, loaded.postprocess
         self.path, self.device, self.precision, self._score_priors = loaded[:4]
         self.thresholds = _checked(own.lowest_scores(threshold, len(about.class_names)), about, self.path)
+        self._lowest_scores = np.minimum(self.thresholds, np.float32(low_score))
         self.image_size, self.class_names, self.source_ids = about.image_size, about.class_names, about.source_ids
         self.sixteen_bit_range = about.sixteen_bit_range
         self._nms: Nms = nms
         self._batch_size = batch_size
         self._postprocess = Postprocess(
-            float(self.thresholds.min()), own.nms_iou if nms_iou is None else nms_iou,
+            float(self._lowest_scores.min()), own.nms_iou if nms_iou is None else nms_iou,
             max(own.top_k_per_class, top_k or 0), top_k or own.max_detections)
 
     @overload
@@ -166,8 +169,8 @@ class Detector:
                 for of_image, places, image in zip(scores, boxes, images, strict=True)]
 
     def _shown(self, found: Selected) -> Selected:
-        """Return the detections that reach the threshold of their class."""
-        kept = found.scores >= self.thresholds[found.labels - 1]
+        """Return the detections that reach the threshold of their class, or `low_score`."""
+        kept = found.scores >= self._lowest_scores[found.labels - 1]
         return Selected(found.boxes[kept], found.labels[kept], found.scores[kept])
 
     def _objects(self, found: Selected, size: tuple[int, ...]) -> Objects:
@@ -187,7 +190,7 @@ class _Loaded(NamedTuple):
     postprocess: Postprocess
 
 
-def _load(path: Path, device: str, threshold: Threshold) -> _Loaded:
+def _load(path: Path, device: str, threshold: Threshold, low_score: float) -> _Loaded:
     """Load a model file, or the fastest of a folder.
 
     What runs the net is imported only here: an ONNX file needs no torch, and a device without torch can use it.
@@ -209,7 +212,7 @@ def _load(path: Path, device: str, threshold: Threshold) -> _Loaded:
         return _Loaded(path, exported.device, exported.precision, exported.score_priors, exported, exported.postprocess)
     from ssd_lib.detect.torch_net import load_torch
 
-    in_torch = load_torch(path, device, threshold)
+    in_torch = load_torch(path, device, threshold, low_score)
     return _Loaded(path, in_torch.device, "fp32", in_torch.score_priors, in_torch.about, in_torch.postprocess)
 
 

@@ -1,8 +1,10 @@
 """The inputs of `ssd detect`: images, videos and cameras, and the paths of their drawings."""
 
 import glob
+import re
 import sys
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
@@ -10,7 +12,8 @@ from ssd_lib.errors import InputError
 from ssd_lib.images import FULL_RANGE, IMAGE_SUFFIXES, MAX_BYTES, Range, decode_foreign_image, read_image
 
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".gif"}
-Source = Path | int  # a file, or the number of a camera
+Source = Path | int | str  # a file, the number of a camera, or a URL
+URL = re.compile(r"(rtsps?|https?)://.", re.IGNORECASE)
 CAMERA_DIGITS = 3  # a longer number is a file name
 STDIN = Path("-")  # one encoded image on standard input
 
@@ -19,7 +22,8 @@ def find_sources(inputs: list[str]) -> list[Source]:
     """Return the sources that the inputs name, each once, in the order of the inputs; files of a folder are sorted by name.
 
     Args:
-        inputs: each a file, a folder (searched recursively), a pattern, the number of a camera, or - for standard input.
+        inputs: each a file, a folder (searched recursively), a pattern, the number of a camera, the URL of a video, or - for
+            standard input.
 
     Raises:
         InputError: an input matches nothing.
@@ -29,19 +33,21 @@ def find_sources(inputs: list[str]) -> list[Source]:
         found = _matches(name)
         if not found:
             raise InputError(f"{name}: no image or video found; an input is a file, a folder or a pattern of them "
-                             f"({', '.join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))}), the number of a camera, or - for an "
-                             "image on standard input. Check the spelling.")
+                             f"({', '.join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))}), the number of a camera, an rtsp:// or "
+                             "http:// URL of a video, or - for an image on standard input. Check the spelling.")
         sources.update(dict.fromkeys(found))
     return list(sources)
 
 
 def is_video(source: Source) -> bool:
-    """Return whether the source has frames: a camera, or a file with the suffix of a video."""
-    return isinstance(source, int) or source.suffix.lower() in VIDEO_SUFFIXES
+    """Return whether the source has frames: a camera, a URL, or a file with the suffix of a video."""
+    return not isinstance(source, Path) or source.suffix.lower() in VIDEO_SUFFIXES
 
 
 def name_of(source: Source) -> str:
-    """Return the name of a source for messages and JSON."""
+    """Return the name of a source for messages and JSON; of a URL, without its password."""
+    if isinstance(source, str):
+        return re.sub(r"//[^/?#]*@", "//", source)
     return f"camera{source}" if isinstance(source, int) else source.as_posix()
 
 
@@ -54,7 +60,7 @@ def drawing_paths(sources: list[Source], folder: Path) -> dict[Source, Path]:
     paths: dict[Source, Path] = {}
     taken: set[str] = set()
     for source in sources:
-        stem = "stdin" if source == STDIN else Path(name_of(source)).stem
+        stem = "stdin" if source == STDIN else _url_stem(source) if isinstance(source, str) else Path(name_of(source)).stem
         suffix = ".mp4" if is_video(source) else ".jpg"
         name, number = f"{stem}{suffix}", 1
         while name.lower() in taken:  # some file systems ignore case
@@ -83,7 +89,15 @@ def read_input(path: Path, deep_range: Range = FULL_RANGE) -> np.ndarray:
                                 "One encoded image is needed, for example `ssd detect - < photo.jpg`", deep_range)
 
 
+def _url_stem(url: str) -> str:
+    """Return the last part of a URL's path without its suffix, or the host, as the name of a file."""
+    parts = urlsplit(url)
+    return re.sub(r"[^\w.-]", "_", Path(unquote(parts.path)).stem or parts.hostname or "stream")
+
+
 def _matches(name: str) -> list[Source]:
+    if URL.match(name):
+        return [name]
     if name.isascii() and name.isdigit() and len(name) <= CAMERA_DIGITS and not Path(name).exists():
         return [int(name)]
     if Path(name) == STDIN:

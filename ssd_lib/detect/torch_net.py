@@ -26,13 +26,13 @@ class TorchNet(NamedTuple):
     device: str
 
 
-def load_torch(path: Path, device_name: str, threshold: Threshold) -> TorchNet:
+def load_torch(path: Path, device_name: str, threshold: Threshold, low_score: float = 1.0) -> TorchNet:
     """Load a trained net.
 
     Args:
         path: models/ssd.pt, or a combo checkpoint.
         device_name: as for `pick_device`.
-        threshold: as for `Detector`; scores below it are not computed further.
+        threshold, low_score: as for `Detector`; scores below both are not computed further.
 
     Raises:
         StateError: the file or the device is missing.
@@ -41,7 +41,7 @@ def load_torch(path: Path, device_name: str, threshold: Threshold) -> TorchNet:
     device = pick_device(device_name)
     model = open_model(path, device)
     net = fuse_batch_norms(model.net)
-    floor = min(model.postprocess.lowest_scores(threshold, model.net.classes))
+    floor = min(low_score, *model.postprocess.lowest_scores(threshold, model.net.classes))
 
     @torch.inference_mode()
     def score(images: np.ndarray) -> Scored:

@@ -20,25 +20,30 @@ from ssd_lib.files import why_unreadable
 UNKNOWN_FPS = 25.0  # for a camera or a file without a frame rate
 MAX_FPS = 1000.0  # some files mark an unknown rate by a number above this one
 ESTIMATE_SHARE = 0.02  # some formats give the number of frames only as length times rate
+URL_TIMEOUT_S = 10  # to open a URL, and for each frame
 WINDOW_TITLE = "ssd detect: q quits"
 QUIT_KEYS = (ord("q"), 27)  # 27 is Esc
 
 
 @contextmanager
 def open_video(source: Source) -> Iterator[cv2.VideoCapture]:
-    """Open a video file or a camera; its frames are upright if the file holds their orientation.
+    """Open a video file, a camera or a URL; its frames are upright if the file holds their orientation.
 
     Raises:
-        InputError: the file is not a video that OpenCV reads.
+        InputError: the file, or what the URL gives, is not a video that OpenCV reads.
         StateError: the camera cannot be opened.
     """
     if isinstance(source, Path) and (reason := why_unreadable(source)):  # OpenCV would wait for a pipe
         raise InputError(f"{name_of(source)}: {reason}; an image or a video file is needed. Check the path.")
-    capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
+    capture = _open_url(source) if isinstance(source, str) else cv2.VideoCapture(
+        source if isinstance(source, int) else str(source))
     try:
         if not capture.isOpened() and isinstance(source, int):
             raise StateError(f"{source}: no camera with this number can be opened; the first is 0. Check that it is connected "
                              "and not in use by another program.")
+        if not capture.isOpened() and isinstance(source, str):
+            raise InputError(f"{name_of(source)}: no video can be opened at this URL within {URL_TIMEOUT_S} s. Check the "
+                             "address, that its server runs, and that another player plays it.")
         if not capture.isOpened():
             raise InputError(f"{name_of(source)}: not a video that OpenCV reads. Check that another player plays it.")
         yield capture
@@ -46,13 +51,15 @@ def open_video(source: Source) -> Iterator[cv2.VideoCapture]:
         capture.release()
 
 
-def read_frames(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
-    """Yield the frames, (H, W, 3) uint8 RGB, up to the end or to the first that cannot be decoded."""
+def read_frames(capture: cv2.VideoCapture, every: int = 1) -> Iterator[np.ndarray]:
+    """Yield the first of every `every` frames, (H, W, 3) uint8 RGB, up to the end or to the first that cannot be decoded."""
     while True:
         is_decoded, frame = capture.read()
         if not is_decoded:
             return
         yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+        if not all(capture.grab() for _ in range(every - 1)):
+            return
 
 
 def frame_rate(capture: cv2.VideoCapture) -> float:
@@ -132,6 +139,11 @@ def show_image(image: np.ndarray, wait_ms: int) -> bool:
     """
     cv2.imshow(WINDOW_TITLE, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     return cv2.waitKey(wait_ms) not in QUIT_KEYS
+
+
+def _open_url(url: str) -> cv2.VideoCapture:
+    limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 1000 * URL_TIMEOUT_S, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 1000 * URL_TIMEOUT_S]
+    return cv2.VideoCapture(url, cv2.CAP_FFMPEG, limits)
 
 
 def _open_writer(temporary: Path, path: Path, fps: float, size: tuple[int, int]) -> cv2.VideoWriter:

@@ -8,17 +8,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image as Pillow
 from support.folders import run as run_local
+from support.servers import Fault, serve
 from support.videos import FPS, HEIGHT, WIDTH, frames_of, make_video
 
 import detect
 from ssd_lib.annotations.read import read_splits
 from ssd_lib.annotations.table import box_rows
 from ssd_lib.boxes.selection import Postprocess
-from ssd_lib.detect import command
+from ssd_lib.detect import process
 from ssd_lib.detect.video import frame_count, frame_rate, frame_size, open_video
 from ssd_lib.evaluate.drawing import write_image
 from ssd_lib.exif import EXIF_ORIENTATION, INVERSE, turn_pixels
@@ -247,9 +249,76 @@ def test_threads_change_neither_the_order_nor_the_content_of_the_json(images: Pa
     for name in ("with threads", "without"):
         assert detect.main(["images", "--threshold", "0", "--top-k", "2", "--json", "found.json", "--out", name]) == 1
         found.append((Path("found.json").read_bytes(), {path.name: path.read_bytes() for path in Path(name).iterdir()}))
-        monkeypatch.setattr(command, "read_ahead", lambda items, ahead: (item for item in items))
-        monkeypatch.setattr(command, "map_ahead", lambda function, items, *_: (function(item) for item in items))
+        monkeypatch.setattr(process, "read_ahead", lambda items, ahead: (item for item in items))
+        monkeypatch.setattr(process, "map_ahead", lambda function, items, *_: (function(item) for item in items))
     assert found[0] == found[1]
     assert [(row["file_name"], row.get("frame")) for row in json.loads(found[0][0])[::2]] == [
         *((f"images/{number:02}.png", None) for number in range(30) if number != 5), ("images/a.png", None),
         ("images/deeper/a.png", None), *(("images/clip.avi", frame) for frame in range(30))]
+
+
+def test_every_third_frame_plays_at_its_time_and_keeps_its_number(video: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert detect.main(["clip.mp4", "--threshold", "0", "--top-k", "1", "--json", "found.json", "--every", "3"]) == 0
+    with open_video(Path("detections/clip.mp4")) as capture:
+        assert frame_count(capture) == 7
+        assert frame_rate(capture) == pytest.approx(FPS / 3, abs=0.01)
+    assert [row["frame"] for row in rows_of("found.json")] == [0, 3, 6, 9, 12, 15, 18]
+    printed = capsys.readouterr()
+    assert ("clip.mp4: 7 frames, " in printed.out, printed.err) == (True, "")
+
+
+def test_tracked_objects_have_an_id_in_the_json_and_in_the_drawing(video: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["images/a.png", "clip.mp4", "--threshold", "0", "--top-k", "1", "--json", "found.json", "--track", "--out"]
+    assert detect.main([*options, "tracked"]) == 0
+    rows = rows_of("found.json")
+    assert ["track_id" in row for row in rows] == [False] + [True] * 20
+    assert rows[1]["track_id"] == 1
+    tracks = {row["track_id"] for row in rows[1:]}
+    assert f", {len(tracks)} tracks\n" in capsys.readouterr().out
+    assert detect.main([*options[:-2], "--out", "plain"]) == 0
+    first, plain = (frames_of(Path(name) / "clip.mp4")[0].astype(int) for name in ("tracked", "plain"))
+    assert np.abs(first - plain).max() > 60  # its name has the id
+
+
+def test_an_image_has_no_object_below_the_threshold_where_videos_are_tracked(images: Path) -> None:
+    for threshold, count in (("0.1", 200), ("0.5", 0)):  # untrained, it gives every class about a third
+        detect.main(["images", "--threshold", threshold, "--json", "found.json", "--track"])
+        assert len(rows_of("found.json")) == count
+
+
+def test_a_url_gives_what_its_file_gives(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = make_video(Path("clip.avi"), 20, "MJPG").read_bytes()
+    with serve({"/clip.avi": data, "/half.avi": data[:len(data) // 2]}) as server:
+        urls = [f"{server.url}/clip.avi", f"{server.url}/none.avi", f"{server.url}/half.avi".replace("//", "//me:secret@")]
+        assert detect.main(["clip.avi", *urls, "--threshold", "0", "--top-k", "1", "--json", "found.json"]) == 1
+    rows = rows_of("found.json")
+    assert [row | {"file_name": ""} for row in rows[:20]] == [row | {"file_name": ""} for row in rows[20:40]]
+    assert rows[20]["file_name"] == urls[0]
+    assert {path.name for path in Path("detections").iterdir()} == {"clip.mp4", "clip_2.mp4", "half.mp4"}
+    printed = capsys.readouterr()
+    missing, cut = printed.err.splitlines()
+    assert missing == (f"{urls[1]}: no video can be opened at this URL within 10 s. Check the address, that its server runs, "
+                       "and that another player plays it. Skipped.")
+    assert cut.startswith(f"{server.url}/half.avi: ends after ")
+    assert "secret" not in printed.out + Path("found.json").read_text()
+
+
+def test_the_end_of_a_stream_is_said(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pictures = [cv2.imencode(".jpg", np.full((48, 64, 3), 9 * i, np.uint8))[1].tobytes() for i in range(5)]
+    body = b"".join(b"--next\r\nContent-Type: image/jpeg\r\n\r\n" + one + b"\r\n" for one in pictures)
+    camera = Fault(content_type="multipart/x-mixed-replace; boundary=next")
+    with serve({"/": body}, faults=[camera]) as server:
+        assert detect.main([f"{server.url}/", "--threshold", "0", "--top-k", "1", "--json", "found.json"]) == 0
+        printed = capsys.readouterr()
+        assert printed.err == f"{server.url}/: ended after 5 frames; the detections so far are kept\n"
+    assert [row["frame"] for row in rows_of("found.json")] == [0, 1, 2, 3, 4]
+    assert len(frames_of(Path("detections/127.0.0.1.mp4"))) == 5
+
+
+def test_a_url_whose_video_cannot_be_read_in_parts_is_named(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = make_video(Path("clip.mov"), 40, "MJPG", (240, 320)).read_bytes()  # its index is at the end
+    with serve({"/clip.mov": data}, knows_ranges=False) as server:
+        assert detect.main([f"{server.url}/clip.mov"]) == 1
+    assert capsys.readouterr().err == (
+        f"{server.url}/clip.mov: no frame can be decoded. Check that another player plays it; if it does, download the file: "
+        "its server or its format does not let it be read in parts. Skipped.\n")

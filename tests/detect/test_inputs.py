@@ -70,6 +70,18 @@ def test_drawings_of_one_name_are_numbered_past_names_that_are_taken() -> None:
         "out/a.jpg", "out/a_2.jpg", "out/a_2_2.jpg", "out/A_3.jpg", "out/a.mp4", "out/camera3.mp4", "out/stdin.jpg"]
 
 
+def test_a_url_is_shown_without_its_password_and_its_drawing_is_named_after_its_path() -> None:
+    urls = ["RTSP://me:p@ss@10.0.0.9:554/door/stream%201?token=9", "http://a.org/clip.avi", "https://a.org/?u=a@b",
+            "http://a.org/%2e%2e/%2e%2e"]
+    assert find_sources(urls) == urls
+    assert all(map(is_video, urls))
+    assert [name_of(url) for url in urls] == ["RTSP://10.0.0.9:554/door/stream%201?token=9", *urls[1:]]
+    assert [path.as_posix() for path in drawing_paths([*urls], Path("out")).values()] == [
+        "out/stream_1.mp4", "out/clip.mp4", "out/a.org.mp4", "out/...mp4"]
+    with pytest.raises(InputError, match=r"ftp://a.org/a.mp4: no image or video found; .* an rtsp:// or http:// URL"):
+        find_sources(["ftp://a.org/a.mp4"])
+
+
 @pytest.mark.parametrize("name", ["a.jpg", "clip.mp4"])
 def test_a_drawing_never_replaces_an_input(name: str) -> None:
     with pytest.raises(InputError, match=rf"--out holiday: the drawing would replace holiday.{name}, which is an input"):

@@ -26,6 +26,13 @@ HEADLESS = "GUI:                           NONE" in cv2.getBuildInformation()
 NOISE = np.random.default_rng(0).integers(0, 255, (*SIZE, 3)).astype(np.uint8)
 
 
+@pytest.mark.parametrize(("every", "frames"), [(2, [0, 2, 4, 6]), (3, [0, 3, 6]), (7, [0]), (99, [0])])
+def test_the_first_of_every_few_frames_is_read(tmp_path: Path, every: int, frames: list[int]) -> None:
+    with open_video(make_video(tmp_path / "a.avi", 7, "MJPG")) as capture:
+        greys = [frame.mean() - 19.5 for frame in read_frames(capture, every)]
+    assert greys == pytest.approx([8 * i for i in frames], abs=4)
+
+
 @pytest.mark.parametrize(("suffix", "codec"), [("mp4", "mp4v"), ("m4v", "mp4v"), ("mov", "mp4v"), ("mkv", "mp4v"),
                                                ("avi", "MJPG"), ("webm", "VP80")])
 def test_a_video_says_what_it_is_and_gives_its_frames_in_order(tmp_path: Path, suffix: str, codec: str) -> None:
