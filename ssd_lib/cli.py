@@ -86,6 +86,9 @@ def add_detect_arguments(parser: argparse.ArgumentParser) -> None:
     add("--nms", choices=("hard", "soft"), default="hard",
         help="hard removes a box that overlaps a better one of its class; soft lowers its score (default: %(default)s)")
     _add_nms_iou(parser)
+    add("--tiles", type=_tiles, metavar="N",
+        help="for small objects in large images, also detect in N overlapping parts of each; auto takes parts of about twice "
+             "the net's input, 0 none (default: the model's tiles, which is 0 unless params.yaml says otherwise)")
     add("--json", type=Path, metavar="FILE",
         help="write all detections to this file in COCO's results format, with file name and frame number for the image id")
     add("--save-labels", choices=("coco", "yolo", "voc"),
@@ -251,6 +254,10 @@ def _positive(text: str) -> float:
 
 def _threshold(text: str) -> float | str:
     return text if text == "auto" else float(text)
+
+
+def _tiles(text: str) -> int | str:
+    return text if text == "auto" else int(text)
 
 
 def _fraction(text: str) -> float:

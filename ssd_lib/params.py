@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 
 from ssd_lib.errors import InputError
 from ssd_lib.files import in_project, read_regular
-from ssd_lib.plain_values import deep_range
+from ssd_lib.plain_values import TileCount, deep_range
 from ssd_lib.processes import has_cuda_driver
 
 PARAMS_PATH = Path("params.yaml")
@@ -171,6 +171,7 @@ class PostprocessParams(_Group):
     nms_iou: Fraction
     top_k_per_class: Count
     max_detections: Count
+    tiles: TileCount
 
 
 class EvalParams(_Group):

@@ -5,7 +5,7 @@ imported, so that an exported detector runs without it; the checks of tensors ar
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -36,6 +36,8 @@ Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 Id = Annotated[int, Field(ge=-2**63, lt=2**63)]
 Unit = Annotated[float, Field(ge=0, le=1)]
 Limit = Annotated[int, Field(ge=1, lt=2**31)]
+MOST_TILES = 64  # of an image
+TileCount = Annotated[int, Field(ge=0, le=MOST_TILES)] | Literal["auto"]
 Units = Annotated[tuple[Unit, ...], BeforeValidator(as_tuple)]
 DeepRange = Annotated[tuple[int, int], BeforeValidator(deep_range)]
 MAY_BE_ABSENT: Any = None  # after a field: its key is optional; this is no default, as only the keys that are there are used
@@ -55,6 +57,7 @@ class PostprocessSchema(Strict):
     top_k_per_class: Limit = MAY_BE_ABSENT
     max_detections: Limit = MAY_BE_ABSENT
     class_thresholds: Units = MAY_BE_ABSENT
+    tiles: TileCount = MAY_BE_ABSENT
 
 
 def plain(value: Any) -> Any:

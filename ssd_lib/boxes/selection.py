@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 Nms = Literal["hard", "soft"]  # drop the weaker of two overlapping boxes, or lower its score
+Tiles = int | Literal["auto"]  # see tiles.py
 Threshold = float | Literal["auto"] | None  # see `Postprocess.lowest_scores`
 SIGMA = 0.5  # width of Soft-NMS's Gaussian, as in the paper
 SHOWN_SCORE = 0.4  # the threshold for a class without its own in `class_thresholds`
@@ -28,6 +29,7 @@ class Postprocess(NamedTuple):
         max_detections: at most this many detections of an image, the best ones, remain after NMS.
         class_thresholds: K scores, [0, 1]: where people are shown detections, those of a class have at least its score. They
             are chosen on the validation images (evaluate/matching.py) and not used for AP; empty if unknown.
+        tiles: also detect in at most so many parts of the image, see tiles.py; 0 is off.
     """
 
     score_threshold: float = 0.01
@@ -35,6 +37,7 @@ class Postprocess(NamedTuple):
     top_k_per_class: int = 200
     max_detections: int = 100
     class_thresholds: tuple[float, ...] = ()
+    tiles: Tiles = 0
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> "Postprocess":
@@ -42,6 +45,9 @@ class Postprocess(NamedTuple):
         known = {key: values[key] for key in cls._fields if key in values}
         return cls(**{**known, "class_thresholds": tuple(known.get("class_thresholds", ()))})
 
+    def to_plain(self) -> dict[str, Any]:
+        """Return the values for a file; `tiles` only if there are any: else a file has the bytes of an older one."""
+        return {key: value for key, value in self._asdict().items() if key != "tiles" or value}
 
     def lowest_scores(self, threshold: Threshold, classes: int) -> tuple[float, ...]:
         """Return the lowest score of each class that people are shown.

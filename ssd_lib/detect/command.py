@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssd_lib.boxes.selection import Nms, Threshold
+from ssd_lib.boxes.selection import Nms, Threshold, Tiles
 from ssd_lib.detect.detector import Detector, Objects
 from ssd_lib.detect.inputs import Source, drawing_paths, find_sources
 from ssd_lib.detect.labels import check_labels, write_labels
@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from ssd_lib.annotations.write import LabelFormat
 
 def run(inputs: list[str], model: Path, out: Path, threshold: Threshold, top_k: int | None, nms: Nms, nms_iou: float | None,
-        json: Path | None, save_labels: "LabelFormat | None", show: bool, device: str, every: int, track: bool) -> int:
+        tiles: Tiles | None, json: Path | None, save_labels: "LabelFormat | None", show: bool, device: str, every: int,
+        track: bool) -> int:
     """Detect on all inputs, draw the detections and print a summary.
 
     Args:
         inputs: as for `find_sources`.
-        model, threshold, top_k, nms, nms_iou, device: as for `Detector`.
+        model, threshold, top_k, nms, nms_iou, tiles, device: as for `Detector`.
         out: folder for the drawings.
         json: file for the detections in COCO's results format, or None.
         save_labels: format of the dataset of images and labels that is written to the folder of its name in `out`, or None.
@@ -47,7 +48,7 @@ def run(inputs: list[str], model: Path, out: Path, threshold: Threshold, top_k: 
     _check_json_path(json, targets)
     if save_labels:
         check_labels(out / save_labels, targets)
-    detector = Detector(model, device, threshold, top_k, nms, BATCH_SIZE, nms_iou, LOW_SCORE if track else 1.0)
+    detector = Detector(model, device, threshold, top_k, nms, BATCH_SIZE, nms_iou, tiles, LOW_SCORE if track else 1.0)
     if show:
         open_window()
     start_s, rows, tally, stopped = time.perf_counter(), [], Counter[str](), False

@@ -6,7 +6,7 @@
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, get_args, overload
@@ -14,14 +14,15 @@ from typing import Any, NamedTuple, Protocol, get_args, overload
 import cv2
 import numpy as np
 
-from ssd_lib.boxes.selection import Nms, Postprocess, Selected, Threshold, select
+from ssd_lib.boxes.selection import Nms, Postprocess, Selected, Threshold, Tiles, select
+from ssd_lib.boxes.tiles import ScorePriors, detect_in_tiles
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.export.runtimes import is_runtime_path
 from ssd_lib.images import Range, read_image
 from ssd_lib.params import DEVICE_PATTERN
+from ssd_lib.plain_values import MOST_TILES
 
 Image = np.ndarray | str | Path
-ScorePriors = Callable[[np.ndarray], tuple[Iterable[np.ndarray], Iterable[np.ndarray]]]  # (B, S, S, 3) uint8 -> scores, boxes
 
 
 class About(Protocol):
@@ -84,6 +85,9 @@ class Detector:
         nms: "hard" removes a box that overlaps a better one of its class; "soft" lowers its score.
         batch_size: images per batch.
         nms_iou: NMS removes a box whose IoU with a better one of its class is higher; None takes the model's own.
+        tiles: for small objects in large images, also detect in so many overlapping parts of each, see boxes/tiles.py; "auto"
+            takes parts of about twice `image_size`; 0 is off; None takes the model's own `tiles`, which is 0 unless
+            params.yaml says otherwise.
         low_score: objects from this score on are kept, too, below the threshold of their class: for `follow` in tracks.py.
 
     Attributes:
@@ -103,8 +107,8 @@ class Detector:
 
     def __init__(self, path: str | Path = "models", device: str = "auto", threshold: Threshold = "auto",
                  top_k: int | None = None, nms: Nms = "hard", batch_size: int = 16, nms_iou: float | None = None,
-                 low_score: float = 1.0) -> None:
-        _check(device, threshold, top_k, nms, batch_size, nms_iou)
+                 tiles: Tiles | None = None, low_score: float = 1.0) -> None:
+        _check(device, threshold, top_k, nms, batch_size, nms_iou, tiles)
         loaded = _load(Path(path), device, threshold, low_score)
         about, own = loaded.about, loaded.postprocess
         self.path, self.device, self.precision, self._score_priors = loaded[:4]
@@ -116,7 +120,8 @@ class Detector:
         self._batch_size = batch_size
         self._postprocess = Postprocess(
             float(self._lowest_scores.min()), own.nms_iou if nms_iou is None else nms_iou,
-            max(own.top_k_per_class, top_k or 0), top_k or own.max_detections)
+            max(own.top_k_per_class, top_k or 0), top_k or own.max_detections,
+            tiles=own.tiles if tiles is None else tiles)
 
     @overload
     def __call__(self, images: Image) -> Objects: ...  # type: ignore[overload-overlap]  # a str is an Iterable[str]
@@ -164,6 +169,10 @@ class Detector:
 
     def _detect(self, images: Sequence[np.ndarray]) -> list[Objects]:
         side = (self.image_size, self.image_size)
+        if tiles := self._postprocess.tiles:
+            return [self._objects(self._shown(detect_in_tiles(
+                image, tiles, self.image_size, self._score_priors, self._postprocess, self._nms)), image.shape[:2])
+                for image in images]
         scores, boxes = self._score_priors(np.stack([cv2.resize(one, side, interpolation=cv2.INTER_LINEAR) for one in images]))
         return [self._objects(self._shown(select(of_image, places, self._postprocess, self._nms)), image.shape[:2])
                 for of_image, places, image in zip(scores, boxes, images, strict=True)]
@@ -224,7 +233,8 @@ def _checked(thresholds: tuple[float, ...], about: About, path: Path) -> np.ndar
     return np.array(thresholds, dtype=np.float32)
 
 
-def _check(device: str, threshold: object, top_k: int | None, nms: str, batch_size: int, nms_iou: float | None) -> None:
+def _check(device: str, threshold: object, top_k: int | None, nms: str, batch_size: int, nms_iou: float | None,
+           tiles: object) -> None:
     def is_fraction(value: object) -> bool:
         return value is None or (isinstance(value, int | float) and 0 <= value <= 1)
     for name, value, holds, allowed in (
@@ -234,6 +244,8 @@ def _check(device: str, threshold: object, top_k: int | None, nms: str, batch_si
         ("nms_iou", nms_iou, is_fraction(nms_iou), "from 0 to 1"),
         ("top_k", top_k, top_k is None or (isinstance(top_k, int) and top_k >= 1), "a whole number, 1 or more"),
         ("nms", nms, nms in get_args(Nms), " or ".join(get_args(Nms))),
+        ("tiles", tiles, tiles in (None, "auto") or (type(tiles) is int and 0 <= tiles <= MOST_TILES),
+         f"'auto' or a whole number, 0 to {MOST_TILES}"),
         ("batch_size", batch_size, isinstance(batch_size, int) and batch_size >= 1, "a whole number, 1 or more"),
     ):
         if not holds:

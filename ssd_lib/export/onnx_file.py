@@ -60,7 +60,7 @@ def to_onnx(model: Model, opset: int, source: str = "") -> bytes:
     graph = program.model_proto
     about = {"net": spec.net, "image_size": size, "classes": [BACKGROUND_NAME, *spec.class_names],
              "source_ids": spec.source_ids, "mean": [GREY] * 3, "std": [GREY] * 3, "sixteen_bit_range": spec.sixteen_bit_range,
-             "postprocess": model.postprocess._asdict(), "fingerprint": model.about.get("fingerprint", ""),
+             "postprocess": model.postprocess.to_plain(), "fingerprint": model.about.get("fingerprint", ""),
              "model_sha256": source, "precision": "fp32"}
     for part in (graph.graph, *graph.graph.node, *graph.graph.value_info, *graph.graph.initializer, *graph.graph.input,
                  *graph.graph.output):

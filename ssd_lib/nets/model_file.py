@@ -95,7 +95,7 @@ def save_model(path: Path, spec: NetSpec, weights: dict[str, Tensor], about: dic
         postprocess: the default values for users of the file.
     """
     content = {"format": MODEL_FORMAT, "spec": asdict(spec), "weights": weights, "about": about,
-               "postprocess": postprocess._asdict()}
+               "postprocess": postprocess.to_plain()}
     with atomic_write(path) as file:
         torch.save(content, file)
 

@@ -18,7 +18,7 @@ from ssd_lib.detect.video import open_video
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.evaluate.coco_eval import predict
 from ssd_lib.images import read_image
-from ssd_lib.nets.model_file import NetSpec, load_model, save_model
+from ssd_lib.nets.model_file import MODEL_PATH, NetSpec, load_model, save_model
 
 IMAGE = Path("data/raw/tiny/val/0.png")
 
@@ -72,6 +72,13 @@ def test_a_detector_has_the_postprocess_values_of_its_model(project: Path, weigh
     assert [column.tolist() for column in named[:3]] == [column.tolist() for column in own(IMAGE)[:3]]
 
 
+def test_tiles_are_the_model_s_unless_the_call_names_others(project: Path, weights: dict[str, torch.Tensor]) -> None:
+    save_model(Path("tiled.pt"), SPEC, weights, {}, Postprocess(tiles=4))
+    none, four, own, off = (Detector(path, threshold=0.01, tiles=tiles)(IMAGE).boxes.tolist()
+                            for path, tiles in ((MODEL_PATH, None), (MODEL_PATH, 4), ("tiled.pt", None), ("tiled.pt", 0)))
+    assert none == off != four == own
+
+
 def test_objects_become_supervision_s_detections(project: Path) -> None:
     supervision = pytest.importorskip("supervision")
     detector = Detector(threshold=0.01)
@@ -114,7 +121,7 @@ def test_a_stream_reads_one_batch_ahead_and_gives_the_pixels_back(project: Path)
 @pytest.mark.parametrize(("argument", "value", "allowed"), [
     ("device", "gpu", "'auto', 'cpu', 'cuda' or 'cuda:1'"), ("device", 0, "'auto'"), ("threshold", 1.5, "from 0 to 1"),
     ("threshold", np.nan, "from 0 to 1"), ("top_k", 0, "a whole number, 1 or more"), ("top_k", 2.5, "a whole number"),
-    ("nms_iou", -0.1, "from 0 to 1"),
+    ("nms_iou", -0.1, "from 0 to 1"), ("tiles", 65, "'auto' or a whole number, 0 to 64"), ("tiles", True, "'auto' or a whole"),
     ("nms", "none", "hard or soft"), ("batch_size", 0, "a whole number, 1 or more"),
 ])
 def test_an_argument_out_of_its_range_is_named(argument: str, value: object, allowed: str) -> None:

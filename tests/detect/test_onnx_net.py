@@ -56,6 +56,14 @@ def test_images_of_a_batch_are_computed_side_by_side_to_the_same_bits(exported: 
     assert "one_thread_run" in vars(net)
 
 
+def test_tiles_of_the_exported_file_are_those_of_the_model(exported: Path, finished_training: Path) -> None:
+    image = np.random.default_rng(5).integers(0, 255, (150, 260, 3)).astype(np.uint8)
+    model, file = (Detector(path, "cpu", threshold=0.01, tiles=4)(image) for path in (finished_training / MODEL_PATH, exported))
+    assert model.scores == pytest.approx(file.scores, abs=1e-4)
+    assert np.allclose(model.boxes, file.boxes, atol=0.1)
+    assert not np.array_equal(file.boxes, Detector(exported, "cpu", threshold=0.01)(image).boxes)
+
+
 def test_a_file_is_known_by_its_suffix_and_says_its_classes(tmp_path: Path) -> None:
     detector = Detector(graph(tmp_path / "a.ONNX", ABOUT | {"source_ids": "[18, 38]"}))
     found = detector(np.zeros((100, 200, 3), np.uint8))
