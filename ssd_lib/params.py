@@ -188,6 +188,7 @@ class ExportParams(_Group):
     nms: bool
     int8: bool
     formats: list[ExportFormat]
+    dynamic_batch: bool
 
 
 class RuntimeParams(_Group):

@@ -24,6 +24,7 @@ from ssd_lib.detect.detector import Detector
 from ssd_lib.detect.exported_net import thread_count
 from ssd_lib.detect.fastest import MODEL_NAME, ONNX_NAMES
 from ssd_lib.errors import InputError, StateError
+from ssd_lib.export.runtimes import RUNTIMES
 from ssd_lib.files import write_text
 from ssd_lib.images import read_image
 from ssd_lib.manifest import FIXED_FOLDER
@@ -80,8 +81,8 @@ def run(model: Path, csv_path: Path | None, device: str) -> str:
         times = take_turns({(path, batch): _timer(one.ask, shown[:batch]) for path, one in loaded.items() for batch in BATCHES})
         memory = {path: one.ask(_peak_memory_mb) for path, one in loaded.items()}
         aps, sentence = _aps(loaded, {path: float(np.median(times[path, 1])) for path in files})
-    rows = [(path.as_posix(), "ONNX Runtime" if path.suffix.lower() == ".onnx" else "PyTorch", one.precision, one.device,
-             one.threads, batch, aps.get(path), *_milliseconds(times[path, batch]), path.stat().st_size / 1e6, memory[path])
+    rows = [(path.as_posix(), format_of(path), one.precision, one.device, one.threads, batch, aps.get(path),
+             *_milliseconds(times[path, batch]), _megabytes(path), memory[path])
             for path, one in loaded.items() for batch in BATCHES]
     if csv_path:
         write_text(csv_path, _csv(rows))
@@ -94,11 +95,25 @@ def model_files(model: Path) -> list[Path]:
     Raises:
         StateError: the folder has none.
     """
-    files = [path for path in (model / name for name in (MODEL_NAME, *reversed(ONNX_NAMES))) if path.is_file()]
+    firsts = [(name, row.files[0]) for name, row in RUNTIMES.items()]
+    names = [MODEL_NAME, *reversed(ONNX_NAMES), *(f"{name}/{file}" for name, file in firsts), *(file for _, file in firsts)]
+    files = [path for path in map(model.joinpath, names) if path.is_file()]
     if model.is_dir() and not files:
         raise StateError(f"{model}: no model is in this folder; {MODEL_NAME}, {' or '.join(ONNX_NAMES)} is needed. `dvc repro` "
                          "makes them.")
     return files if model.is_dir() else [model]
+
+
+def format_of(path: Path) -> str:
+    """Return what computes a model file."""
+    titles = {Path(row.files[0]).suffix: row.title for row in RUNTIMES.values()} | {".onnx": "ONNX Runtime"}
+    return titles.get(path.suffix.lower(), "PyTorch")
+
+
+def _megabytes(path: Path) -> float:
+    """Return the size of a model file, and of those beside it that belong to it."""
+    files = {row.files[0]: row.files for row in RUNTIMES.values()}.get(path.name, (path.name,))
+    return sum((path.parent / name).stat().st_size for name in files) / 1e6
 
 
 def take_turns(cases: dict[Any, Callable[[], float]], limit_s: float = TIMING_S) -> dict[Any, list[float]]:
@@ -181,7 +196,7 @@ def _serve(end: Connection, path: Path, device: str) -> None:
 
 def _threads(path: Path) -> int:
     """Return with how many threads a file is computed on a CPU."""
-    if path.suffix.lower() == ".onnx":
+    if format_of(path) != "PyTorch":
         return thread_count()
     import torch
 

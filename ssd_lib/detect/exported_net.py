@@ -71,7 +71,7 @@ class ExportedNet:
     def score_priors(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return scores without the background (B, P, K) and boxes (B, P, 4).
 
-        On a GPU a net that takes any batch gets all images; else each thread computes an image.
+        Each thread computes images; those of a net that takes any batch are one batch for each thread. A GPU has one thread.
 
         Args:
             images: (B, S, S, 3) uint8, RGB.
@@ -82,7 +82,7 @@ class ExportedNet:
         pixels = (images.transpose(0, 3, 1, 2).astype(np.float32) / 255 - 0.5) / 0.5
         threads = 1 if self.device == "cuda" else min(thread_count(), len(pixels))
         run = self.one_thread_run if threads > 1 else self.run
-        parts = [pixels] if self.any_batch and self.device == "cuda" else [one[None] for one in pixels]
+        parts = np.array_split(pixels, threads if self.any_batch else len(pixels))
         with ThreadPoolExecutor(threads) as pool:
             outputs = list(pool.map(run, parts))
         scores, boxes = (np.concatenate(column) for column in zip(*outputs, strict=True))

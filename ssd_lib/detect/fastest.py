@@ -10,7 +10,7 @@ from ssd_lib.files import sha256
 from ssd_lib.processes import has_cuda_driver
 
 MODEL_NAME = "ssd.pt"
-ONNX_NAMES = ("int8/ssd.onnx", "ssd.onnx")  # the fastest first
+ONNX_NAMES = ("int8/ssd.onnx", "dynamic_batch/ssd.onnx", "ssd.onnx")  # the fastest on a CPU first
 log = logging.getLogger(__name__)
 
 

@@ -13,7 +13,7 @@ from ssd_lib.evaluate.validation_ap import split_images
 from ssd_lib.export.convert import convert
 from ssd_lib.export.gate import MAX_LOSS, make_int8
 from ssd_lib.export.nms import check_nms, with_nms
-from ssd_lib.export.onnx_file import as_input, check_onnx, to_onnx
+from ssd_lib.export.onnx_file import as_input, check_any_batch, check_onnx, to_onnx
 from ssd_lib.export.runtimes import RUNTIMES
 from ssd_lib.files import atomic_write, sha256, write_json, write_text
 from ssd_lib.images import FULL_RANGE, Range, read_image
@@ -25,6 +25,8 @@ LABELS_PATH = Path("models/labels.txt")
 REPORT_PATH = Path("reports/export.json")
 NMS_FOLDER = Path("models/with_nms")  # it has only a note if export.nms is false: DVC requires its outs to exist
 NMS_NOTE = "The graph with NMS, ssd.onnx, is written here if export.nms in params.yaml is true.\n"
+BATCH_FOLDER = Path("models/dynamic_batch")  # likewise
+BATCH_NOTE = "The graph for batches, ssd.onnx, is written here if export.dynamic_batch in params.yaml is true.\n"
 INT8_FOLDER = Path("models/int8")  # likewise
 FORMAT_FOLDERS = {name: Path("models") / name for name in RUNTIMES}  # likewise
 COMPARED_IMAGES = 4  # validation images to compare ONNX Runtime and PyTorch on
@@ -49,13 +51,15 @@ def export(params: ExportParams) -> str:
     inputs = [*validation_inputs(model.net.image_size, model.spec.sixteen_bit_range), _noise(model.net.image_size)]
     graph = to_onnx(model, params.opset, sha256(MODEL_PATH))
     error = check_onnx(graph, model, params.opset, inputs)
-    shutil.rmtree(NMS_FOLDER, ignore_errors=True)
+    ended = of_batches = None
     if params.nms:
         ended = with_nms(onnx.load_from_string(graph), model.postprocess).SerializeToString()
         check_nms(ended, graph, inputs, model.postprocess.score_threshold)
-        _write(NMS_FOLDER / ONNX_PATH.name, ended)
-    else:
-        write_text(NMS_FOLDER / "README.txt", NMS_NOTE)
+    if params.dynamic_batch:
+        of_batches = to_onnx(model, params.opset, sha256(MODEL_PATH), any_batch=True)
+        check_any_batch(of_batches, model, inputs)
+    _write_or_note(NMS_FOLDER, ended, NMS_NOTE)
+    _write_or_note(BATCH_FOLDER, of_batches, BATCH_NOTE)
     write_text(LABELS_PATH, "\n".join([BACKGROUND_NAME, *model.spec.class_names]) + "\n")
     _write(ONNX_PATH, graph)
     lines = [write_format(name, name in params.formats, model, graph, inputs) for name in RUNTIMES]
@@ -63,7 +67,8 @@ def export(params: ExportParams) -> str:
              for engine in sorted(ONNX_PATH.parent.glob("*.engine"))]
     compared = (f"{len(inputs) - 1} validation images" if len(inputs) > 1
                 else "noise (the validation images are not on this machine)")
-    return (f"export: {ONNX_PATH}{f' and {NMS_FOLDER / ONNX_PATH.name}' * params.nms}, {len(graph) / 1e6:.1f} MB, opset "
+    return (f"export: {ONNX_PATH}{f' and {NMS_FOLDER / ONNX_PATH.name}' * params.nms}"
+            f"{f' and {BATCH_FOLDER / ONNX_PATH.name}' * params.dynamic_batch}, {len(graph) / 1e6:.1f} MB, opset "
             f"{params.opset}, {len(model.net.priors)} priors, differs from PyTorch by {error:.1e} at most on {compared}\n"
             f"{''.join(lines)}{write_int8(graph, params.int8)}{''.join(stale)}")
 
@@ -112,6 +117,15 @@ def write_int8(graph: bytes, is_wanted: bool) -> str:
 
 def _noise(image_size: int) -> np.ndarray:
     return np.random.default_rng(0).uniform(-1, 1, (1, 3, image_size, image_size)).astype(np.float32)
+
+
+def _write_or_note(folder: Path, graph: bytes | None, note: str) -> None:
+    """Write a graph as the only file of a folder; a note if there is none."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if graph is None:
+        write_text(folder / "README.txt", note)
+    else:
+        _write(folder / ONNX_PATH.name, graph)
 
 
 def _write(path: Path, graph: bytes) -> None:

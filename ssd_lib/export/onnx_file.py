@@ -43,19 +43,21 @@ class JetsonNet(nn.Module):
         return scores_of(logits, self.net.scores), decode(offsets, self.net.priors).clamp(0, 1)
 
 
-def to_onnx(model: Model, opset: int, source: str = "") -> bytes:
+def to_onnx(model: Model, opset: int, source: str = "", any_batch: bool = False) -> bytes:
     """Return the bytes of an ONNX file without batch norms; its metadata_props hold what is needed to use it.
 
     Args:
         model: a trained detector.
         opset: ONNX operator set.
         source: SHA-256 of the file that the model was read from.
+        any_batch: the first dimension of the input and of the outputs is `batch` in place of 1.
     """
     size, spec = model.net.image_size, model.spec
     with quiet():
-        program = torch.onnx.export(JetsonNet(fuse_batch_norms(model.net)).eval(), (torch.zeros(1, 3, size, size),),
+        program = torch.onnx.export(JetsonNet(fuse_batch_norms(model.net)).eval(), (torch.zeros(1 + any_batch, 3, size, size),),
                                     dynamo=True, external_data=False, opset_version=opset, input_names=["input_0"],
-                                    output_names=["scores", "boxes"], verbose=False)
+                                    output_names=["scores", "boxes"], verbose=False,
+                                    dynamic_shapes=({0: "batch"},) if any_batch else None)
     assert program is not None
     graph = program.model_proto
     about = {"net": spec.net, "image_size": size, "classes": [BACKGROUND_NAME, *spec.class_names],
@@ -96,14 +98,25 @@ def check_onnx(graph: bytes, model: Model, opset: int, inputs: Sequence[np.ndarr
     return check_outputs(lambda pixels: session.run(None, {"input_0": pixels}), model, inputs, "ONNX Runtime")
 
 
+def check_any_batch(graph: bytes, model: Model, inputs: Sequence[np.ndarray]) -> None:
+    """Compare a graph of `to_onnx` for any batch with PyTorch on one image, and on all of them in a batch.
+
+    Raises:
+        StateError: the difference is above `TOLERANCE`.
+    """
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    check_outputs(lambda pixels: session.run(["scores", "boxes"], {"input_0": pixels}), model,
+                  [inputs[0], np.concatenate([*inputs, *inputs])], "a batch in ONNX Runtime")
+
+
 def check_outputs(run: Callable[[np.ndarray], Iterable[np.ndarray]], model: Model, inputs: Sequence[np.ndarray],
                   runtime: str) -> float:
     """Return the largest difference between the outputs of a runtime and PyTorch.
 
     Args:
-        run: maps (1, 3, S, S) to scores and boxes.
+        run: maps (B, 3, S, S) to scores and boxes.
         model: the exported model.
-        inputs: as for `check_onnx`.
+        inputs: as for `check_onnx`, or batches.
         runtime: its name, for the message.
 
     Raises:

@@ -8,7 +8,7 @@ from support.onnx_files import ABOUT, constant_file
 
 from ssd_lib.cli import main
 from ssd_lib.detect import benchmark
-from ssd_lib.detect.benchmark import BATCHES, COLUMNS, LEAST_ROUNDS, ROUNDS, markdown, model_files, take_turns
+from ssd_lib.detect.benchmark import BATCHES, COLUMNS, LEAST_ROUNDS, ROUNDS, format_of, markdown, model_files, take_turns
 from ssd_lib.errors import StateError
 
 
@@ -34,13 +34,16 @@ def test_a_table_leaves_out_what_is_not_known() -> None:
 
 
 def test_a_folder_stands_for_all_its_files_and_a_file_for_itself(tmp_path: Path) -> None:
-    files = [tmp_path / name for name in ("ssd.pt", "ssd.onnx", "int8/ssd.onnx")]
+    files = [tmp_path / name for name in ("ssd.pt", "ssd.onnx", "dynamic_batch/ssd.onnx", "int8/ssd.onnx", "openvino/ssd.xml",
+                                          "ncnn/ssd.param", "litert/ssd.tflite")]
     for path in files:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"")
     (tmp_path / "int8/tensorrt.onnx").write_bytes(b"")
     assert model_files(tmp_path) == files
     assert model_files(files[1]) == [files[1]]
+    assert [model_files(path.parent) for path in files[4:]] == [[path] for path in files[4:]]
+    assert [format_of(path) for path in files] == ["PyTorch", *["ONNX Runtime"] * 3, "OpenVINO", "ncnn", "LiteRT"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(StateError, match=r"empty: no model is in this folder"):
         model_files(tmp_path / "empty")

@@ -13,7 +13,7 @@ from ssd_lib.detect.fastest import choose
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.files import sha256
 
-INT8, ONNX, MODEL = "int8/ssd.onnx", "ssd.onnx", "ssd.pt"
+INT8, BATCH, ONNX, MODEL = "int8/ssd.onnx", "dynamic_batch/ssd.onnx", "ssd.onnx", "ssd.pt"
 
 
 def made(folder: Path, sources: dict[str, str]) -> Path:
@@ -31,6 +31,9 @@ def made(folder: Path, sources: dict[str, str]) -> Path:
 @pytest.mark.parametrize(("sources", "chosen", "left_out"), [
     ({MODEL: "", ONNX: "", INT8: ""}, INT8, []),
     ({MODEL: "", ONNX: ""}, ONNX, []),
+    ({MODEL: "", ONNX: "", BATCH: "", INT8: ""}, INT8, []),
+    ({MODEL: "", ONNX: "", BATCH: ""}, BATCH, []),
+    ({MODEL: "", ONNX: "", BATCH: "another"}, ONNX, [BATCH]),
     ({MODEL: "", ONNX: "", INT8: "another"}, ONNX, [INT8]),
     ({MODEL: "", ONNX: "another", INT8: "another"}, MODEL, [INT8, ONNX]),
     ({MODEL: ""}, MODEL, []),

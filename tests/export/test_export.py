@@ -17,7 +17,7 @@ from ssd_lib.boxes.selection import PUBLISHED, Postprocess
 from ssd_lib.errors import StateError
 from ssd_lib.export import export as export_module
 from ssd_lib.export import gate
-from ssd_lib.export.export import INT8_FOLDER, LABELS_PATH, NMS_FOLDER, ONNX_PATH, REPORT_PATH, export, write_int8
+from ssd_lib.export.export import BATCH_FOLDER, INT8_FOLDER, LABELS_PATH, NMS_FOLDER, ONNX_PATH, REPORT_PATH, export, write_int8
 from ssd_lib.export.nms import check_nms, with_nms
 from ssd_lib.export.onnx_file import as_input, check_onnx, to_onnx
 from ssd_lib.export.runtimes import RUNTIMES
@@ -26,7 +26,7 @@ from ssd_lib.nets.model_file import MODEL_PATH, load_model, save_model
 from ssd_lib.nets.postprocess import select_detections
 from ssd_lib.params import ExportParams
 
-BOTH = ExportParams(opset=18, nms=True, int8=True, formats=["onnx"])
+BOTH = ExportParams(opset=18, nms=True, int8=True, formats=["onnx"], dynamic_batch=True)
 NOISE = as_input(np.random.default_rng(3).integers(0, 256, (64, 64, 3)).astype(np.uint8), 64)
 OWN = Postprocess(score_threshold=0.02, nms_iou=0.7, top_k_per_class=30, max_detections=40)
 ENGINE = Path("models/ssd.onnx.1.1.8602.GPU.FP16.engine")
@@ -59,7 +59,7 @@ def test_the_file_has_the_inputs_and_outputs_of_jetson_inference(exported: tuple
     ]
     assert (root / LABELS_PATH).read_text() == "BACKGROUND\ndog\nkite\n"
     assert {path.name for path in (root / "models").iterdir()} == {"labels.txt", "ssd.onnx", ENGINE.name, "ssd.pt", "with_nms",
-                                                               "int8", *RUNTIMES}
+                                                               "int8", "dynamic_batch", *RUNTIMES}
     assert "opset 18" in summary
     assert "at most on 3 validation images" in summary
     assert {node.op_type for node in onnx.load(root / ONNX_PATH).graph.node} >= {"Conv", "Softmax"}
@@ -152,7 +152,7 @@ def test_without_export_nms_the_folder_is_empty_and_images_may_be_missing(projec
         path.unlink()
     NMS_FOLDER.mkdir()
     (NMS_FOLDER / "ssd.onnx").write_bytes(b"an earlier model's")
-    summary = export(ExportParams(opset=18, nms=False, int8=True, formats=["onnx"]))
+    summary = export(ExportParams(opset=18, nms=False, int8=True, formats=["onnx"], dynamic_batch=False))
     assert "at most on noise (the validation images are not on this machine)" in summary
     note, = NMS_FOLDER.iterdir()
     assert "export.nms" in note.read_text(), "DVC warns of an empty folder"
@@ -187,6 +187,22 @@ def test_the_int8_files_find_what_the_float_file_finds_and_have_its_metadata(exp
         assert found.scores[:10] == pytest.approx(expected.scores[:10], abs=0.05)
         assert found.scores.tolist() != expected.scores.tolist()
     assert "int8: models/int8/ssd.onnx" in summary
+
+
+def test_the_file_for_batches_finds_what_the_static_file_finds(exported: tuple[str, Path],
+                                                               monkeypatch: pytest.MonkeyPatch) -> None:
+    summary, root = exported
+    assert "models/with_nms/ssd.onnx and models/dynamic_batch/ssd.onnx, " in summary
+    path = root / BATCH_FOLDER / ONNX_PATH.name
+    graph, plain = onnx.load(path), onnx.load(root / ONNX_PATH)
+    shapes = [value.type.tensor_type.shape.dim[0].dim_param for value in [*graph.graph.input, *graph.graph.output]]
+    assert shapes == ["batch"] * 3
+    assert {(entry.key, entry.value) for entry in graph.metadata_props} == {
+        (entry.key, entry.value) for entry in plain.metadata_props}
+    images = [np.random.default_rng(seed).integers(0, 256, (64, 64, 3)).astype(np.uint8) for seed in range(5)]
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    for one, other in zip(*(Detector(file, "cpu", threshold=None)(images) for file in (path, root / ONNX_PATH)), strict=True):
+        assert one.scores == pytest.approx(other.scores, abs=1e-5)
 
 
 def test_a_stale_engine_is_named(exported: tuple[str, Path]) -> None:

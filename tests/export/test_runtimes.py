@@ -87,7 +87,7 @@ def test_a_format_without_its_package_is_refused_before_anything_is_downloaded(p
         check_before_download()
     before = sorted(Path("models").rglob("*"))
     with pytest.raises(InputError, match=line):
-        export(ExportParams(opset=18, nms=False, int8=False, formats=["onnx", "ncnn"]))
+        export(ExportParams(opset=18, nms=False, int8=False, dynamic_batch=False, formats=["onnx", "ncnn"]))
     assert sorted(Path("models").rglob("*")) == before
 
 
