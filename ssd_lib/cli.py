@@ -10,6 +10,7 @@ from typing import Any
 
 from ssd_lib.checkpoint.cli import add_commands as add_checkpoint_commands
 from ssd_lib.errors import InputError, StateError, memory_as_state_error, print_messages, visible_lines
+from ssd_lib.plain_values import MOST_TILES
 from ssd_lib.processes import secure_output
 
 INTERRUPTED = 130  # exit code after Ctrl-C, as in the shell
@@ -86,9 +87,7 @@ def add_detect_arguments(parser: argparse.ArgumentParser) -> None:
     add("--nms", choices=("hard", "soft"), default="hard",
         help="hard removes a box that overlaps a better one of its class; soft lowers its score (default: %(default)s)")
     _add_nms_iou(parser)
-    add("--tiles", type=_tiles, metavar="N",
-        help="for small objects in large images, also detect in N overlapping parts of each; auto takes parts of about twice "
-             "the net's input, 0 none (default: the model's tiles, which is 0 unless params.yaml says otherwise)")
+    _add_tiles(parser)
     add("--json", type=Path, metavar="FILE",
         help="write all detections to this file in COCO's results format, with file name and frame number for the image id")
     add("--save-labels", choices=("coco", "yolo", "voc"),
@@ -138,6 +137,7 @@ def _add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     add("--score-threshold", type=_fraction, metavar="SCORE",
         help="leave out detections below this score, 0 to 1 (default: the model's score_threshold)")
     _add_nms_iou(parser)
+    _add_tiles(parser)
     _add_device(parser)
     parser.set_defaults(run=_evaluate)
 
@@ -180,6 +180,13 @@ def _add_nms_iou(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--nms-iou", type=_fraction, metavar="IOU",
                         help="NMS removes a box whose IoU with a better one of its class is higher (default: the model's "
                              "nms_iou)")
+
+
+def _add_tiles(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tiles", type=_tiles, metavar="N",
+                        help="for small objects in large images, also detect in N overlapping parts of each, at most 64; auto "
+                             "takes parts of about twice the net's input, 0 none (default: the model's tiles, 0 unless "
+                             "params.yaml says otherwise)")
 
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
@@ -257,6 +264,8 @@ def _threshold(text: str) -> float | str:
 
 
 def _tiles(text: str) -> int | str:
+    if text != "auto" and not (text.isdecimal() and int(text) <= MOST_TILES):
+        raise argparse.ArgumentTypeError(f"{text} is neither auto nor a whole number from 0 to {MOST_TILES}")
     return text if text == "auto" else int(text)
 
 

@@ -109,7 +109,7 @@ def predict(net: SSD, dataset: DetectionDataset, postprocess: Postprocess, batch
                           disable=None if progress else True):
             found += detect(net, batch.images.to(device, non_blocking=True), postprocess)
             indices += batch.indices.tolist()
-    return _in_pixels(indices, found, dataset.fixed)
+    return in_pixels(indices, found, dataset.fixed)
 
 
 def run_coco(truth: dict[str, Any], fixed: FixedSet, predictions: Predictions, tools: CocoTools = PYCOCOTOOLS) -> COCOeval:
@@ -153,7 +153,7 @@ def results_json(fixed: FixedSet, predictions: Predictions) -> list[dict[str, An
             for image, category, box, score in zip(*(column.tolist() for column in columns), strict=True)]
 
 
-def _in_pixels(indices: Sequence[int], found: Sequence[Detections], fixed: FixedSet) -> Predictions:
+def in_pixels(indices: Sequence[int], found: Sequence[Detections], fixed: FixedSet) -> Predictions:
     """Join the detections of images of the split, in that order, and scale them to pixels."""
     images = np.repeat(np.array(indices, dtype=np.int64), [len(one.scores) for one in found])
     boxes, labels, scores = (torch.cat(column).numpy() for column in zip(*found, strict=True))

@@ -15,11 +15,12 @@ from ssd_lib.data.loader import worker_count
 from ssd_lib.device import pick_device
 from ssd_lib.errors import InputError, visible
 from ssd_lib.evaluate.analysis import Analysis, analyse, key_numbers
-from ssd_lib.evaluate.coco_eval import coco_metrics, predict, results_json, run_coco
+from ssd_lib.evaluate.coco_eval import coco_metrics, results_json, run_coco
 from ssd_lib.evaluate.curves import draw_curves, write_class_curves, write_confusion, write_curves
 from ssd_lib.evaluate.drawing import write_image
 from ssd_lib.evaluate.page.inputs import PageInput
 from ssd_lib.evaluate.page.page import write_page
+from ssd_lib.evaluate.tiled import predict_as_shipped
 from ssd_lib.evaluate.validation_sheet import validation_sheet
 from ssd_lib.evaluate.voc_ap import voc_metrics
 from ssd_lib.files import write_json
@@ -47,8 +48,8 @@ def evaluate(params: EvalParams, runtime: RuntimeParams) -> str:
     _check_classes(model, fixed)
     dataset = DetectionDataset(fixed, load_manifest().path, build_transform("none", model.spec.image_size),
                                deep_range=model.spec.sixteen_bit_range)
-    predictions = predict(model.net, dataset, model.postprocess, params.batch_size, device, worker_count(runtime.workers),
-                          progress=True)
+    predictions = predict_as_shipped(model.net, dataset, model.postprocess, params.batch_size, device,
+                                     worker_count(runtime.workers))
     truth = json.loads((FIXED_FOLDER / "val.json").read_bytes())
     result = run_coco(truth, fixed, predictions)
     analysis = analyse(fixed, predictions)

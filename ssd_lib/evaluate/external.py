@@ -18,7 +18,7 @@ from ssd_lib.annotations.coco import format_annotations, read_annotations
 from ssd_lib.annotations.fixed_set import FixedSet, from_arrays, to_arrays
 from ssd_lib.annotations.repair import fix, turn_upright
 from ssd_lib.annotations.table import Images, clean_name
-from ssd_lib.boxes.selection import Postprocess
+from ssd_lib.boxes.selection import Postprocess, Tiles
 from ssd_lib.checkpoint.weights import open_model
 from ssd_lib.data.augment import build_transform
 from ssd_lib.data.dataset import DetectionDataset
@@ -26,8 +26,9 @@ from ssd_lib.data.loader import worker_count
 from ssd_lib.device import pick_device
 from ssd_lib.errors import InputError, visible, visible_lines
 from ssd_lib.evaluate.analysis import analyse
-from ssd_lib.evaluate.coco_eval import BOX_DIGITS, Predictions, predict, results_json, run_coco
+from ssd_lib.evaluate.coco_eval import BOX_DIGITS, Predictions, results_json, run_coco
 from ssd_lib.evaluate.evaluate import all_metrics
+from ssd_lib.evaluate.tiled import predict_as_shipped
 from ssd_lib.exif import INVERSE, UPRIGHT, read_orientation, turn_boxes
 from ssd_lib.files import atomic_write, read_regular, write_json
 from ssd_lib.images import FULL_RANGE, Range, read_sizes
@@ -64,7 +65,7 @@ class ExternalDataset(NamedTuple):
 
 
 def evaluate_external(model: Path, annotations: Path, images: Path, out: Path, name: str | None, device: str, batch_size: int,
-                      score_threshold: float | None, nms_iou: float | None) -> None:
+                      score_threshold: float | None, nms_iou: float | None, tiles: Tiles | None) -> None:
     """Detect on all images of a dataset, write results.json and eval.json, and print a summary.
 
     Args:
@@ -74,7 +75,7 @@ def evaluate_external(model: Path, annotations: Path, images: Path, out: Path, n
         name: algorithm name; if given, the zip file for COCO's evaluation server is written as well.
         device: "auto" | "cpu" | "cuda" | "cuda:1".
         batch_size: images per batch.
-        score_threshold, nms_iou: as in `Postprocess`; None takes the model's own.
+        score_threshold, nms_iou, tiles: as in `Postprocess`; None takes the model's own.
 
     Raises:
         StateError: a file or the device is missing.
@@ -87,7 +88,8 @@ def evaluate_external(model: Path, annotations: Path, images: Path, out: Path, n
     print(visible_lines(_describe(dataset, annotations)), flush=True)
     own = opened.postprocess
     postprocess = own._replace(score_threshold=own.score_threshold if score_threshold is None else score_threshold,
-                               nms_iou=own.nms_iou if nms_iou is None else nms_iou)
+                               nms_iou=own.nms_iou if nms_iou is None else nms_iou,
+                               tiles=own.tiles if tiles is None else tiles)
     predictions = predict_external(opened.net, dataset, postprocess, batch_size, torch_device, worker_count("auto"),
                                    opened.spec.sixteen_bit_range)
     results = results_json(dataset.fixed, as_annotated(predictions, dataset))
@@ -157,7 +159,7 @@ def predict_external(net: SSD, dataset: ExternalDataset, postprocess: Postproces
     limit = postprocess.max_detections
     if dataset.model_only:  # no limit before the detections of other classes are removed
         limit = postprocess.top_k_per_class * net.classes
-    found = predict(net, loaded, postprocess._replace(max_detections=limit), batch_size, device, workers, progress=True)
+    found = predict_as_shipped(net, loaded, postprocess._replace(max_detections=limit), batch_size, device, workers)
     labels = dataset.label_of[found.labels]
     kept = Predictions(*(column[labels > 0] for column in found._replace(labels=labels)))
     rank = np.arange(len(kept.images)) - np.searchsorted(kept.images, kept.images)  # within its image, best first
