@@ -49,18 +49,19 @@ def _summary(parts: Sequence[Part], listed: Sequence[Listed]) -> Section:
 def _tile(rank: int, one: Listed) -> Tile:
     fixed, found = one.part.dataset.fixed, one.part.suspects
     image, item = one.image, int(found.objects[one.at])
-    names = ("", *fixed.class_names)
+    names, labelled = ("", *fixed.class_names), label_boxes(fixed)
     rows = range(int(fixed.box_offsets[image]), int(fixed.box_offsets[image + 1]))
-    others = [Mark(_xywh(label_boxes(fixed)[row]), names[fixed.labels[row]], tone="crowd" if fixed.is_crowd[row] else "box")
+    others = [Mark(_xywh(labelled[row]), names[fixed.labels[row]], tone="crowd" if fixed.is_crowd[row] else "box")
               for row in rows if row != item]
     box = _xywh(boxes_of(fixed, one.part.predictions, found)[one.at])
-    label = [Mark(_xywh(label_boxes(fixed)[item]), names[fixed.labels[item]], tone="missed")] if item >= 0 else []
+    label = [Mark(_xywh(labelled[item]), names[fixed.labels[item]], tone="missed")] if item >= 0 else []
     seen = [Mark(box, one.record.detected, tone="right")] if one.record.detected else []
     suspect = label[0].xywh if label else box
     path = one.part.dataset.images / fixed.file_name(image)
     whole = read_thumbnail(path, (Mark(suspect, one.record.label or "", is_faulty=True), *others[:MAX_MARKS - 1]))
     close = read_thumbnail(path, (*label, *seen), _close_up([mark.xywh for mark in (*label, *seen)], fixed.sizes[image]))
-    return Tile((whole, close), f"{rank}. {one.record.kind}", f"{one.record.cause} · {one.record.file_name}")
+    return Tile((whole, close), f"{rank}. {one.record.kind}, score {one.record.score:.2f}",
+                f"{one.record.cause} · {one.record.file_name}")
 
 
 def _close_up(boxes: Sequence[View], size: np.ndarray) -> View:
