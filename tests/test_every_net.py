@@ -4,18 +4,20 @@ import zipfile
 from pathlib import Path
 from typing import cast
 
+import cv2
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from support.nets import only_quick
 from torch import Tensor, nn
 from torchvision.ops import box_iou
 
+from benchmarks.detectnet import compare
 from ssd_lib import Detector
 from ssd_lib.boxes.loss import detection_loss
 from ssd_lib.boxes.matching import match_priors
 from ssd_lib.detect.detector import Objects
+from ssd_lib.detect.video import open_video, read_frames
 from ssd_lib.export.onnx_file import as_input, check_onnx, to_onnx
 from ssd_lib.images import decode_image
 from ssd_lib.nets.model_file import NetSpec, load_model, save_model
@@ -102,44 +104,17 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.mark.slow
-def test_detectnet_s_decoding_finds_the_objects_of_the_detector(trained: tuple[Path, list[np.ndarray]]) -> None:
+def test_detectnet_finds_the_objects_of_the_detector_in_a_video(trained: tuple[Path, list[np.ndarray]], tmp_path: Path) -> None:
     folder, images = trained
-    detector = Detector(folder / "ssd.pt", "cpu", threshold=0.5)
-    session = onnxruntime.InferenceSession(folder / "ssd.onnx", providers=["CPUExecutionProvider"])
-    for image in images:
-        ours, theirs = detector(image), _detectnet(session, image)
-        assert len(ours.labels) == 2
-        assert _matches(ours, theirs, iou=0.7) == len(ours.labels)
-        assert {(row, label) for row, label in _pairs(theirs, ours, iou=0.5)} == set(enumerate(theirs.labels.tolist()))
-
-
-def _detectnet(session: onnxruntime.InferenceSession, image: np.ndarray) -> Objects:
-    """Decode the outputs as jetson-inference's detectNet.cpp does.
-
-    A prior is an object if its best class is not the background and has a score of at least 0.5. Objects of the same class are
-    merged if they share more than 0.75 of the larger area.
-    """
-    height, width = image.shape[:2]
-    size = session.get_inputs()[0].shape[2]
-    scores, boxes = (output[0] for output in session.run(["scores", "boxes"], {"input_0": as_input(image, size)}))
-    found: list[tuple[np.ndarray, int, float]] = []
-    for row, box in zip(scores, boxes * (width, height, width, height), strict=True):
-        label = int(row.argmax())
-        if label == 0 or row[label] < 0.5:
-            continue
-        at = next((i for i, (other, its, _) in enumerate(found) if its == label and _shared_part_of_larger(box, other) > 0.75),
-                  None)
-        if at is None:
-            found.append((box, label, float(row[label])))
-        elif row[label] > found[at][2]:
-            found[at] = (box, label, float(row[label]))
-    return Objects(np.array([box for box, _, _ in found], dtype=np.float32), np.array([label for _, label, _ in found]),
-                   np.array([score for _, _, score in found]), tuple(NAMES[label - 1] for _, label, _ in found))
-
-
-def _shared_part_of_larger(one: np.ndarray, other: np.ndarray) -> float:
-    sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
-    return float(sides.clip(min=0).prod() / max((one[2:] - one[:2]).prod(), (other[2:] - other[:2]).prod()))
+    shape = (192, 288)  # (height, width): two and three times the net's input, so that all ways to resize give the same
+    writer = cv2.VideoWriter(str(tmp_path / "a.mkv"), cv2.VideoWriter.fourcc(*"FFV1"), 10, shape[::-1])
+    for image in [*images, *images[::-1]]:
+        writer.write(cv2.resize(image, shape[::-1], interpolation=cv2.INTER_NEAREST)[..., ::-1].copy())
+    writer.release()
+    with open_video(tmp_path / "a.mkv") as capture:
+        counts = compare(folder / "ssd.onnx", read_frames(capture))
+    assert (counts.frames, counts.ours, counts.found) == (8, 16, 16)
+    assert counts.near == counts.theirs
 
 
 def _pairs(found: Objects, others: Objects, iou: float, score: float = 1.0) -> list[tuple[int, int]]:

@@ -44,6 +44,13 @@ def test_a_detector_finds_what_evaluation_measures(project: Path, dataset: Detec
         assert found.boxes[:, :2] == pytest.approx(measured.boxes[rows, :2], abs=1e-2)
 
 
+def test_objects_down_to_the_low_score_are_kept_without_changing_the_thresholds(project: Path) -> None:
+    low = float(np.median(Detector(threshold=0.01)(IMAGE).scores))
+    detector = Detector(threshold=0.999, low_score=low)
+    assert np.array_equal(detector(IMAGE).scores, Detector(threshold=low)(IMAGE).scores)
+    assert set(detector.thresholds.tolist()) == {np.float32(0.999)}
+
+
 def test_the_threshold_holds(project: Path) -> None:
     scores = Detector(threshold=0.01)(IMAGE).scores
     middle = float(np.median(scores))
