@@ -301,8 +301,8 @@ def _prior_advice(annotations: Annotations) -> Iterator[Text]:
     good = good_prior_shares(annotations)
     shares = ", ".join(f"{100 * share:.0f} % for {nets}" for nets, share in good.items())
     many = min(good.values()) < 1 - MANY
-    yield Text(f"Share of the objects that have a good prior, one with an IoU of {GOOD_IOU} or more: {shares}.",
-               "advice" if many else "plain")
+    yield Text(f"Share of the objects that have a good prior, one with an IoU of {GOOD_IOU} or more: {shares}. Nets with a "
+               "feature pyramid (lite0-fpn, mb2-fpn) adapt to each object instead.", "advice" if many else "plain")
     if many:
         yield Text("These nets learn an object without one badly; most such objects are too small or too narrow. A larger "
                    "`model.image_size` does not help, because these priors are relative to the image: use a net with a larger "
