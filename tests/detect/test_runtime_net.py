@@ -1,12 +1,15 @@
 """Detectors of files of other runtimes; tests of one that is not installed are skipped."""
 
 import shutil
+import zipfile
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from support.runtime_files import METADATA, folder_of, installed
+from torchvision.ops import box_iou
 
 from ssd_lib import Detector
 from ssd_lib.cli import main
@@ -14,6 +17,7 @@ from ssd_lib.detect.exported_net import checked_metadata, exported_net
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.export.export import export
 from ssd_lib.export.runtimes import RUNTIMES
+from ssd_lib.images import decode_image
 from ssd_lib.nets.model_file import MODEL_PATH
 from ssd_lib.params import PACKAGES, ExportParams
 
@@ -112,3 +116,17 @@ def test_a_detector_finds_what_the_model_finds(exported: Path) -> None:
             assert found.scores == pytest.approx(expected.scores, abs=1e-4)
             near = np.abs(found.boxes[:, None] - expected.boxes).max(axis=2) < 0.1  # pixels; equal scores may change places
             assert near.any(axis=1).mean() > 0.98
+
+
+@pytest.mark.slow
+def test_forty_photographs_have_the_objects_of_pytorch(exported: Path, shared_data: Path) -> None:
+    with zipfile.ZipFile(shared_data / "coco-mirror/zips/val2017.zip") as archive:
+        names = sorted(name for name in archive.namelist() if name.endswith(".jpg"))[:40]
+        images = [image for image in map(decode_image, map(archive.read, names)) if image is not None]
+    expected, found = (Detector(path, "cpu", threshold=0.3)(images) for path in (exported.parent / MODEL_PATH.name, exported))
+    assert (len(images), sum(len(one.scores) for one in expected) > 40) == (40, True)
+    for one, other in zip(expected, found, strict=True):
+        assert len(one.scores) == len(other.scores)
+        overlaps = box_iou(torch.from_numpy(one.boxes), torch.from_numpy(other.boxes)).numpy()
+        same = (overlaps > 0.9) & (one.labels[:, None] == other.labels) & (np.abs(one.scores[:, None] - other.scores) < 1e-4)
+        assert same.any(axis=1).all()
