@@ -42,9 +42,9 @@ class Suspects(NamedTuple):
 def find_suspects(fixed: FixedSet, predictions: Predictions, limit: int) -> Suspects:
     """Return the suspects with the highest scores, at least `MIN_SCORE`, one for each place of an image.
 
-    A label is as suspect as it is not confirmed by a detection of its class that fits its box; one that is contradicted, by a
-    sure detection of another class or with another box, more than one of which nothing is seen. A detection without a label is
-    as suspect as it is sure, and overlaps no label.
+    A label is the more suspect the less a detection of its class fits its box, or the surer one of another class does. What is
+    contradicted, by another class or another box, is more suspect than that of which nothing is seen. A detection without a
+    label is the more suspect the surer it is, and the less it overlaps labels.
 
     Args:
         fixed, predictions: of one split; low scores are needed, too, as they confirm a little.
@@ -108,14 +108,17 @@ def label_boxes(fixed: FixedSet) -> np.ndarray:
 
 
 def _of_labels(fixed: FixedSet, predictions: Predictions, pairs: Pairs, matched: np.ndarray, sure: np.ndarray) -> Suspects:
-    """Return one suspect for each object."""
-    finds = matched[pairs.detections]
+    """Return one suspect for each object; a detection that finds another object confirms its label, but contradicts none."""
+    finds, certainty = matched[pairs.detections], sure[pairs.detections]
     is_same = predictions.labels[pairs.detections] == fixed.labels[pairs.objects]
+    is_free = (finds == NOTHING) | (finds == pairs.objects)
     fit = ((pairs.ious - NO_FIT) / (FULL_FIT - NO_FIT)).clip(0, 1)
-    confirmed, _ = _best(np.where(is_same, fit, 0) * sure[pairs.detections], pairs, len(fixed.labels))
-    against = np.where((finds == NOTHING) | (finds == pairs.objects), np.where(is_same, 1 - fit, pairs.ious >= MIN_IOU), 0)
-    contradicted, by = _best(against * sure[pairs.detections], pairs, len(fixed.labels))
-    scores = (1 - confirmed) * (ALONE + (1 - ALONE) * contradicted)
+    as_other = certainty * (is_free & ~is_same & (pairs.ious >= MIN_IOU))
+    as_loose = certainty * (is_free & is_same) * (1 - fit)
+    confirmed, _ = _best(certainty * is_same * fit, pairs, len(fixed.labels))
+    renamed, _ = _best(as_other, pairs, len(fixed.labels))
+    contradicted, by = _best(np.maximum(as_other, as_loose), pairs, len(fixed.labels))
+    scores = (1 - confirmed * (1 - renamed)) * (ALONE + (1 - ALONE) * contradicted)
     is_spurious = contradicted < CONTRADICTED
     kinds = np.select([is_spurious, _taken(predictions.labels, by) == fixed.labels], [SPURIOUS, LOOSE], WRONG_CLASS)
     rows = np.flatnonzero(~fixed.is_crowd)

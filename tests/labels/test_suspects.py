@@ -72,9 +72,11 @@ def test_what_is_hardly_suspect_is_left_out(score: float, suspects: int) -> None
     assert len(find_suspects(*scene(None, Found(score, 0, B)), 9).kinds) == suspects  # entirely sure it would have 0.8
 
 
-def test_a_weak_confirmation_lowers_the_score_of_a_wrong_class() -> None:
-    both = scene(Object(0, B, 2), Found(0.8, 0, B, 1), Found(0.4, 0, B, 2))
-    assert find_suspects(*both, 1).scores[0] == pytest.approx(1 - 0.4 / 0.7)  # right of class 2: 0.4, 0.8; three quarters: 0.7
+@pytest.mark.parametrize(("other", "score"), [(0.8, 1), (0.4, (1 - 4 / 7 / 2) * 0.9)])
+def test_a_weak_confirmation_lowers_the_score_of_a_wrong_class_unless_another_is_sure(other: float, score: float) -> None:
+    # Right of class 2 are 0.4 and 0.8, of which three quarters are below 0.7; of class 1 only 0.8.
+    both = scene(Object(0, B, 2), Found(other, 0, B, 1), Found(0.4, 0, B, 2))
+    assert find_suspects(*both, 1).scores[0] == pytest.approx(score)
 
 
 def test_how_sure_a_score_is_depends_on_those_of_its_class() -> None:
@@ -102,8 +104,9 @@ def test_several_detections_of_one_place_are_one_suspect() -> None:
     assert found.kinds.tolist() == [MISSING]
 
 
-def test_a_detection_of_a_neighbour_does_not_contradict_a_label() -> None:
-    fixed = truth(Object(0, A), Object(0, (12, 0, 32, 20)))  # IoU 160 / 640
+@pytest.mark.parametrize("unseen", [Object(0, (12, 0, 32, 20)), Object(0, (2, 0, 22, 20), 2)])  # IoU 160 / 640, 360 / 440
+def test_a_detection_of_a_neighbour_does_not_contradict_a_label(unseen: Object) -> None:
+    fixed = truth(Object(0, A), unseen, classes=2)
     assert find_suspects(fixed, detections(Found(0.8, 0, A)), 9).kinds.tolist() == [SPURIOUS]
 
 
