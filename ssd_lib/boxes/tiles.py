@@ -113,6 +113,7 @@ def _spans(length: int, count: int) -> list[tuple[int, int]]:
 
 def _intersections(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Return (N, M), the area that each of (N, 4) boxes shares with each of (M, 4) others."""
-    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    return (high - low).clip(min=0).prod(axis=2)
+    left, top, right, bottom = boxes.T[:, :, None]
+    width = np.minimum(right, others[:, 2]) - np.maximum(left, others[:, 0])
+    height = np.minimum(bottom, others[:, 3]) - np.maximum(top, others[:, 1])
+    return np.maximum(width, 0) * np.maximum(height, 0)

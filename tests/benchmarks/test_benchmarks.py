@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.made_up import Found, Object, detections, truth
 from torchvision.ops import nms
 
-from benchmarks import baseline, coco_numbers, kill_campaign, noop_repro
+from benchmarks import baseline, coco_numbers, kill_campaign, noop_repro, tiles
 from benchmarks.clone import make_clone
 from benchmarks.detection import CANDIDATES, PARAMS, trained_outputs
 from benchmarks.images import MAX_IMAGES, MIN_IMAGES, open_images
@@ -109,3 +110,12 @@ def test_made_up_splits_for_coco_numbers_are_sorted_by_image() -> None:
     _, fixed, predictions = coco_numbers.make_split(images=4, per_image=3)
     assert len(fixed) == 4
     assert np.all(np.diff(predictions.images) >= 0)
+
+
+def test_recall_with_tiles_is_that_of_small_objects_of_others_and_of_each_class() -> None:
+    large = (20, 20, 90, 90)
+    objects = truth(Object(0, (0, 0, 9, 9)), Object(0, large, 2), Object(0, large, is_crowd=True), Object(1, (50, 0, 59, 9), 2),
+                    classes=2)
+    found = detections(Found(0.9, 0, (0, 0, 9, 9)), Found(0.8, 0, large, 2), Found(0.7, 0, (30, 30, 40, 40)),
+                       Found(0.6, 1, (0, 50, 9, 59), 2))
+    assert tiles.recalls(objects, found) == pytest.approx([1 / 2, 1, 1, 1 / 2, 2 / 3])
