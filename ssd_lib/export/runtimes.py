@@ -137,7 +137,7 @@ def _open_openvino(folder: Path, threads: int) -> Run:
 
         return run
 
-    return _shared(one)
+    return for_threads(one)
 
 
 def _open_ncnn(folder: Path, threads: int) -> Run:
@@ -179,10 +179,10 @@ def _open_litert(folder: Path, threads: int) -> Run:
 
         return run
 
-    return _shared(one)
+    return for_threads(one)
 
 
-def _shared(make: Callable[[], Run]) -> Run:
+def for_threads(make: Callable[[], Run]) -> Run:
     """Return a function that several threads may call at the same time, each of which then has a `Run` of its own."""
     idle = [make()]
 

@@ -1,9 +1,13 @@
 """Files of other runtimes: about.json, which is compared before a library reads them, and conversion where it is installed."""
 
+import itertools
 import json
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -15,7 +19,7 @@ from ssd_lib.errors import InputError, StateError
 from ssd_lib.export.convert import convert
 from ssd_lib.export.export import export, validation_inputs, write_format
 from ssd_lib.export.onnx_file import TOLERANCE, JetsonNet, check_outputs, to_onnx
-from ssd_lib.export.runtimes import ABOUT_NAME, RUNTIMES, read_about
+from ssd_lib.export.runtimes import ABOUT_NAME, RUNTIMES, Run, for_threads, read_about
 from ssd_lib.nets.model_file import MODEL_PATH, load_model
 from ssd_lib.params import ExportParams, check_before_download
 
@@ -124,3 +128,21 @@ def test_outputs_that_differ_from_those_of_pytorch_are_refused(project: Path) ->
         check_outputs(lambda _: (scores + 0.01, boxes), model, [pixels], "ncnn")
     with pytest.raises(StateError, match="the outputs of ncnn have the shapes"):
         check_outputs(lambda _: (scores[0], boxes), model, [pixels], "ncnn")
+
+
+def test_threads_that_compute_at_the_same_time_have_a_run_each() -> None:
+    together, made = threading.Barrier(3), itertools.count()
+
+    def make() -> Run:
+        number = np.array(next(made))
+
+        def run(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            together.wait(timeout=60)
+            return number, pixels
+
+        return run
+
+    run = for_threads(make)
+    for _ in range(2):
+        with ThreadPoolExecutor(3) as pool:
+            assert sorted(int(number) for number, _ in pool.map(run, [np.zeros(1)] * 3)) == [0, 1, 2]
