@@ -112,7 +112,8 @@ def test_measuring_leaves_mode_and_random_state_unchanged(dataset: DetectionData
     before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
     metrics = measure(net, dataset, GT_PATH, Postprocess(), 2, CPU, workers=0)
     after = torch.get_rng_state(), np.random.get_state()[1], random.getstate()
-    assert set(metrics) == {*SUMMARY_NAMES, "class", "class_thresholds"}
+    assert set(metrics) == {*SUMMARY_NAMES, "class", "class_thresholds", "precisions"}
+    assert all(curve.shape == (101,) for curve in metrics["precisions"].values())
     assert net.training
     assert torch.equal(before[0], after[0])
     assert (before[1] == after[1]).all()

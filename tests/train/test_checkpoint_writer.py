@@ -21,6 +21,7 @@ from ssd_lib.errors import InputError, StateError
 from ssd_lib.nets.model_file import MODEL_PATH, NetSpec, load_model
 from ssd_lib.params import load_params
 from ssd_lib.train import checkpoint_writer
+from ssd_lib.train.board import Board
 from ssd_lib.train.checkpoint_writer import CheckpointWriter
 from ssd_lib.train.state import new_state
 
@@ -167,7 +168,7 @@ def _writer(workspace: Path) -> CheckpointWriter:
     run_spec = SimpleNamespace(net_spec=spec, params=params, params_dict={"train": {"epochs": 2}}, fingerprint="f" * 16,
                                data_digest="d" * 64,
                                resume_dir=workspace / "resume")
-    return CheckpointWriter(cast(Any, run_spec), state, cast(Any, SimpleNamespace(read=lambda: None)))
+    return CheckpointWriter(cast(Any, run_spec), state, cast(Any, SimpleNamespace(read=lambda: None, board=Board(None, 0))))
 
 
 def test_training_goes_on_while_a_checkpoint_is_written(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
