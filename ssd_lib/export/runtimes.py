@@ -69,7 +69,7 @@ def read_about(path: Path) -> AboutSchema:
 
     Raises:
         StateError: a file is missing.
-        InputError: about.json is none, or a file is not the one that was written.
+        InputError: about.json is not valid, or a file is not the one that was written.
     """
     folder = path if path.is_dir() else path.parent
     read = check(AboutSchema, _parsed(folder / ABOUT_NAME), str(folder / ABOUT_NAME))
