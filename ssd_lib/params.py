@@ -4,20 +4,16 @@ Every stage validates the whole file, so that a typo in `train` is found before 
 groups that it names, the same that dvc.yaml lists as its `params`.
 """
 
-import difflib
-from collections.abc import Callable, Iterable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
 
 from ssd_lib.errors import InputError
-from ssd_lib.files import in_project, read_regular
+from ssd_lib.files import read_regular
+from ssd_lib.params_faults import sentences
 from ssd_lib.plain_values import TileCount, deep_range
-from ssd_lib.processes import has_cuda_driver
 
 PARAMS_PATH = Path("params.yaml")
 
@@ -27,10 +23,11 @@ Auto = Literal["auto"]
 DEVICE_PATTERN = "auto|cpu|cuda(:[0-9]+)?"
 Format = Literal["coco", "voc", "yolo", "open_images"]
 ExportFormat = Literal["onnx", "openvino", "ncnn", "litert"]
-PACKAGES = {  # of formats that requirements.txt has no package for: what runs them, and what else writes them
-    "openvino": (("openvino",), ()),
-    "ncnn": (("ncnn",), ("pnnx",)),
-    "litert": (("ai-edge-litert",), ("litert-torch",)),
+WORDS_FOR_FILES = {  # what stands in place of the path of a file
+    "model.backbone_weights": ("none", "auto", "imagenet"),
+    "model.weights": ("none",),
+    "train.augmentation": ("ssd", "ssdlite", "light", "none"),
+    "train.resume": ("auto", "never"),
 }
 
 
@@ -236,76 +233,16 @@ def load_params(*groups: str, path: Path = PARAMS_PATH) -> Params:
     Raises:
         InputError: the file is missing, is not YAML or has faults; the message has all of them.
     """
-    whole = _check(path)
+    whole = read_params(path)
     return Params.model_construct(**{name: getattr(whole, name) for name in (*groups, "runtime")})
 
 
-def missing_package(form: str, to_write: bool = True) -> str:
-    """Return the packages that a format of `export.formats` needs and that are not installed; "" if all are.
-
-    Args:
-        form: an `ExportFormat`.
-        to_write: also those with which it is written, not only run.
-    """
-    to_run, others = PACKAGES.get(form, ((), ()))
-    return " ".join(package for package in (*to_run, *others * to_write) if not find_spec(package.replace("-", "_")))
-
-
-def formats_fault(formats: Iterable[str]) -> str:
-    """Return that packages for these formats are missing, and how to install them; "" if none are."""
-    missing = {form: packages for form in formats if (packages := missing_package(form))}
-    if not missing:
-        return ""
-    return (f"export.formats has {', '.join(missing)}, and packages for it are not installed: "
-            f"`pip install {' '.join(missing.values())}`, or leave it out")
-
-
-WORDS_FOR_FILES = {  # what stands in place of the path of a file
-    "model.backbone_weights": ("none", "auto", "imagenet"),
-    "model.weights": ("none",),
-    "train.augmentation": ("ssd", "ssdlite", "light", "none"),
-    "train.resume": ("auto", "never"),
-}
-
-
-def check_before_download(path: Path = PARAMS_PATH, imagenet_fault: Callable[[str], str] = lambda _: "") -> None:
-    """Check now what only a later stage needs, so that it is not noticed after hours of downloading.
-
-    The first stage calls it. It does not depend on these values, so that changing them runs it no second time: train checks
-    them again.
-
-    Args:
-        path: the file.
-        imagenet_fault: returns why there are no ImageNet weights for a net; "" if there are.
+def read_params(path: Path = PARAMS_PATH) -> Params:
+    """Read and validate params.yaml, and return all groups. A stage uses it only to tell its user about later ones.
 
     Raises:
-        InputError: a file of weights or of augmentation is missing, or ImageNet weights or a package for export.formats
-            are, or there is no CUDA device.
+        InputError: see `load_params`.
     """
-    params, faults = _check(path), []
-    values = {"model.backbone_weights": params.model.backbone_weights, "model.weights": params.model.weights,
-              "train.augmentation": params.train.augmentation, "train.resume": params.train.resume}
-    for key, words in WORDS_FOR_FILES.items():
-        if (value := values[key]) not in words and not in_project(value).is_file():
-            faults.append(f"{key} is '{value}', which is not a file; it must be {', '.join(words)} or the path of a file")
-    model = params.model
-    if model.backbone_weights == "imagenet" and model.weights == "none" and (fault := imagenet_fault(model.net)):
-        faults.append(fault)
-    if params.runtime.device.startswith("cuda") and not has_cuda_driver():
-        faults.append(f"runtime.device is '{params.runtime.device}' and this machine has no CUDA driver; set auto or cpu")
-    faults += filter(None, [formats_fault(params.export.formats)])
-    if faults:
-        raise InputError("\n  ".join([f"{path}: nothing was downloaded.", *faults]))
-
-
-def batch_warning(images: int, path: Path = PARAMS_PATH) -> str:
-    """Return a line of warning if the training images are fewer than a batch; "" if they are not."""
-    batch = _check(path).train.batch_size
-    return "" if images >= batch else (f"\nWARNING train.batch_size is {batch}, and there are {images} training images: a step "
-                                       f"shows images more than once. Set it to {images} or less.")
-
-
-def _check(path: Path) -> Params:
     try:
         return check_params(read_regular(path), path)
     except FileNotFoundError as error:
@@ -326,39 +263,6 @@ def check_params(content: bytes, path: Path) -> Params:
     try:
         return Params.model_validate(tree)
     except ValidationError as error:
-        lines = _sentences(error.errors())
+        lines = sentences(error.errors(), Params)
         head = f"{path}: 1 fault" if len(lines) == 1 else f"{path}: {len(lines)} faults"
         raise InputError("\n  ".join([f"{head}; nothing was run.", *lines])) from error
-
-
-def _sentences(faults: list[ErrorDetails]) -> list[str]:
-    """Return pydantic's errors as lines of the message; those of the members of a union are one."""
-    lines: dict[str, tuple[list[str], str]] = {}
-    for fault in faults:
-        place = [str(part) for part in fault["loc"]]
-        dotted = ".".join(place[:2]) if "auto" in place[-1] or "constrained" in place[-1] else ".".join(place)
-        head, should_be, rest = _sentence(fault, place, dotted).partition(" should be ")
-        allowed, found, value = rest.partition(", found ")
-        lines.setdefault(head + should_be, ([], found + value))[0].append(allowed.split(", unable to")[0])
-    return [head + " or ".join(allowed) + found for head, (allowed, found) in lines.items()]
-
-
-def _sentence(fault: ErrorDetails, place: list[str], dotted: str) -> str:
-    """Return one of pydantic's errors as a line of the message."""
-    if fault["type"] == "extra_forbidden":
-        known = _known_keys(place[:-1])
-        near = difflib.get_close_matches(place[-1], known, n=1)
-        return f"unknown key '{dotted}'; " + (f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}")
-    if fault["type"] == "missing":
-        return f"missing key '{dotted}'; `git show HEAD:params.yaml` shows it with its comment"
-    if fault["type"] == "value_error":
-        return f"{dotted}: {fault['msg'].removeprefix('Value error, ')}"
-    hint = f"; write [{fault['input']}]" if fault["type"] == "list_type" and isinstance(fault["input"], str) else ""
-    return f"{dotted}: {fault['msg'][0].lower()}{fault['msg'][1:]}, found {fault['input']!r}{hint}"
-
-
-def _known_keys(place: list[str]) -> list[str]:
-    model: Any = Params
-    for part in place:
-        model = model.model_fields[part].annotation
-    return list(model.model_fields)

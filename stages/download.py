@@ -5,9 +5,11 @@ import argparse
 import time
 
 from ssd_lib.download.download import download, summary
+from ssd_lib.download.later_stages import batch_warning, check_before_download
 from ssd_lib.download.open_images import statistics
+from ssd_lib.export.packages import formats_fault
 from ssd_lib.nets.imagenet import imagenet_fault
-from ssd_lib.params import batch_warning, check_before_download, load_params
+from ssd_lib.params import load_params
 from stages.runner import run
 
 
@@ -19,7 +21,7 @@ def download_data() -> str:
     params = load_params("data")
     if stats_only:
         return statistics(params.data)
-    check_before_download(imagenet_fault=imagenet_fault)
+    check_before_download(imagenet_fault, formats_fault)
     start_s = time.monotonic()
     manifest = download(params.data, params.runtime)
     manifest.save()

@@ -14,11 +14,12 @@ from ssd_lib.export.convert import convert
 from ssd_lib.export.gate import MAX_LOSS, make_int8
 from ssd_lib.export.nms import check_nms, with_nms
 from ssd_lib.export.onnx_file import as_input, check_any_batch, check_onnx, to_onnx
+from ssd_lib.export.packages import formats_fault
 from ssd_lib.export.runtimes import RUNTIMES
 from ssd_lib.files import atomic_write, sha256, write_json, write_text
 from ssd_lib.images import FULL_RANGE, Range, read_image
 from ssd_lib.nets.model_file import MODEL_PATH, Model, load_model
-from ssd_lib.params import ExportParams, formats_fault
+from ssd_lib.params import ExportParams
 
 ONNX_PATH = Path("models/ssd.onnx")
 LABELS_PATH = Path("models/labels.txt")

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ssd_lib.errors import InputError, StateError
+from ssd_lib.export.packages import missing_package
 from ssd_lib.files import sha256, why_unreadable
-from ssd_lib.params import missing_package
 from ssd_lib.plain_values import Strict, check, shown
 
 ABOUT_NAME, METADATA = "about.json", "metadata"

@@ -16,10 +16,11 @@ from ssd_lib.cli import main
 from ssd_lib.detect.exported_net import checked_metadata, exported_net
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.export.export import export
+from ssd_lib.export.packages import PACKAGES
 from ssd_lib.export.runtimes import RUNTIMES
 from ssd_lib.images import decode_image
 from ssd_lib.nets.model_file import MODEL_PATH
-from ssd_lib.params import PACKAGES, ExportParams
+from ssd_lib.params import ExportParams
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

@@ -10,18 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
-from support.project import ROOT
+from support.project import write_params
 from support.runtime_files import CONVERTED, METADATA, folder_of, installed
 
-from ssd_lib import params as params_module
+from ssd_lib.download.later_stages import check_before_download
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.export.convert import convert
 from ssd_lib.export.export import export, validation_inputs, write_format
 from ssd_lib.export.onnx_file import TOLERANCE, JetsonNet, check_outputs, to_onnx
+from ssd_lib.export.packages import PACKAGES, formats_fault
 from ssd_lib.export.runtimes import ABOUT_NAME, RUNTIMES, Run, for_threads, read_about
 from ssd_lib.nets.model_file import MODEL_PATH, load_model
-from ssd_lib.params import ExportParams, check_before_download
+from ssd_lib.params import ExportParams
 
 Damage = Callable[[Path], object]
 
@@ -82,13 +82,11 @@ def test_the_file_to_give_is_named(tmp_path: Path) -> None:
 
 def test_a_format_without_its_package_is_refused_before_anything_is_downloaded(project: Path,
                                                                                monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(params_module.PACKAGES, "ncnn", (("ncnn-of-nobody",), ("pnnx-of-nobody",)))
-    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
-    tree["export"]["formats"] = ["onnx", "ncnn"]
-    Path("params.yaml").write_text(yaml.safe_dump(tree))
+    monkeypatch.setitem(PACKAGES, "ncnn", (("ncnn-of-nobody",), ("pnnx-of-nobody",)))
+    write_params(Path("params.yaml"), export__formats=["onnx", "ncnn"])
     line = r"export.formats has ncnn, .*`pip install ncnn-of-nobody pnnx-of-nobody`, or leave it out"
     with pytest.raises(InputError, match=line):
-        check_before_download()
+        check_before_download(lambda _: "", formats_fault)
     before = sorted(Path("models").rglob("*"))
     with pytest.raises(InputError, match=line):
         export(ExportParams(opset=18, nms=False, int8=False, dynamic_batch=False, formats=["onnx", "ncnn"]))

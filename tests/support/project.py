@@ -24,6 +24,16 @@ def runtime_params(**changes: Any) -> RuntimeParams:
     return RuntimeParams.model_validate(_shipped("runtime") | alone | changes)
 
 
+def write_params(path: Path, **changes: Any) -> Path:
+    """Write the shipped params.yaml to `path`, with these values changed, such as train__lr=0.1; return `path`."""
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for dotted, value in changes.items():
+        group, key = dotted.split("__")
+        tree[group][key] = value
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
 def _shipped(group: str) -> dict[str, Any]:
     return yaml.safe_load((ROOT / "params.yaml").read_text())[group]
 

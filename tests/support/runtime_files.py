@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from ssd_lib.export.packages import missing_package
 from ssd_lib.export.runtimes import ABOUT_NAME, RUNTIMES, about
-from ssd_lib.params import missing_package
 
 METADATA: dict[str, Any] = {"image_size": 64, "classes": ["BACKGROUND", "dog", "kite"]}
 CONVERTED = ("openvino", "ncnn")  # by tests: litert takes a minute
