@@ -5,7 +5,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ssd_lib.boxes.selection import Postprocess, Selected, hard_nms
@@ -28,6 +28,7 @@ def merged(*parts: list[tuple[float, ...]]) -> list[tuple[float, ...]]:
             for label, score, box in zip(labels, scores, boxes, strict=True)]
 
 
+@example(20_000, 20_000, "auto")
 @given(st.integers(1, 5000), st.integers(1, 5000), st.integers(0, 64) | st.just("auto"))
 def test_tiles_cover_the_image_and_lie_in_it(height: int, width: int, tiles: int) -> None:
     whole, *grid = tile_windows((height, width), tiles, 300).tolist()
@@ -57,6 +58,7 @@ def test_tiles_are_as_square_as_their_number_allows(size: tuple[int, int], tiles
 
 def test_halves_at_a_seam_become_one_box_with_the_better_score() -> None:
     assert merged([], [(1, 0.6, 50, 20, 100, 60)], [(1, 0.8, 80, 21, 130, 61)]) == [(1, 0.8, 50, 20, 130, 61)]
+    assert merged([], [(1, 0.6, 50, 20, 98, 60)], [(1, 0.8, 82, 21, 130, 61)]) == [(1, 0.8, 50, 20, 130, 61)], "nearly cut"
 
 
 def test_a_cut_box_gives_way_to_the_whole_object_and_leaves_its_score() -> None:
@@ -96,6 +98,12 @@ def test_where_no_border_cuts_it_is_nms() -> None:
     found = merged(rows[:20], rows[20:40], rows[40:])
     assert 20 < len(found) < 60
     assert [row[:2] for row in found] == [(int(table[k, 0]), round(table[k, 1], 3)) for k in kept]
+
+
+def test_a_box_that_is_dropped_leaves_its_score_to_no_other() -> None:
+    """The second overlaps the first and the third by 6 / 10, these two each other by 4 / 12."""
+    rows = [(1, 0.9, 83, 20, 91, 60), (1, 0.8, 85, 20, 93, 60), (1, 0.7, 87, 20, 95, 60)]
+    assert merged([], rows, []) == [rows[0], rows[2]]
 
 
 def test_no_more_than_the_best_detections_of_the_image_are_kept() -> None:

@@ -45,7 +45,25 @@ def test_a_low_score_never_takes_a_track_from_a_high_one_nor_one_that_was_lost()
     assert ids_by_place([[(0.0, 0.0, 1, 0.9)], [], [(0.0, 0.0, 1, 0.3)]]) == [{(0, 0): 1}, {}, {}]
 
 
+@pytest.mark.parametrize(("score", "shift", "kept"), [  # shifts with an IoU of 27 / 53, 26 / 54, 14 / 66 and 13 / 67
+    (0.3, 13, {(13, 0): 1}), (0.3, 14, {}), (0.9, 26, {(26, 0): 1}), (0.9, 27, {(27, 0): 2})])
+def test_how_far_an_object_may_be_from_its_track_depends_on_its_score(score: float, shift: int,
+                                                                      kept: dict[tuple[float, float], int]) -> None:
+    assert ids_by_place([[(0.0, 0.0, 1, 0.9)], [(float(shift), 0.0, 1, score)]])[1] == kept
+
+
+def test_an_object_with_a_track_takes_none_from_one_of_a_low_score() -> None:
+    before = [(0.0, 0.0, 1, 0.95), (10.0, 0.0, 1, 0.9)]
+    assert ids_by_place([before, [(0.0, 0.0, 1, 0.9), (12.0, 0.0, 1, 0.2)]])[1] == {(0, 0): 1, (12, 0): 2}
+
+
+def test_of_two_objects_the_surer_one_has_the_track_though_it_fits_a_little_worse() -> None:
+    assert ids_by_place([[(0.0, 0.0, 1, 0.9)], [(4.0, 0.0, 1, 0.55), (8.0, 0.0, 1, 0.9)]])[1] == {(4, 0): 2, (8, 0): 1}
+
+
 def test_the_threshold_is_that_of_the_class() -> None:
+    assert ids_by_place([[(0.0, 0.0, 1, 0.5)]]) == [{(0, 0): 1}], "it reaches the threshold"
+    assert above(objects((0.0, 0.0, 1, 0.5)), THRESHOLDS).names == ("dog",)
     assert ids_by_place([[(0.0, 0.0, 1, 0.6), (100.0, 0.0, 2, 0.6)]]) == [{(0, 0): 1}]
     assert above(objects((0.0, 0.0, 1, 0.6), (9.0, 0.0, 2, 0.6), (5.0, 0.0, 2, 0.8)), THRESHOLDS).boxes[:, 0].tolist() == [5, 0]
 
@@ -64,6 +82,15 @@ def test_an_object_that_comes_back_late_is_a_new_one(missed: int, number: int) -
 def test_a_fast_object_is_expected_where_its_velocity_takes_it() -> None:
     frames = [[(10.0 * t, 0.0, 1, 0.9)] if t not in (4, 5, 6, 7) else [] for t in range(12)]  # 50 px on: no overlap left
     assert {number for found in ids_by_place(frames) for number in found.values()} == {1}
+
+
+@pytest.mark.parametrize(("seen", "there"), [
+    ((0, 10, None, 30, None, None, None, None, None, None), 100),  # 10 px per frame, also across a frame without it
+    ((0, 10, 20, 38, *[None] * 9), 38 + 10 * 14),  # the last step of 18 px is half of the velocity
+])
+def test_the_velocity_is_the_smoothed_step_per_frame(seen: tuple[int | None, ...], there: int) -> None:
+    frames: list[list[Row]] = [[] if x is None else [(float(x), 0.0, 1, 0.9)] for x in (*seen, there)]
+    assert ids_by_place(frames)[-1] == {(there, 0): 1}
 
 
 def test_frames_pass_and_objects_keep_their_order_and_values() -> None:

@@ -67,6 +67,35 @@ def test_a_label_that_is_confirmed_is_no_suspect(box: Corners) -> None:
     assert len(find_suspects(*scene(Object(0, B), Found(0.8, 0, box)), 9).kinds) == 0
 
 
+def test_a_box_that_fits_by_half_contradicts_by_the_other_half() -> None:
+    fit = (14 / 26 - 0.4) / 0.3  # of the IoU, from 0.4 on, to 0.7
+    found = find_suspects(*scene(Object(0, B), Found(0.8, 0, (46, 0, 66, 20))), 9)
+    assert (found.kinds.tolist(), found.scores.tolist()) == (
+        [LOOSE], pytest.approx([(1 - fit) * (ALONE + (1 - ALONE) * (1 - fit))]))
+
+
+def test_another_class_contradicts_a_label_only_where_it_fits_its_box() -> None:
+    found = find_suspects(*scene(Object(0, B), Found(0.8, 0, SHIFTED_B, 2)), 9)
+    assert (found.kinds.tolist(), found.scores.tolist()) == ([SPURIOUS, MISSING], pytest.approx([ALONE, ALONE * (1 - 1 / 3)]))
+
+
+def test_a_weak_contradiction_leaves_a_label_spurious() -> None:
+    found = find_suspects(*scene(Object(0, B, 2), Found(0.2, 0, B, 1)), 9)
+    assert (found.kinds.tolist(), found.detections.tolist()) == ([SPURIOUS], [NOTHING])
+
+
+def test_no_detection_is_surer_than_entirely_sure() -> None:
+    assert find_suspects(*scene(None, Found(0.95, 0, B)), 9).scores.tolist() == [ALONE]
+
+
+def test_the_overlap_of_a_suspect_is_that_with_its_own_label() -> None:
+    neighbour = (64, 0, 84, 20)  # IoU with SHIFTED_B: 120 / 680
+    fixed = truth(Object(0, A), Object(0, B), Object(0, neighbour), Object(1, A))
+    predictions = detections(Found(0.8, 0, A), Found(0.8, 0, SHIFTED_B), Found(0.8, 0, neighbour), Found(0.8, 1, A))
+    found = find_suspects(fixed, predictions, 9)
+    assert (found.kinds.tolist(), overlaps(fixed, predictions, found).tolist()) == ([LOOSE], pytest.approx([1 / 3]))
+
+
 @pytest.mark.parametrize(("score", "suspects"), [(0.41, 1), (0.39, 0)])
 def test_what_is_hardly_suspect_is_left_out(score: float, suspects: int) -> None:
     assert len(find_suspects(*scene(None, Found(score, 0, B)), 9).kinds) == suspects  # entirely sure it would have 0.8
