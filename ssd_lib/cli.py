@@ -120,6 +120,7 @@ def _add_benchmark_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, nargs="?", default=MODEL, metavar="MODEL",
                         help="a model file, or a folder: all of its model files (default: %(default)s)")
     parser.add_argument("--csv", dest="csv_path", type=Path, metavar="FILE", help="also write the table to this file")
+    parser.add_argument("--quick", action="store_true", help="a few seconds, one image in a call, no AP")
     _add_device(parser)
     parser.set_defaults(run=_benchmark)
 

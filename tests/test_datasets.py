@@ -14,7 +14,7 @@ from support.tiny_run import TINY, Ended, run_stage
 
 from stages import download, evaluate, export, fix_annotations, train, validate
 
-STAGES = (download.download_data, validate.validate_data, fix_annotations.fix, train.main, evaluate.main, export.main)
+STAGES = (download.download_data, validate.validate_data, fix_annotations.fix, train.main, export.main, evaluate.main)
 SETS: dict[str, tuple[list[str], tuple[int, int], int]] = {  # paths; training and validation images; classes
     "voc": (["voc-bccd.zip"], (205, 87), 3),
     "yolo": (["yolo-coco36"], (24, 12), 80),

@@ -36,13 +36,41 @@ if TYPE_CHECKING:
 BATCHES = (1, 8)
 ROUNDS, LEAST_ROUNDS = 40, 3
 TIMING_S, AP_S = 60.0, 60.0  # limits of the two parts; LEAST_ROUNDS are always made
+QUICK_S = 4.0  # limit of the only part of a quick measurement
 AP_IMAGES = 500  # at most
 IMAGE_SHAPE = (480, 640, 3)  # of made images, if there are no validation images
-COLUMNS = ("file", "format", "precision", "device", "threads", "batch", "AP", "ms", "ms_p95", "MB", "memory_MB")
-
 INSTRUCTIONS = {"avx512_vnni": "AVX512-VNNI", "avx_vnni": "AVX-VNNI", "avx2": "AVX2"}  # they decide the speed of INT8
 
 Ask = Callable[..., Any]  # (function, *arguments): the result of function(detector, *arguments) in the process of a file
+
+
+class Row(NamedTuple):
+    """A row of the table.
+
+    Attributes:
+        file: path of the model file.
+        format: what computes it.
+        precision: "fp32" | "int8".
+        device: "cpu" | "cuda".
+        threads: that compute on a CPU.
+        batch: images in a call.
+        AP: on validation images; None if it was not measured.
+        ms, ms_p95: of an image, from pixels to objects: median and 95th percentile.
+        MB: size of the file, with those that belong to it.
+        memory_MB: the peak of its process; None where the system does not say.
+    """
+
+    file: str
+    format: str
+    precision: str
+    device: str
+    threads: int
+    batch: int
+    AP: float | None
+    ms: float
+    ms_p95: float
+    MB: float
+    memory_MB: float | None  # noqa: N815 (the unit is written so)
 
 
 class Loaded(NamedTuple):
@@ -63,30 +91,35 @@ class Loaded(NamedTuple):
     threads: int
 
 
-def run(model: Path, csv_path: Path | None, device: str) -> str:
-    """Measure a model and return a Markdown table.
+def run(model: Path, csv_path: Path | None, device: str, quick: bool) -> str:
+    """Measure a model and return a Markdown table, or a line if it is to be quick.
 
     Args:
         model: a model file, or a folder, all of whose files are measured.
         csv_path: where to write the table as CSV, too.
         device: as for `Detector`.
+        quick: only one image in a call, for QUICK_S seconds, and no AP.
 
     Raises:
         StateError: there is no model, or the device is missing.
         InputError: a file is damaged.
     """
-    files = model_files(model)
-    with _processes(files, device) as loaded:
-        shown = _timed_images()
-        times = take_turns({(path, batch): _timer(one.ask, shown[:batch]) for path, one in loaded.items() for batch in BATCHES})
-        memory = {path: one.ask(_peak_memory_mb) for path, one in loaded.items()}
-        aps, sentence = _aps(loaded, {path: float(np.median(times[path, 1])) for path in files})
-    rows = [(path.as_posix(), format_of(path), one.precision, one.device, one.threads, batch, aps.get(path),
-             *_milliseconds(times[path, batch]), _megabytes(path), memory[path])
-            for path, one in loaded.items() for batch in BATCHES]
+    with _processes(model_files(model), device) as loaded:
+        rows = _timed(loaded, BATCHES[:1] if quick else BATCHES, QUICK_S if quick else TIMING_S)
+        aps, sentence = ({}, "") if quick else _aps(loaded, {row.file: row.ms / 1000 for row in rows if row.batch == 1})
+    rows = [row._replace(AP=aps.get(row.file)) for row in rows]
     if csv_path:
-        write_text(csv_path, _csv(rows))
+        write_csv(csv_path, rows)
+    if quick:
+        return f"benchmark: ms an image: {', '.join(f'{row.ms:.0f} {row.file}' for row in rows)}"
     return f"{_about_machine()}\n{sentence}\n\n{markdown(rows)}"
+
+
+def write_csv(path: Path, rows: Sequence[Row]) -> None:
+    """Write rows as a table."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([Row._fields, *rows])
+    write_text(path, text.getvalue())
 
 
 def model_files(model: Path) -> list[Path]:
@@ -128,9 +161,20 @@ def take_turns(cases: dict[Any, Callable[[], float]], limit_s: float = TIMING_S)
     return results
 
 
-def markdown(rows: Sequence[Sequence[Any]]) -> str:
-    """Return rows of `COLUMNS` as a Markdown table."""
-    lines = [" | ".join(COLUMNS), " | ".join("---" for _ in COLUMNS), *(" | ".join(map(_text, row)) for row in rows)]
+def _timed(loaded: "dict[Path, Loaded]", batches: Sequence[int], limit_s: float) -> list[Row]:
+    """Return a row for each file and number of images in a call, without AP."""
+    shown = _timed_images(max(batches))
+    times = take_turns({(path, batch): _timer(one.ask, shown[:batch]) for path, one in loaded.items() for batch in batches},
+                       limit_s)
+    memory = {path: one.ask(_peak_memory_mb) for path, one in loaded.items()}
+    return [Row(path.as_posix(), format_of(path), one.precision, one.device, one.threads, batch, None,
+                *_milliseconds(times[path, batch]), _megabytes(path), memory[path])
+            for path, one in loaded.items() for batch in batches]
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """Return rows as a Markdown table."""
+    lines = [" | ".join(Row._fields), " | ".join("---" for _ in Row._fields), *(" | ".join(map(_text, row)) for row in rows)]
     return "\n".join(f"| {line} |" for line in lines)
 
 
@@ -223,13 +267,13 @@ def _peak_memory_mb(_: Detector) -> float | None:
     return next((int(line.split()[1]) / 1000 for line in lines if line.startswith("VmHWM")), None)
 
 
-def _timed_images() -> list[np.ndarray]:
+def _timed_images(count: int) -> list[np.ndarray]:
     """Return images for `_seconds_an_image`: of the validation split, or made ones."""
-    images = _validation_images(max(BATCHES))
+    images = _validation_images(count)
     paths = images.paths if images else ()
     random = np.random.default_rng(0)
-    made = [random.integers(0, 256, IMAGE_SHAPE, dtype=np.uint8) for _ in range(max(BATCHES))]
-    return [*map(read_image, paths), *made][:max(BATCHES)]
+    made = [random.integers(0, 256, IMAGE_SHAPE, dtype=np.uint8) for _ in range(count)]
+    return [*map(read_image, paths), *made][:count]
 
 
 def _validation_images(limit: int) -> "SplitImages | None":
@@ -240,15 +284,15 @@ def _validation_images(limit: int) -> "SplitImages | None":
     return split_images("val", limit)
 
 
-def _aps(loaded: dict[Path, Loaded], seconds: dict[Path, float]) -> tuple[dict[Path, float | None], str]:
-    """Return the AP of each file, and a sentence on the images, or on why there is none."""
+def _aps(loaded: dict[Path, Loaded], seconds: dict[str, float]) -> tuple[dict[str, float | None], str]:
+    """Return the AP of each file, given its seconds for an image, and a sentence on the images, or on why there is none."""
     images = _validation_images(max(1, min(AP_IMAGES, int(AP_S / sum(seconds.values())))))
     if not images:
         return {}, "AP: not measured, the validation images are not on this machine"
     from ssd_lib.evaluate.validation_ap import average_precision
 
     known = {path: one for path, one in loaded.items() if one.class_names == images.fixed.class_names}
-    found = {path: average_precision(images, one.ask(_detect_files, images.paths)) for path, one in known.items()}
+    found = {path.as_posix(): average_precision(images, one.ask(_detect_files, images.paths)) for path, one in known.items()}
     others = "" if len(known) == len(loaded) else "; a model of other classes has none"
     return found, f"AP on {len(images.paths)} validation images{others}"
 
@@ -288,9 +332,3 @@ def _version(package: str) -> str:
         return f"{package} {version(package)}"
     except PackageNotFoundError:
         return f"no {package}"
-
-
-def _csv(rows: Sequence[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
-    return text.getvalue()

@@ -18,7 +18,7 @@ from ssd_lib.evaluate.analysis import Analysis, analyse, key_numbers
 from ssd_lib.evaluate.coco_eval import coco_metrics, results_json, run_coco
 from ssd_lib.evaluate.curves import draw_curves, write_class_curves, write_confusion, write_curves
 from ssd_lib.evaluate.drawing import write_image
-from ssd_lib.evaluate.page.inputs import PageInput
+from ssd_lib.evaluate.page.inputs import EXPORT, PageInput, int8_ap, read_report
 from ssd_lib.evaluate.page.page import write_page
 from ssd_lib.evaluate.tiled import predict_as_shipped
 from ssd_lib.evaluate.validation_sheet import validation_sheet
@@ -53,7 +53,7 @@ def evaluate(params: EvalParams, runtime: RuntimeParams) -> str:
     truth = json.loads((FIXED_FOLDER / "val.json").read_bytes())
     result = run_coco(truth, fixed, predictions)
     analysis = analyse(fixed, predictions)
-    metrics = all_metrics(result, analysis)
+    metrics = {**all_metrics(result, analysis), "AP_int8": int8_ap(read_report(REPORTS / EXPORT))}
     write_json(REPORTS / "metrics.json", headline(metrics, model), indent=1)
     write_json(REPORTS / "eval.json", metrics, indent=1)
     write_json(REPORTS / "results.json", results_json(fixed, predictions))
@@ -63,7 +63,7 @@ def evaluate(params: EvalParams, runtime: RuntimeParams) -> str:
     write_confusion(REPORTS / "confusion.csv", analysis.confused, fixed.class_names)
     areas = np.array([row["area"] for row in truth["annotations"] if not row["iscrowd"]])
     measured = PageInput(analysis, metrics, result.eval["precision"], areas, model, dataset, str(device))
-    write_page(REPORTS, measured.with_training(REPORTS))
+    write_page(REPORTS, measured.with_reports(REPORTS))
     shown = np.linspace(0, len(fixed) - 1, min(params.pictures, len(fixed))).round().astype(int).tolist()
     write_image(REPORTS / "detections.png", validation_sheet(model.net, dataset, shown, model.postprocess, device))
     return _summary(metrics, len(fixed), len(predictions.images))

@@ -8,7 +8,7 @@ from support.onnx_files import ABOUT, constant_file
 
 from ssd_lib.cli import main
 from ssd_lib.detect import benchmark
-from ssd_lib.detect.benchmark import BATCHES, COLUMNS, LEAST_ROUNDS, ROUNDS, format_of, markdown, model_files, take_turns
+from ssd_lib.detect.benchmark import BATCHES, LEAST_ROUNDS, ROUNDS, Row, format_of, markdown, model_files, take_turns
 from ssd_lib.errors import StateError
 
 
@@ -29,7 +29,7 @@ def test_a_limit_of_time_leaves_the_least_rounds() -> None:
 
 
 def test_a_table_leaves_out_what_is_not_known() -> None:
-    row = ("a.onnx", "ONNX Runtime", "int8", "cpu", 2, 8, None, 12.34, 56.78, 3.5, None)
+    row = Row("a.onnx", "ONNX Runtime", "int8", "cpu", 2, 8, None, 12.34, 56.78, 3.5, None)
     assert markdown([row]).splitlines()[2] == "| a.onnx | ONNX Runtime | int8 | cpu | 2 | 8 |  | 12.3 | 56.8 | 3.5 |  |"
 
 
@@ -62,8 +62,16 @@ def test_a_table_of_all_files_is_printed_and_written(project: Path, capsys: pyte
         (name, precision, batch) for name, precision in (("made/ssd.onnx", "fp32"), ("made/int8/ssd.onnx", "int8"))
         for batch in BATCHES]
     assert all(float(row["ms_p95"]) >= float(row["ms"]) > 0 and 0 <= float(row["AP"]) <= 1 for row in rows)
-    assert f"| {' | '.join(COLUMNS)} |" in printed
+    assert f"| {' | '.join(Row._fields)} |" in printed
     assert printed.count("| made/ssd.onnx | ONNX Runtime | fp32 | cpu |") == len(BATCHES)
+
+
+def test_a_quick_measurement_is_a_line_and_times_without_ap(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    constant_file(project / "made/ssd.onnx", ABOUT)
+    assert main(["benchmark", "made", "--quick", "--csv", "table.csv"]) == 0
+    row, = csv.DictReader((project / "table.csv").open())
+    assert (row["file"], row["batch"], row["AP"]) == ("made/ssd.onnx", "1", "")
+    assert capsys.readouterr().out == f"benchmark: ms an image: {float(row['ms']):.0f} made/ssd.onnx\n"
 
 
 def test_a_damaged_file_is_one_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,7 @@ RUNTIME = runtime_params()
 def test_the_reports_hold_metrics_results_curves_and_drawings(project: Path, params: EvalParams) -> None:
     summary = evaluate(params, RUNTIME)
     numbers = json.loads(Path("reports/eval.json").read_text())
-    assert list(numbers) == [*SUMMARY_NAMES, "VOC07", "VOC10", "class", "best_f1", "lost_ap50"]
+    assert list(numbers) == [*SUMMARY_NAMES, "VOC07", "VOC10", "class", "best_f1", "lost_ap50", "AP_int8"]
     assert list(numbers["class"]) == ["dog", "kite"]
     assert json.loads(Path("reports/metrics.json").read_text())["AP"] == numbers["AP"]
     assert {row["category_id"] for row in json.loads(Path("reports/results.json").read_text())} <= {18, 38}

@@ -1,4 +1,4 @@
-"""What the page is made from, and the reports of training that it shows."""
+"""What the page is made from, and the reports of training and of the export that it shows."""
 
 import csv
 import json
@@ -15,6 +15,7 @@ from ssd_lib.evaluate.analysis import Analysis
 from ssd_lib.nets.model_file import Model
 
 HISTORY, PRIORS = "history.csv", "priors.json"  # of the stage train, beside the page
+EXPORT, SPEEDS = "export.json", "benchmark.csv"  # of the stage export
 
 Epoch = Mapping[str, float]
 
@@ -33,6 +34,8 @@ class PageInput(NamedTuple):
         history: of `read_history`.
         priors: reports/priors.json; empty if training did not write it.
         train_objects: (K,) objects of each class in the training images; None if these are not on this machine.
+        export: reports/export.json; empty if there was no export.
+        speeds: the rows of reports/benchmark.csv: `ssd_lib.detect.benchmark.Row` as texts.
     """
 
     analysis: Analysis
@@ -45,11 +48,14 @@ class PageInput(NamedTuple):
     history: Sequence[Epoch] = ()
     priors: Mapping[str, Any] = {}
     train_objects: np.ndarray | None = None
+    export: Mapping[str, Any] = {}
+    speeds: Sequence[Mapping[str, str]] = ()
 
-    def with_training(self, folder: Path) -> "PageInput":
-        """Return the same with what training left in a folder of reports and in data/fixed."""
-        return self._replace(history=read_history(folder / HISTORY), priors=_read_priors(folder / PRIORS),
-                             train_objects=_train_objects(len(self.analysis.fixed.class_names)))
+    def with_reports(self, folder: Path) -> "PageInput":
+        """Return the same with what training and the export left in a folder of reports and in data/fixed."""
+        return self._replace(history=read_history(folder / HISTORY), priors=read_report(folder / PRIORS),
+                             train_objects=_train_objects(len(self.analysis.fixed.class_names)),
+                             export=read_report(folder / EXPORT), speeds=_read_speeds(folder / SPEEDS))
 
 
 def read_history(path: Path) -> list[Epoch]:
@@ -61,12 +67,27 @@ def read_history(path: Path) -> list[Epoch]:
         return []
 
 
-def _read_priors(path: Path) -> dict[str, Any]:
+def read_report(path: Path) -> dict[str, Any]:
+    """Return a report of another stage; {} if there is no such file."""
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def int8_ap(export: Mapping[str, Any]) -> float | None:
+    """Return the AP of models/int8/ssd.onnx as reports/export.json has it; None if there is no such file."""
+    made = export.get("int8", {}).get("ssd.onnx", {})
+    return None if made.get("bytes") is None else made["AP"]
+
+
+def _read_speeds(path: Path) -> list[dict[str, str]]:
+    try:
+        rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+        return rows if all(float(row["ms"]) and float(row["ms_p95"]) and float(row["MB"]) for row in rows) else []
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
 
 
 def _train_objects(classes: int) -> np.ndarray | None:

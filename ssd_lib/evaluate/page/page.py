@@ -9,6 +9,7 @@ from ssd_lib.evaluate.page.sections import (
     classes_section,
     confusion_section,
     curves_section,
+    exports_section,
     lost_section,
     run_section,
     scores_section,
@@ -34,6 +35,7 @@ def write_page(folder: Path, given: PageInput) -> None:
 
 def page_sections(given: PageInput) -> list[Section]:
     """Return the sections of the page, the summary first."""
-    return [summary_section(given), advice_section(given), lost_section(given), worst_images_section(given),
-            classes_section(given), confusion_section(given), sizes_section(given), scores_section(given),
-            curves_section(given), best_images_section(given), run_section(given)]
+    sections = [summary_section(given), advice_section(given), lost_section(given), worst_images_section(given),
+                classes_section(given), confusion_section(given), sizes_section(given), scores_section(given),
+                curves_section(given), best_images_section(given), exports_section(given), run_section(given)]
+    return [section for section in sections if section]

@@ -1,7 +1,7 @@
 """The sections of the page that are numbers and charts; each function is called like the heading of its section."""
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from ssd_lib.evaluate.curves import CURVES, RECALLS, mean_curve
 from ssd_lib.evaluate.error_kinds import KINDS, NO_ERROR
 from ssd_lib.evaluate.matching import CROWD
-from ssd_lib.evaluate.page.inputs import PageInput
+from ssd_lib.evaluate.page.inputs import PageInput, int8_ap
 from ssd_lib.evaluate.page.words import MEANINGS, TITLES
 from ssd_lib.report.elements import Bars, Element, Lines, Matrix, Section, Table, Text, percent, plural
 
@@ -141,6 +141,20 @@ def scores_section(given: PageInput) -> Section:
     return Section("Scores", (Text(text), Bars("Detections by score", labels, series), table))
 
 
+def exports_section(given: PageInput) -> Section | None:
+    """Return the speed and size of the model's files, and the AP of INT8; None if nothing was exported."""
+    if not given.speeds:
+        return None
+    rows = [(row["file"], row["format"], row["precision"], f"{float(row['ms']):.1f}", f"{float(row['ms_p95']):.1f}",
+             f"{float(row['MB']):.1f}") for row in given.speeds]
+    first = given.speeds[0]
+    text = ("Milliseconds for an image, from pixels to objects, one after the other: median and 95th percentile, "
+            f"{first['device']} with {plural(int(first['threads']), 'thread')}. `python -m ssd_lib benchmark` measures "
+            "more, on any machine.")
+    return Section("Speed and size", (Text(text), Table(("file", "computed by", "precision", "ms", "ms, 95 %", "MB"), rows),
+                                      Text(_int8_text(given.export))))
+
+
 def run_section(given: PageInput) -> Section:
     """Return what is known of the model, its training, and the machine."""
     spec, about = given.model.spec, given.model.about
@@ -160,6 +174,14 @@ def run_section(given: PageInput) -> Section:
     if params:
         tables.append(Table(("params.yaml of the run", ""), params))
     return Section("Run", tables)
+
+
+def _int8_text(export: Mapping[str, Any]) -> str:
+    ap = int8_ap(export)
+    if ap is None:
+        return f"There is no INT8 file: {export.get('no_int8', 'it was not exported')}."
+    return (f"In INT8 the AP is {ap:.3f}; in float, on the same {plural(export['images']['val'], 'validation image')}, "
+            f"{export['fp32']['AP']:.3f}.")
 
 
 def _counts(given: PageInput) -> tuple[int, int, int, int]:

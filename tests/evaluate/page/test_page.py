@@ -23,7 +23,11 @@ MARKUP = '<img src=x onerror=alert(1)>"\x1b'
 HISTORY = "epoch,train_loss,val_loss,seconds,AP,AP50\n1,3.5,3.0,60,,\n2,2.5,2.0,60,0.1,0.2\n3,1.5,1.0,60,0.2,0.3\n"
 ABOUT = {"fingerprint": "f00d", "params": {"train": {"lr": 0.01, "note": MARKUP}}}
 TITLES = ["What to try next", "Where AP50 is lost", "Worst images", "Classes", "Confusion", "Object sizes", "Scores",
-          "Curves", "Best images", "Run"]
+          "Curves", "Best images", "Speed and size", "Run"]
+SPEEDS = "file,format,precision,device,threads,batch,AP,ms,ms_p95,MB,memory_MB\n" \
+         "models/ssd.onnx,ONNX Runtime,fp32,cpu,2,1,,20.44,25,12.85,150\n"
+EXPORT = {"fp32": {"bytes": 9, "AP": 0.6872}, "images": {"train": 3, "val": 120},
+          "int8": {"ssd.onnx": {"bytes": 3, "AP": 0.6842, "float_nodes": []}}}
 
 
 def page_of(dataset: DetectionDataset, predictions: Predictions) -> str:
@@ -31,7 +35,7 @@ def page_of(dataset: DetectionDataset, predictions: Predictions) -> str:
     coco = run_coco(json.loads((FIXED_FOLDER / "val.json").read_bytes()), dataset.fixed, predictions)
     given = PageInput(analysis, all_metrics(coco, analysis), coco.eval["precision"], dataset.fixed.boxes[:3, 2], Model(
         SPEC.build(), SPEC, ABOUT), dataset, "cpu")
-    write_page(Path("reports"), given.with_training(Path("reports")))
+    write_page(Path("reports"), given.with_reports(Path("reports")))
     return (Path("reports") / NAME).read_text(encoding="utf-8")
 
 
@@ -39,6 +43,8 @@ def page_of(dataset: DetectionDataset, predictions: Predictions) -> str:
 def html(dataset: DetectionDataset) -> str:
     Path("reports").mkdir(exist_ok=True)
     Path("reports/history.csv").write_text(HISTORY)
+    Path("reports/benchmark.csv").write_text(SPEEDS)
+    Path("reports/export.json").write_text(json.dumps(EXPORT))
     return page_of(dataset, noisy(ground_truth_as_predictions(dataset.fixed), len(dataset.fixed.class_names)))
 
 
@@ -47,6 +53,26 @@ def test_all_sections_are_there_and_tags_nest(html: str) -> None:
     assert [title[0].upper() + title[1:] for title in titles] == TITLES
     texts = Nesting(html).texts
     assert {"dog", "kite", "Loss", "AP on the validation images", "3.0 minutes", "0.01"} <= set(texts)
+
+
+def test_the_speed_of_the_exports_and_both_aps_are_shown(html: str) -> None:
+    texts = Nesting(html).texts
+    assert [texts[at + offset] for at in (texts.index("models/ssd.onnx"),) for offset in (1, 3, 4, 5)] == [
+        "ONNX Runtime", "20.4", "25.0", "12.8"]
+    assert "In INT8 the AP is 0.684; in float, on the same 120 validation images, 0.687." in html
+
+
+def test_without_an_int8_file_the_page_says_why(dataset: DetectionDataset) -> None:
+    Path("reports").mkdir(exist_ok=True)
+    Path("reports/benchmark.csv").write_text(SPEEDS)
+    Path("reports/export.json").write_text(json.dumps({"no_int8": "it lost too much"}))
+    assert "There is no INT8 file: it lost too much." in page_of(dataset, ground_truth_as_predictions(dataset.fixed))
+
+
+def test_a_table_of_speeds_that_cannot_be_read_is_left_out(dataset: DetectionDataset) -> None:
+    Path("reports").mkdir(exist_ok=True)
+    Path("reports/benchmark.csv").write_text("file,ms\nmodels/ssd.onnx,fast\n")
+    assert "Speed and size" not in page_of(dataset, ground_truth_as_predictions(dataset.fixed))
 
 
 def test_the_page_is_one_small_file_without_network_and_scripts(html: str) -> None:
