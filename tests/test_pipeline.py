@@ -36,7 +36,8 @@ def test_repro_leaves_every_result(reproduced: Path) -> None:
     for name in ("data/manifest.json", "data/fixed/train.json", "data/fixed/labels.txt", "reports/validation.json",
                  "reports/history.csv", "reports/eval.json", "reports/results.json", "reports/detections.png",
                  "reports/pr_curve.png", "reports/samples.png", "reports/priors.json", "reports/ap.csv",
-                 "models/checkpoints/last.pt", "models/ssd.pt", "models/ssd.onnx", "models/labels.txt"):
+                 "reports/evaluation.html", "reports/benchmark.csv", "models/checkpoints/last.pt", "models/ssd.pt",
+                 "models/ssd.onnx", "models/labels.txt"):
         assert (reproduced / name).stat().st_size > 0, name
 
 
