@@ -16,6 +16,7 @@ import numpy as np
 import onnxruntime
 
 from ssd_lib import Detector
+from ssd_lib.boxes.selection import ious
 from ssd_lib.detect.detector import Objects
 from ssd_lib.detect.video import open_video, read_frames
 
@@ -104,25 +105,13 @@ def preprocess(frame: np.ndarray, size: int) -> np.ndarray:
 
 def shared(found: Objects, others: Objects, iou: float) -> int:
     """Return how many objects have one of the same class with at least this IoU among the others."""
-    return sum(any(label == its and _iou(box, other) >= iou for other, its in zip(others.boxes, others.labels, strict=True))
-               for box, label in zip(found.boxes, found.labels, strict=True))
-
-
-def _iou(one: np.ndarray, other: np.ndarray) -> float:
-    overlap = _overlap(one, other)
-    return float(overlap / (_area(one) + _area(other) - overlap))
+    is_same = found.labels[:, None] == others.labels
+    return int((is_same & (ious(found.boxes, others.boxes) >= iou)).any(axis=1).sum())
 
 
 def _share_of_larger(one: np.ndarray, other: np.ndarray) -> float:
-    return float(_overlap(one, other) / max(_area(one), _area(other)))
-
-
-def _overlap(one: np.ndarray, other: np.ndarray) -> float:
-    return float((np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])).clip(min=0).prod())
-
-
-def _area(box: np.ndarray) -> float:
-    return float((box[2:] - box[:2]).prod())
+    overlap = (np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])).clip(min=0).prod()
+    return float(overlap / max((box[2:] - box[:2]).prod() for box in (one, other)))
 
 
 if __name__ == "__main__":

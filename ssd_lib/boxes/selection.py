@@ -133,8 +133,8 @@ def hard_nms(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, iou: flo
     kept = order[:0]
     for start in range(0, len(order), BLOCK):
         block = np.arange(start, min(start + BLOCK, len(order)))
-        block = block[~(_ious(apart[kept], apart[block]) > iou).any(axis=0)]
-        overlaps = np.triu(_ious(apart[block], apart[block]) > iou, k=1)
+        block = block[~(ious(apart[kept], apart[block]) > iou).any(axis=0)]
+        overlaps = np.triu(ious(apart[block], apart[block]) > iou, k=1)
         is_kept = np.ones(len(block), dtype=bool)
         for row in np.flatnonzero(overlaps.any(axis=1)):
             if is_kept[row]:
@@ -173,10 +173,20 @@ def soft_nms(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, threshol
             break
         selected.append(best)
         selected_scores.append(remaining[best])
-        decay = np.exp(-_ious(boxes[best, None], boxes)[0] ** 2 / SIGMA)
+        decay = np.exp(-ious(boxes[best, None], boxes)[0] ** 2 / SIGMA)
         remaining = np.where(labels == labels[best], remaining * decay, remaining)
         remaining[best] = -1.0  # never selected again
     return np.array(selected, dtype=np.int64), np.array(selected_scores, dtype=scores.dtype)
+
+
+def ious(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return the IoU of every pair: (N, 4) and (M, 4) xyxy to (N, M)."""
+    left, top, right, bottom = boxes.T[:, :, None]
+    lefts, tops, rights, bottoms = others.T[:, None, :]
+    width = (np.minimum(right, rights) - np.maximum(left, lefts)).clip(min=0)
+    height = (np.minimum(bottom, bottoms) - np.maximum(top, tops)).clip(min=0)
+    overlap = width * height
+    return overlap / ((right - left) * (bottom - top) + (rights - lefts) * (bottoms - tops) - overlap)
 
 
 def _candidates(scores: np.ndarray, boxes: np.ndarray, floor: float, top_k: int) -> Selected:
@@ -202,13 +212,3 @@ def _suppress_softly(candidates: Selected, postprocess: Postprocess) -> Selected
     boxes, labels, scores = candidates
     kept, lowered = soft_nms(boxes, scores, labels, postprocess.score_threshold, postprocess.max_detections)
     return Selected(boxes[kept], labels[kept], lowered)
-
-
-def _ious(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return the IoU of every pair: (N, 4) and (M, 4) xyxy to (N, M)."""
-    left, top, right, bottom = boxes.T[:, :, None]
-    lefts, tops, rights, bottoms = others.T[:, None, :]
-    width = (np.minimum(right, rights) - np.maximum(left, lefts)).clip(min=0)
-    height = (np.minimum(bottom, bottoms) - np.maximum(top, tops)).clip(min=0)
-    overlap = width * height
-    return overlap / ((right - left) * (bottom - top) + (rights - lefts) * (bottoms - tops) - overlap)

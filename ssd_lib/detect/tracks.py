@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from ssd_lib.boxes.selection import ious
 from ssd_lib.detect.detector import Objects
 
 LOW_SCORE = 0.1  # an object from here to the threshold of its class is kept if it continues a track
@@ -77,11 +78,11 @@ def step(tracks: Sequence[Track], found: Objects, thresholds: np.ndarray, last_i
     """
     is_high = found.scores >= thresholds[found.labels - 1]
     expected = np.array([_expected_box(track) for track in tracks], dtype=np.float64).reshape(-1, 4)
-    ious = _ious(expected, found.boxes.astype(np.float64))
-    ious[np.array([track.label for track in tracks])[:, None] != found.labels] = 0
-    owner = _pair(np.where(is_high, ious, 0), found.scores, LEAST_IOU)
+    overlaps = ious(expected, found.boxes.astype(np.float64))
+    overlaps[np.array([track.label for track in tracks])[:, None] != found.labels] = 0
+    owner = _pair(np.where(is_high, overlaps, 0), found.scores, LEAST_IOU)
     is_left = np.array([track.missed == 0 and number not in owner for number, track in enumerate(tracks)], dtype=bool)
-    low = _pair(np.where(is_left[:, None] & ~is_high, ious, 0), found.scores, LEAST_IOU_OF_LOW)
+    low = _pair(np.where(is_left[:, None] & ~is_high, overlaps, 0), found.scores, LEAST_IOU_OF_LOW)
     owner = np.where(owner >= 0, owner, low)
 
     is_new = is_high & (owner < 0)
@@ -112,14 +113,6 @@ def _moved(track: Track, boxes: np.ndarray) -> Track:
 
 def _centre(box: np.ndarray) -> np.ndarray:
     return (box[:2] + box[2:]) / 2
-
-
-def _ious(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return the IoU of every pair: (N, 4) and (M, 4) xyxy with positive areas to (N, M)."""
-    low, high = np.maximum(boxes[:, None, :2], others[:, :2]), np.minimum(boxes[:, None, 2:], others[:, 2:])
-    overlap = (high - low).clip(min=0).prod(axis=2)
-    areas, other_areas = ((one[:, 2:] - one[:, :2]).prod(axis=1) for one in (boxes, others))
-    return np.asarray(overlap / (areas[:, None] + other_areas - overlap))
 
 
 def _pair(ious: np.ndarray, scores: np.ndarray, least: float) -> np.ndarray:

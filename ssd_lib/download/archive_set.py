@@ -1,6 +1,5 @@
 """Download and unpack a set of archives, several at a time: fetch, unpack, record, delete the archive."""
 
-import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -9,7 +8,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ssd_lib.download.archives import require_space, unpack
+from ssd_lib.annotations.files import join
+from ssd_lib.download.archives import file_sizes, require_space, unpack
 from ssd_lib.download.connection import RETRY_POLICY, RetryPolicy
 from ssd_lib.download.http import fetch, offered_bytes, transfer_bar, write_line
 from ssd_lib.download.part_file import part_path
@@ -83,7 +83,8 @@ def intact_records(root: Path, remotes: Sequence[Remote]) -> dict[str, Record]:
             record = Record.model_validate_json(_record_path(root, remote).read_bytes())
         except (OSError, ValidationError):
             continue
-        sizes = _sizes(root, {name.rpartition("/")[0] for name in record.files})
+        folders = {name.rpartition("/")[0] for name in record.files}
+        sizes = {join(folder, name): size for folder in folders for name, size in file_sizes(root / folder).items()}
         if all(sizes.get(name) == size for name, (size, _) in record.files.items()):
             records[remote.path] = record
     return records
@@ -129,16 +130,5 @@ def _missing_bytes(root: Path, remote: Remote, base_url: str) -> int:
 
 def _bytes_below(path: Path) -> int:
     if path.is_dir():
-        return sum(_sizes(path, {""}).values())
+        return sum(file_sizes(path).values())
     return path.stat().st_size if path.exists() else 0
-
-
-def _sizes(root: Path, folders: set[str]) -> dict[str, int]:
-    """Return the size in bytes of every file directly in one of the folders, by its name below root."""
-    sizes: dict[str, int] = {}
-    for folder in folders:
-        if (root / folder).is_dir():
-            prefix = f"{folder}/" if folder else ""
-            with os.scandir(root / folder) as entries:
-                sizes |= {prefix + entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
-    return sizes

@@ -80,6 +80,14 @@ def require_space(folder: Path, need_bytes: int) -> None:
                          "disk. Nothing was started. Free some space, or make this folder a link to a larger disk.")
 
 
+def file_sizes(folder: Path) -> dict[str, int]:
+    """Return the size in bytes of every file directly in a folder, by its name; none if there is no such folder."""
+    if not folder.is_dir():
+        return {}
+    with os.scandir(folder) as entries:
+        return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+
+
 @contextmanager
 def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
     try:

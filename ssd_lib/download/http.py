@@ -85,8 +85,7 @@ def fetch(url: str, target: Path, expect_bytes: int | None, expect_md5: str | No
     raise StateError(f"{url}: a wrong file, twice: {fault}. Something on the way changes it: try another network.")
 
 
-def fetch_lines(url: str, target: Path, line_filter: LineFilter, progress: tqdm, *, stop: threading.Event | None = None,
-                retry_policy: RetryPolicy = RETRY_POLICY) -> None:
+def fetch_lines(url: str, target: Path, line_filter: LineFilter, progress: tqdm, retry_policy: RetryPolicy) -> None:
     """Download the lines of the text file at `url` that `line_filter` keeps to `target`.
 
     Guarantees: the file itself is never complete in memory or on the disk. `target` appears after the last line was filtered,
@@ -94,7 +93,7 @@ def fetch_lines(url: str, target: Path, line_filter: LineFilter, progress: tqdm,
     `target` costs no request.
 
     Args:
-        url, target, progress, stop, retry_policy: see `fetch`.
+        url, target, progress, retry_policy: see `fetch`.
         line_filter: called with every line once; with all of them again if the file on the server changes.
 
     Raises:
@@ -102,8 +101,7 @@ def fetch_lines(url: str, target: Path, line_filter: LineFilter, progress: tqdm,
     """
     _refuse_folder(target)
     if not target.exists():
-        _transfer(_Job(url, target, None, progress, stop or threading.Event(), retry_policy,
-                       append=partial(append_lines, line_filter)))
+        _transfer(_Job(url, target, None, progress, threading.Event(), retry_policy, append=partial(append_lines, line_filter)))
         os.replace(part_path(target), target)
     forget_partial(target)
 

@@ -13,7 +13,7 @@ from queue import Empty, SimpleQueue
 
 import requests
 
-from ssd_lib.download.archives import require_space
+from ssd_lib.download.archives import file_sizes, require_space
 from ssd_lib.download.connection import BrokenError, RetryPolicy, ask, check_response, content_length, new_session, with_retries
 from ssd_lib.download.http import transfer_bar
 from ssd_lib.errors import InputError, StateError
@@ -177,7 +177,7 @@ def _check_missing(base_url: str, missing: Sequence[str], asked: int, total: int
 
 def _existing_rows(folder: Path, names: Iterable[str], record: dict[str, Row]) -> dict[str, Row]:
     """Return the rows of images that exist: as recorded if the size matches, else hashed."""
-    sizes = _sizes(folder)
+    sizes = file_sizes(folder)
     there = [name for name in names if name in sizes]
     known = {name: record[name] for name in there if name in record and record[name][0] == sizes[name]}
     with ThreadPoolExecutor() as pool:
@@ -190,13 +190,6 @@ def _hash_jpeg(path: Path) -> Row | None:
     """Return size and SHA-256 of a file; None if it is not a JPEG: a power cut leaves files without their bytes."""
     content = path.read_bytes()
     return (len(content), hashlib.sha256(content).hexdigest()) if content.startswith(JPEG) else None
-
-
-def _sizes(folder: Path) -> dict[str, int]:
-    if not folder.is_dir():
-        return {}
-    with os.scandir(folder) as entries:
-        return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
 
 
 def _read_record(path: Path) -> dict[str, Row]:

@@ -176,7 +176,7 @@ def stream_rows(place: Place, split: str, target: Path, line_filter: LineFilter)
     """Write what `line_filter` keeps of the annotations of a split to `target`, unless it exists."""
     url = annotations_url(place, split)
     with transfer_bar(url.rpartition("/")[2]) as bar:
-        fetch_lines(url, target, line_filter, bar, retry_policy=place.retry_policy)
+        fetch_lines(url, target, line_filter, bar, place.retry_policy)
 
 
 def images_of(data: DataParams, rows: Path) -> list[str]:

@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from support.project import ROOT
 from support.servers import Fault, Server, serve
 from tqdm import tqdm
 
@@ -25,7 +26,6 @@ from ssd_lib.download.part_file import forget_partial, part_path
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.manifest import Archive
 
-ROOT = Path(__file__).resolve().parents[2]
 CONTENT = random.Random(1).randbytes(300_000)
 MD5 = hashlib.md5(CONTENT).hexdigest()
 OTHER = random.Random(2).randbytes(300_000)
@@ -47,7 +47,7 @@ def even_lines(lines: bytes, start: int) -> bytes:
 
 
 def get_lines(server: Server, target: Path, retry_policy: RetryPolicy = QUICK) -> bytes:
-    fetch_lines(f"{server.url}/a.csv", target, even_lines, tqdm(disable=True), retry_policy=retry_policy)
+    fetch_lines(f"{server.url}/a.csv", target, even_lines, tqdm(disable=True), retry_policy)
     return target.read_bytes()
 
 
