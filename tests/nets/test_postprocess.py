@@ -1,4 +1,4 @@
-"""Postprocess: NMS, Soft-NMS and limits, compared with simple reference implementations."""
+"""Postprocess: detections of whole images, compared with a simple reference implementation."""
 
 from math import exp
 
@@ -9,17 +9,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from ssd_lib.boxes import selection
 from ssd_lib.boxes.coder import decode
-from ssd_lib.boxes.selection import SIGMA, Nms, Postprocess
+from ssd_lib.boxes.selection import Nms, Postprocess
 from ssd_lib.errors import StateError
 from ssd_lib.nets.postprocess import Detections, decode_candidates, detect, select_detections
 from ssd_lib.nets.zoo import build_net
-
-
-def soft_nms(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float, limit: int) -> tuple[Tensor, Tensor]:
-    selected, left = selection.soft_nms(boxes.numpy(), scores.numpy(), labels.numpy(), threshold, limit)
-    return torch.from_numpy(selected), torch.from_numpy(left)
 
 
 def random_boxes(batch: int, priors: int, seed: int, side: float) -> Tensor:
@@ -197,79 +191,3 @@ def test_both_kinds_of_nms_respect_the_limits(nms: Nms) -> None:
         assert len(found.scores) == 20
         assert found.scores.min() >= 0.3
         assert (found.scores.diff() <= 0).all()
-
-
-# Neighbours share half of their areas: IoU 1/3. The outer two only touch.
-ROW = torch.tensor([[0.0, 0.0, 0.4, 0.2], [0.2, 0.0, 0.6, 0.2], [0.4, 0.0, 0.8, 0.2]])
-DECAY = exp(-2 / 9)  # exp(-(1/3)^2 / 0.5)
-
-
-@st.composite
-def boxes_of_classes(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw up to 30 boxes of three classes on a coarse grid, so that many coincide, touch or overlap."""
-    count, generator = draw(st.integers(0, 30)), torch.Generator().manual_seed(draw(st.integers(0, 10_000)))
-    corner = torch.randint(0, 8, (count, 2), generator=generator) / 10
-    boxes = torch.cat([corner, corner + torch.randint(1, 4, (count, 2), generator=generator) / 10], dim=1)
-    return boxes, torch.rand(count, generator=generator), torch.randint(1, 4, (count,), generator=generator)
-
-
-def test_scores_decay_as_worked_out_by_hand() -> None:
-    selected, scores = soft_nms(ROW, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([1, 1, 1]), threshold=0.1, limit=9)
-    assert selected.tolist() == [0, 2, 1]  # the score of the middle one falls below that of the last: 0.8 * 0.80 < 0.7
-    assert scores.tolist() == pytest.approx([0.9, 0.7, 0.8 * DECAY * DECAY])
-
-
-def test_a_copy_of_a_box_keeps_exp_minus_2_of_its_score() -> None:
-    _, scores = soft_nms(ROW[[0, 0]], torch.tensor([0.9, 0.8]), torch.tensor([1, 1]), threshold=0.0, limit=9)
-    assert scores.tolist() == pytest.approx([0.9, 0.8 * exp(-1 / SIGMA)])
-
-
-def test_classes_do_not_affect_each_other() -> None:
-    _, scores = soft_nms(ROW[[0, 0]], torch.tensor([0.8, 0.9]), torch.tensor([1, 2]), threshold=0.1, limit=9)
-    assert scores.tolist() == pytest.approx([0.9, 0.8])
-
-
-def test_a_score_that_falls_below_the_threshold_is_dropped() -> None:
-    selected, _ = soft_nms(ROW, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([1, 1, 1]), threshold=0.6, limit=9)
-    assert selected.tolist() == [0, 2]
-
-
-def test_no_more_boxes_than_the_limit_are_selected() -> None:
-    selected, _ = soft_nms(ROW, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([1, 1, 1]), threshold=0.0, limit=2)
-    assert selected.tolist() == [0, 2]
-
-
-def test_soft_nms_of_no_boxes_is_empty() -> None:
-    selected, scores = soft_nms(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64), 0.1, 9)
-    assert (selected.shape, selected.dtype, scores.shape) == ((0,), torch.int64, (0,))
-
-
-@given(boxes_of_classes())
-def test_scores_never_increase_and_are_sorted(found: tuple[Tensor, Tensor, Tensor]) -> None:
-    boxes, scores, labels = found
-    selected, left = soft_nms(boxes, scores, labels, threshold=0.0, limit=30)
-    assert sorted(selected.tolist()) == list(range(len(scores)))
-    assert (left <= scores[selected]).all()
-    assert (left.diff() <= 0).all()
-
-
-@given(boxes_of_classes())
-def test_boxes_that_overlap_nothing_keep_their_scores(found: tuple[Tensor, Tensor, Tensor]) -> None:
-    _, scores, labels = found
-    positions = torch.arange(len(scores))[:, None] * torch.tensor([1.0, 0.0, 1.0, 0.0])
-    apart = positions + torch.tensor([0.0, 0.0, 0.5, 1.0])
-    selected, left = soft_nms(apart, scores, labels, threshold=0.0, limit=30)
-    assert torch.equal(left, scores[selected])
-
-
-@given(boxes_of_classes())
-def test_all_classes_together_give_the_same_as_one_by_one(found: tuple[Tensor, Tensor, Tensor]) -> None:
-    boxes, scores, labels = found
-    selected, left = soft_nms(boxes, scores, labels, threshold=0.05, limit=30)
-    together = dict(zip(selected.tolist(), left.tolist(), strict=True))
-    alone: dict[int, float] = {}
-    for label in (1, 2, 3):
-        own = (labels == label).nonzero()[:, 0]
-        indices, kept = soft_nms(boxes[own], scores[own], labels[own], threshold=0.05, limit=30)
-        alone |= dict(zip(own[indices].tolist(), kept.tolist(), strict=True))
-    assert together == alone
