@@ -119,8 +119,7 @@ def check_plain(values: Any, where: str) -> None:
         plain(values)
     except ValueError as error:
         raise InputError(f"{where}: found {shown(values)}; {error}. Use the version of this project that wrote it, or another "
-                         f"file."
-                         ) from None
+                         "file.") from None
 
 
 def shown(value: Any) -> str:

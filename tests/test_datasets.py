@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from support.project import ROOT
-from support.tiny_run import TINY, Ended, run_stage
+from support.tiny_run import Ended, run_stage, set_params
 
 from stages import download, evaluate, export, fix_annotations, train, validate
 
@@ -36,12 +34,7 @@ def datasets(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
 
 def run_all(folder: Path, **data: Any) -> Ended:
     """Run all stages one after the other, in one process."""
-    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
-    for group, values in TINY.items():
-        tree[group].update(values)
-    tree["train"] |= {"epochs": 1, "batch_size": 8, "ap_every_epochs": 0}
-    tree["data"] |= {"source": "local", "max_bad_fraction": 0.05} | data
-    (folder / "params.yaml").write_text(yaml.safe_dump(tree))
+    set_params(folder, data={"source": "local", "max_bad_fraction": 0.05} | data, epochs=1, batch_size=8, ap_every_epochs=0)
     return run_stage(folder, stage=_every_stage)
 
 

@@ -3,13 +3,13 @@
 import io
 import json
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image as Pillow
 from PIL import ImageOps
+from support.corruptions import png_chunk
 from support.folders import run
 from support.four_formats import write_files
 from support.project import data_params, runtime_params
@@ -54,10 +54,6 @@ def turned(kind: str, orientation: int) -> bytes:
     return encode(kind, exif=found)
 
 
-def chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-
 @pytest.mark.parametrize("kind", OPTIONS)
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_pixels_and_sizes_are_upright_as_pillow_shows_them(tmp_path: Path, kind: str, orientation: int) -> None:
@@ -96,7 +92,7 @@ def test_a_png_has_its_orientation_before_or_after_its_pixels() -> None:
     data = encode("PNG")
     end = data.index(b"IEND") - 4
     for at in (33, end):
-        turned_png = data[:at] + chunk(b"eXIf", exif(6)) + data[at:]
+        turned_png = data[:at] + png_chunk(b"eXIf", exif(6)) + data[at:]
         assert (read_orientation(turned_png), decode_image(turned_png).shape) == (6, (128, 80, 3))
 
 

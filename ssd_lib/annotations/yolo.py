@@ -101,9 +101,8 @@ def _refuse_pose(folder: Path, outlines: list[tuple[str, list[float]]]) -> None:
     if shape := _pose_shape([values for _, values in outlines]):
         where, values = outlines[0]
         raise InputError(f"{folder / where} has {len(values) + 1} values; all {len(outlines)} such lines look like pose "
-                         f"labels, "
-                         f"a box and {shape[0]} points in it, not like outlines, and there is no kpt_shape. Write `kpt_shape: "
-                         f"[{shape[0]}, {shape[1]}]` into the YAML file, and the box of each line is read.")
+                         f"labels, a box and {shape[0]} points in it, not like outlines, and there is no kpt_shape. Write "
+                         f"`kpt_shape: [{shape[0]}, {shape[1]}]` into the YAML file, and the box of each line is read.")
 
 
 def _pose_shape(lines: list[list[float]]) -> tuple[int, int] | None:

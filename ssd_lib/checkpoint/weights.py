@@ -177,8 +177,7 @@ def _recognise(content: Any, path: Path) -> WeightsFile:
                            postprocess=read_postprocess(model.postprocess, path))
     if isinstance(values.get("format"), str):
         raise InputError(f"{path}: its format is '{shown_name(values['format'])}', which this version of the project does not "
-                         f"know. Use "
-                         "the version that made it.")
+                         "know. Use the version that made it.")
     if {"epoch", "weights"} <= values.keys():
         return WeightsFile(KABOOM, read_kaboom(path).weights, saw_unit_pixels=True)
     if values and all(isinstance(value, Tensor) for value in values.values()):

@@ -97,8 +97,7 @@ def check_batch_size(batch_size: int, processes: int) -> None:
     """Raise InputError unless so many processes can share a batch."""
     if not _can_share(batch_size, processes):
         raise InputError(f"params.yaml: train.batch_size is {batch_size}; {processes} processes need a multiple of "
-                         f"{processes}, "
-                         f"and at least {2 * processes}.")
+                         f"{processes}, and at least {2 * processes}.")
 
 
 def _can_share(batch_size: int, processes: int) -> bool:

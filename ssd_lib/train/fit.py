@@ -53,13 +53,7 @@ from ssd_lib.train.checkpoint_writer import CheckpointWriter, finish
 from ssd_lib.train.epoch import train_epoch, validation_losses
 from ssd_lib.train.logger import TrainLogger
 from ssd_lib.train.optimizer import learning_rate
-from ssd_lib.train.run_spec import (
-    Draw,
-    Measure,
-    RunSpec,
-    WriteSamples,
-    restore_run,
-)
+from ssd_lib.train.run_spec import Draw, Measure, RunSpec, WriteSamples, restore_run
 from ssd_lib.train.setup import make_run_spec, with_start
 from ssd_lib.train.signals import StopRequested, StopSignal
 from ssd_lib.train.state import TrainState, new_state

@@ -65,10 +65,9 @@ def judge_part(annotations: Annotations, form: Format, split: str, where: str) -
     shown = ", ".join(f"{number:.6g}" for number in numbers[int(np.argmax(misfits))])
     yield Fault("implausible_boxes", (split, where or form),
                 f"{split}: the boxes{f' of {where}' if where else ''} look like {what}; {form} has {meant}. So read "
-                f"{fitting:,} of "
-                f"{len(rows):,} boxes fit into their "
-                f"images{f', as {form} {int((~misfits).sum()):,}' if misfits.any() else ''}. An "
-                f"example is {annotations.name_box(int(row), int(owners[row]))}: {shown}",
+                f"{fitting:,} of {len(rows):,} boxes fit into their "
+                f"images{f', as {form} {int((~misfits).sum()):,}' if misfits.any() else ''}. An example is "
+                f"{annotations.name_box(int(row), int(owners[row]))}: {shown}",
                 annotations.images.file_names[owners[row]], tuple(annotations.boxes.xywh[row].tolist()))
 
 

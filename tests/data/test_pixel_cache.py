@@ -13,10 +13,9 @@ from zipfile import ZipFile
 import cv2
 import numpy as np
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from support.project import ROOT
+from support.project import write_params
 
 from ssd_lib.annotations.fixed_set import FixedSet, load_fixed
 from ssd_lib.data import pixel_cache as cache
@@ -254,17 +253,14 @@ def test_pruning_removes_entries_that_are_not_needed(project: Path) -> None:
     cv2.imwrite("0.png", np.zeros((300, 300, 3), dtype=np.uint8))
     _open("raw", project)
     _open("jpeg", project)
-    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
-    tree["data"]["cache"], tree["model"]["image_size"] = "jpeg", SIZE
-    Path("params.yaml").write_text(yaml.safe_dump(tree))
+    write_params(Path("params.yaml"), data__cache="jpeg", model__image_size=SIZE)
     _manifest(project).save()
     Path("fixed").rename("data/fixed")
     cache.show_cache(prune=True)
     assert len(_entries()) == 6
     assert len({*_entries()} & {*kept}) == 5, "the first image has changed"
     assert not Path("data/cache/raw-86-2").exists()
-    tree["data"]["cache"] = "none"
-    Path("params.yaml").write_text(yaml.safe_dump(tree))
+    write_params(Path("params.yaml"), data__cache="none", model__image_size=SIZE)
     cache.show_cache(prune=True)
     assert not list(Path("data/cache").iterdir())
 

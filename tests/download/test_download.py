@@ -9,14 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
 from support.open_images_mirror import mirror_files
+from support.project import ROOT, write_params
 from support.servers import Fault, serve
 
 from ssd_lib.download.coco2017 import TRAIN_VAL
 from ssd_lib.manifest import load_manifest
 
-ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "DVC_ROOT"} | {"PYTHONPATH": str(ROOT)}
 COMMAND = [sys.executable, "-m", "stages.download"]
 
@@ -32,10 +31,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def set_data(project: Path, **data: object) -> None:
-    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    params["data"] |= data
-    params["train"]["batch_size"] = 4
-    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    write_params(project / "params.yaml", train__batch_size=4, **{f"data__{key}": value for key, value in data.items()})
 
 
 def run(project: Path, *options: str) -> subprocess.CompletedProcess[str]:

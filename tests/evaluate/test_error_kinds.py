@@ -8,16 +8,7 @@ from support.predictions import ground_truth_as_predictions, noisy
 from ssd_lib.annotations.fixed_set import FixedSet
 from ssd_lib.evaluate.analysis import Analysis, analyse
 from ssd_lib.evaluate.coco_eval import coco_metrics, run_coco
-from ssd_lib.evaluate.error_kinds import (
-    BACKGROUND_IOU,
-    KINDS,
-    NO_ERROR,
-    Errors,
-    confusion,
-    find_errors,
-    lost_ap50,
-    mean_ap,
-)
+from ssd_lib.evaluate.error_kinds import BACKGROUND_IOU, KINDS, NO_ERROR, Errors, confusion, find_errors, lost_ap50, mean_ap
 from ssd_lib.evaluate.matching import find_pairs, match
 
 A, B, NOWHERE = (0, 0, 10, 10), (40, 0, 50, 10), (80, 80, 90, 90)

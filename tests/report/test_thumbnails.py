@@ -2,22 +2,14 @@
 
 import io
 import os
-import struct
-import zlib
 from pathlib import Path
 
 import pytest
 from PIL import Image as Pillow
+from support.corruptions import huge_png
 
 from ssd_lib.report.elements import Mark
-from ssd_lib.report.thumbnails import (
-    MAX_COORDINATE,
-    MAX_MARKS,
-    SIDE_PX,
-    can_be_drawn,
-    read_thumbnail,
-    svg_box,
-)
+from ssd_lib.report.thumbnails import MAX_COORDINATE, MAX_MARKS, SIDE_PX, can_be_drawn, read_thumbnail, svg_box
 
 
 def write_image(folder: Path, width: int, height: int, **options: object) -> Path:
@@ -95,12 +87,8 @@ def test_a_file_that_cannot_be_shown_gives_the_reason_without_blocking(tmp_path:
 
 
 def test_a_decompression_bomb_is_not_decoded(tmp_path: Path) -> None:
-    def chunk(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
     side = 10_000  # one bit a pixel: whole, and 12 kB
-    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(side * (side // 8 + 1)))) + chunk(b"IEND", b"")
-    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    (tmp_path / "a.png").write_bytes(huge_png(side, 1, 0, bytes(side * (side // 8 + 1))))
     assert read_thumbnail(tmp_path / "a.png", ()).reason.startswith("cannot be shown: ")
 
 

@@ -180,12 +180,15 @@ def half(content: bytes) -> bytes:
     return content[:len(content) // 2]
 
 
-def huge_png(side: int) -> bytes:
+def huge_png(side: int, bits: int = 8, colour_type: int = 2, pixels: bytes = bytes(9999)) -> bytes:
     """Return a few bytes that claim to be a square image."""
-    def chunk(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(9999))) + chunk(b"IEND", b"")
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, bits, colour_type, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(pixels)) + png_chunk(b"IEND", b"")
+
+
+def png_chunk(name: bytes, body: bytes) -> bytes:
+    """Return a part of a PNG file."""
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
 
 LAUGHS = '<!DOCTYPE a [<!ENTITY a "ha">' + "".join(

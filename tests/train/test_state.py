@@ -17,14 +17,7 @@ from ssd_lib.data.dataset import Batch
 from ssd_lib.nets.model_file import NetSpec
 from ssd_lib.params import TrainParams, load_params
 from ssd_lib.train.epoch import train_epoch
-from ssd_lib.train.state import (
-    SharedBatchNorm,
-    TrainState,
-    new_state,
-    restore,
-    snapshot,
-    with_shared_statistics,
-)
+from ssd_lib.train.state import SharedBatchNorm, TrainState, new_state, restore, snapshot, with_shared_statistics
 
 CPU = torch.device("cpu")
 SPEC = NetSpec("mb2-ssd-lite", 64, 0.1, ("red", "blue"), (3, 7))

@@ -9,13 +9,7 @@ from support.rows import Rows, flat
 from ssd_lib.annotations.faults import KINDS, Fault, count_bad, summarise
 from ssd_lib.annotations.table import Annotations, Box, Category, Image, clean_name, from_rows
 from ssd_lib.manifest import Manifest
-from ssd_lib.validation.annotations import (
-    check_annotations,
-    check_between,
-    check_duplicates,
-    check_names,
-    find_duplicates,
-)
+from ssd_lib.validation.annotations import check_annotations, check_between, check_duplicates, check_names, find_duplicates
 
 SOUND = Rows(
     (Image(1, "a.jpg", 100, 50), Image(2, "b.jpg", 20, 20)),

@@ -5,11 +5,9 @@ import io
 import json
 import os
 import random
-import struct
 import subprocess
 import sys
 import time
-import zlib
 from pathlib import Path
 
 import cv2
@@ -17,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 from PIL import features
+from support.corruptions import huge_png
 from support.damage import many_scans
 from support.project import ROOT
 
@@ -377,11 +376,7 @@ def test_a_name_of_other_bytes_than_utf_8_is_read_and_can_be_reported(tmp_path: 
 
 @pytest.mark.parametrize("side", [10_000, 60_000, 100_000])
 def test_a_decompression_bomb_is_a_fault_and_not_a_crash(tmp_path: Path, side: int) -> None:
-    def chunk(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(9999))) + chunk(b"IEND", b"")
-    assert kinds(image_file(tmp_path, b"\x89PNG\r\n\x1a\n" + body, "a.png")) == ["too_large"]
+    assert kinds(image_file(tmp_path, huge_png(side), "a.png")) == ["too_large"]
 
 
 def test_a_jpeg_of_many_scans_is_too_large_before_it_is_decoded(tmp_path: Path) -> None:
