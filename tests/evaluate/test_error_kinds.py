@@ -39,11 +39,21 @@ def test_a_wrong_detection_has_one_kind(box: Corners, label: int, kind: str, is_
     assert errors.is_found.tolist() == [True, False, True]
 
 
+@pytest.mark.parametrize("boxes", [(B, (52, 0, 62, 10)), ((38, 0, 48, 10), (50, 0, 60, 10))])
+def test_a_loose_box_is_meant_for_the_object_that_it_fits_best(boxes: tuple[Corners, Corners]) -> None:
+    """Of (45, 0, 55, 10), with IoUs 5 / 15 and 3 / 17, or 3 / 17 and 5 / 15."""
+    errors, _ = errors_of(truth(*(Object(0, box) for box in boxes)), Found(0.9, 0, (45, 0, 55, 10)))
+    assert errors.targets.tolist() == [0 if boxes[0] == B else 1]
+
+
 @pytest.mark.parametrize(("wrong", "gains"), [
     # Two objects, one found: AP50 is 51 of 101 recalls. The other one is missed, or nearly found behind it.
     ([], {"missed": 50 / 101}),
     ([Found(0.5, 0, LOOSE_B)], {"localisation": 50 / 101}),
     ([Found(0.5, 0, LOOSE_B), Found(0.4, 0, LOOSE_B)], {"localisation": 50 / 101}),
+    ([Found(0.5, 0, LOOSE_B), Found(0.45, 0, NOWHERE), Found(0.4, 0, LOOSE_B)], {"localisation": 50 / 101}),  # the surer one
+    # A loose box for an object that is found is removed, and finds no other.
+    ([Found(0.95, 0, (6, 0, 16, 10))], {"localisation": 51 / 202, "missed": 50 / 202}),
     # A wrong detection before the right one halves its precision.
     ([Found(0.95, 0, NOWHERE)], {"background": 51 / 202, "missed": 50 / 202}),
 ])
@@ -61,8 +71,9 @@ def test_a_mended_class_counts_for_the_class_of_the_object() -> None:
 
 def test_a_detection_meant_for_a_found_object_is_removed_and_a_crowd_is_no_target() -> None:
     fixed = truth(Object(0, A), Object(0, (60, 60, 100, 100), is_crowd=True))
-    errors, gains = errors_of(fixed, Found(0.9, 0, (6, 0, 16, 10)), Found(0.8, 0, A), Found(0.7, 0, (70, 70, 80, 80)))
-    assert [KINDS[kind] if kind >= 0 else "" for kind in errors.kinds] == ["localisation", "", ""]
+    errors, gains = errors_of(fixed, Found(0.9, 0, (6, 0, 16, 10)), Found(0.8, 0, A), Found(0.7, 0, (70, 70, 80, 80)),
+                              Found(0.6, 0, (53, 70, 63, 80)))  # three tenths of it lie in the crowd
+    assert [KINDS[kind] if kind >= 0 else "" for kind in errors.kinds] == ["localisation", "", "", "background"]
     assert gains == pytest.approx({kind: 0.5 if kind == "localisation" else 0 for kind in KINDS})
 
 
@@ -109,3 +120,6 @@ def test_detections_below_the_threshold_of_their_class_do_not_count() -> None:
     assert found.shown.tolist() == [True, False, False]
     assert found.errors.kinds.tolist() == [NO_ERROR] * 3
     assert found.confused.tolist() == [[1, 1], [0, 0]]
+    weak = analysed(truth(Object(0, A), Object(1, B)), Found(0.9, 0, A), *[Found(0.5, 0, NOWHERE)] * 3, Found(0.1, 1, B))
+    assert (weak.errors.is_found.tolist(), weak.errors.is_missed.tolist()) == ([True, False], [False, True])
+    assert weak.lost["background"] == pytest.approx(50 * 3 / 5 / 101)  # AP50 counts low scores, too

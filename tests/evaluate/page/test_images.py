@@ -29,12 +29,21 @@ def test_many_errors_of_a_kind_are_counted() -> None:
     rows = [Found(0.5 + at / 100, 0, (x, 80, x + 5, 85)) for at, x in enumerate(range(0, 50, 10))]
     assert cause(analysed(Found(0.4, 0, A), *rows), 0) == (
         "nothing there: class 1 0.54, class 1 0.53, class 1 0.52 and 2 more; missed: 2 class 1")
+    assert cause(analysed(Found(0.4, 0, A), *rows[:3]), 0).endswith("0.52, class 1 0.51, class 1 0.50; missed: 2 class 1")
 
 
 def test_an_image_with_more_errors_is_worse_and_one_without_objects_and_errors_is_not_bad() -> None:
     badness, right = _ranks(analysed(Found(0.9, 1, A), Found(0.8, 2, A, 2)))
     assert badness.tolist() == [3, 1 / 3, 0, 0]
     assert right.tolist() == [0, 1, 1, 0]
+
+
+def test_a_crowd_is_not_missed_and_a_detection_below_the_threshold_is_not_right() -> None:
+    badness, _ = _ranks(analyse(truth(Object(0, A), Object(0, C, is_crowd=True)), detections(Found(0.9, 0, A))))
+    assert badness.tolist() == [0, 0]
+    wrong = [Found(0.5, 0, NOWHERE)] * 3
+    _, right = _ranks(analyse(truth(Object(0, A), Object(1, A)), detections(Found(0.9, 0, A), *wrong, Found(0.1, 1, A))))
+    assert right.tolist() == [1, 0]
 
 
 def page(analysis: Analysis) -> PageInput:
@@ -48,10 +57,11 @@ def tiles_of(section: Section) -> list[Tile]:
 
 
 def test_the_worst_images_have_errors_and_the_best_have_none_the_most_telling_first() -> None:
-    given = page(analysed(Found(0.9, 1, A), Found(0.85, 1, B, 2), Found(0.8, 2, A, 2), Found(0.95, 3, A)))
+    given = page(analysed(Found(0.9, 0, A), Found(0.95, 0, NOWHERE), Found(0.9, 1, A), Found(0.85, 1, B, 2),
+                          Found(0.8, 2, A, 2), Found(0.95, 3, A)))
     worst, best = worst_images_section(given), best_images_section(given)
     assert [(tile.name, tile.text) for tile in tiles_of(worst)] == [
-        ("0.jpg", "missed: 3 class 1"), ("3.jpg", "nothing there: class 1 0.95")]
+        ("0.jpg", "nothing there: class 1 0.95; missed: 2 class 1"), ("3.jpg", "nothing there: class 1 0.95")]
     assert [(tile.name, tile.text) for tile in tiles_of(best)] == [("1.jpg", "no errors"), ("2.jpg", "no errors")]
     assert (worst.title, best.title) == ("2 worst images", "2 best images")
     assert (best_images_section(page(analysed())).title, tiles_of(best_images_section(page(analysed())))) == ("Best images", [])

@@ -4,11 +4,14 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from support.html import Nesting
 from support.predictions import ground_truth_as_predictions, noisy
-from support.trained_project import SPEC
+from support.project import write_fixed
+from support.trained_project import SPEC, TREE
 
 from ssd_lib.data.dataset import DetectionDataset
 from ssd_lib.evaluate.analysis import analyse
@@ -95,6 +98,16 @@ def test_a_detector_that_finds_nothing_has_a_page(dataset: DetectionDataset) -> 
     html = page_of(dataset, nothing)
     Nesting(html)
     assert "Finds 0.0 % of the objects" in html
+
+
+def test_objects_for_training_are_counted_by_class_without_crowds(dataset: DetectionDataset, tmp_path: Path) -> None:
+    write_fixed(FIXED_FOLDER, "train", TREE)
+    (tmp_path / "priors.json").write_text("[]")  # written by hand
+    nothing: Any = None
+    analysis: Any = SimpleNamespace(fixed=dataset.fixed)
+    given = PageInput(analysis, {}, nothing, nothing, nothing, dataset, "cpu").with_training(tmp_path)
+    assert given.train_objects is not None
+    assert (given.train_objects.tolist(), given.priors, given.history) == ([2, 1], {}, [])
 
 
 def test_a_history_that_is_not_a_table_is_left_out(tmp_path: Path) -> None:

@@ -28,9 +28,10 @@ from ssd_lib.report.elements import Bars, Lines, Matrix, Section, Table, Text
 
 A, B, C, CROWD, NOWHERE = (0, 0, 10, 10), (40, 0, 50, 10), (0, 40, 12, 67), (60, 60, 100, 100), (80, 80, 90, 90)
 OBJECTS = [Object(0, A), Object(0, B), Object(0, C, 2), Object(0, CROWD, is_crowd=True), Object(1, A, 2)]
-# Thresholds: 0.55 for class 1, 0.45 for class 2. Right are A and C; B is taken for class 2, and A of image 1 is missed.
+# Thresholds: 0.725 for class 1 and 0.45 for class 2, half-way to the next score. Right are A and C; B is taken for class 2, and
+# A of image 1 is missed.
 FOUND = [Found(0.97, 0, (70, 70, 80, 80)), Found(0.95, 0, A), Found(0.9, 0, B, 2), Found(0.85, 0, C, 2),
-         Found(0.15, 0, A), Found(0.05, 1, NOWHERE, 2)]
+         Found(0.5, 0, A), Found(0.05, 1, NOWHERE, 2)]
 E = TypeVar("E")
 
 
@@ -67,7 +68,7 @@ def test_the_summary_counts_objects_and_the_detections_that_people_are_shown_wit
 def test_classes_have_their_own_figures_and_the_worst_ap50_is_first() -> None:
     table, = every(classes_section(given(train_objects=np.array([70, 80, 90]))), Table)
     assert table.rows == [("class 2", "0.125", "0.250", "50.0 %", "50.0 %", "0.450", "2", "80"),
-                          ("class 1", "0.400", "0.500", "100.0 %", "50.0 %", "0.550", "2", "70"),
+                          ("class 1", "0.400", "0.500", "100.0 %", "50.0 %", "0.725", "2", "70"),
                           ("class 3", "–", "–", "–", "–", "–", "0", "90")]
     assert [row[-1] for row in every(classes_section(given()), Table)[0].rows] == ["–"] * 3
 
@@ -79,6 +80,7 @@ def test_the_confusion_has_objects_in_rows_and_pairs_of_classes_below() -> None:
     assert matrix.names == ["class 1", "class 2", "class 3", "background"]
     assert matrix.counts == [[1, 1, 0, 0], [0, 1, 0, 1], [0, 0, 0, 0], [0, 0, 0, 0]]
     assert every(section, Table)[0].rows == [("class 1", "class 2", "1")]  # what is missed is no pair
+    assert "with the most errors" not in words(section)  # all classes are shown
 
 
 def test_of_many_classes_those_with_the_most_errors_are_shown_in_their_order() -> None:
@@ -121,12 +123,12 @@ def test_right_and_wrong_detections_are_counted_by_score_without_those_of_crowds
     bars, = every(section, Bars)
     found = {name: {label: count for label, count in zip(bars.labels, counts, strict=True) if count}
              for name, counts in bars.series.items()}
-    assert found == {"right": {"0.8 to 0.9": 1, "0.9 to 1": 1}, "wrong": {"0.1 to 0.2": 1, "0.9 to 1": 1}}
+    assert found == {"right": {"0.8 to 0.9": 1, "0.9 to 1": 1}, "wrong": {"0.5 to 0.6": 1, "0.9 to 1": 1}}
     assert every(section, Table)[0].rows[-2:] == [("0.8 to 0.9", "1", "0", "100.0 %"), ("0.9 to 1", "1", "1", "50.0 %")]
 
 
 def test_curves_are_those_of_each_iou_and_of_the_epochs() -> None:
-    history = [{"epoch": 1, "train_loss": 4, "val_loss": 5},
+    history = [{"train_loss": 9}, {"epoch": 1, "train_loss": 4, "val_loss": 5},
                {"epoch": 2, "train_loss": 2, "val_loss": 3, "AP": 0.1, "AP50": 0.3},
                {"epoch": 3, "train_loss": 1, "val_loss": 2, "AP": 0.2, "AP50": 0.4}]
     precision, loss, ap = every(curves_section(given(history=history)), Lines)
@@ -135,7 +137,7 @@ def test_curves_are_those_of_each_iou_and_of_the_epochs() -> None:
         "IoU 0.50 to 0.95": (0.5, pytest.approx((0.375 + 9 * 0.9) / 10))}
     assert loss.series == {"training": [(1, 4), (2, 2), (3, 1)], "validation": [(1, 5), (2, 3), (3, 2)]}
     assert ap.series == {"AP50": [(2, 0.3), (3, 0.4)], "AP": [(2, 0.1), (3, 0.2)]}
-    assert len(every(curves_section(given(history=history[:1])), Lines)) == 1  # one epoch is no line
+    assert len(every(curves_section(given(history=history[:2])), Lines)) == 1  # one epoch is no line
 
 
 def test_the_run_has_its_epochs_time_and_parameters() -> None:
