@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping
 from os.path import splitext
 from pathlib import Path
 
-from ssd_lib.annotations.files import SHOWN, DatasetListing, add_counts, is_image, read_lines
+from ssd_lib.annotations.files import SHOWN, is_image, read_lines
+from ssd_lib.annotations.listing import DatasetListing, add_counts
 from ssd_lib.annotations.names import folded_stem, nearest
 from ssd_lib.annotations.splits import SPLIT_WORDS, split_of
 from ssd_lib.files import open_regular

@@ -10,17 +10,8 @@ import msgspec
 
 from ssd_lib.annotations.account import count_matched
 from ssd_lib.annotations.coco_json import BYTE_ORDER_MARK, load_json
-from ssd_lib.annotations.files import (
-    SHOWN,
-    DatasetListing,
-    add_counts,
-    below,
-    folders_of,
-    is_image,
-    join_listings,
-    not_one,
-    read_bytes,
-)
+from ssd_lib.annotations.files import SHOWN, below, folders_of, is_image, not_one, read_bytes
+from ssd_lib.annotations.listing import DatasetListing, add_counts, join_listings
 from ssd_lib.annotations.names import fold, folded_base, folded_stem, group_by, match_names
 from ssd_lib.annotations.splits import SPLIT_WORDS, matching, require_images, spelled, split_in_name, split_names, split_of
 from ssd_lib.errors import InputError

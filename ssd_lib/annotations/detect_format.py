@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from ssd_lib.annotations import coco_files, open_images_files, voc_files, yolo_files
 from ssd_lib.annotations.account import account
-from ssd_lib.annotations.files import DatasetListing, describe_files, is_image, join_listings, move_listing
+from ssd_lib.annotations.files import describe_files, is_image
+from ssd_lib.annotations.listing import DatasetListing, join_listings, move_listing
 from ssd_lib.annotations.names import folded_stem, without_added
 from ssd_lib.errors import InputError
 from ssd_lib.files import open_regular

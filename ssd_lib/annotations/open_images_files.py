@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from ssd_lib.annotations.files import SHOWN, DatasetListing, below, describe_files, is_image, not_one, read_text, stem
+from ssd_lib.annotations.files import SHOWN, below, describe_files, is_image, not_one, read_text, stem
+from ssd_lib.annotations.listing import DatasetListing
 from ssd_lib.annotations.names import fold, group_by
 from ssd_lib.annotations.splits import SPLIT_WORDS, split_in_name, split_names, split_of
 from ssd_lib.errors import InputError

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 
 from ssd_lib.annotations.account import count_matched
-from ssd_lib.annotations.files import SHOWN, DatasetListing, check_class_names, is_image, join, read_lines, stem
+from ssd_lib.annotations.files import SHOWN, check_class_names, is_image, join, read_lines, stem
+from ssd_lib.annotations.listing import DatasetListing
 from ssd_lib.annotations.names import fold, folded_stem, group_by, match_names
 from ssd_lib.annotations.splits import require_images, split_names, split_of
 from ssd_lib.errors import InputError

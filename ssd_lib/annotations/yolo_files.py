@@ -6,7 +6,6 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from ssd_lib.annotations.account import count_matched, is_list
 from ssd_lib.annotations.files import (
-    DatasetListing,
     below,
     check_class_names,
     describe_files,
@@ -17,6 +16,7 @@ from ssd_lib.annotations.files import (
     read_lines,
     stem,
 )
+from ssd_lib.annotations.listing import DatasetListing
 from ssd_lib.annotations.names import fold, folded_base, folded_stem, match_names
 from ssd_lib.annotations.splits import is_val, matching, require_images, split_names, split_of
 from ssd_lib.annotations.yolo_yaml import NO_CONFIG, YAML_NAMES, Config, read_config

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from ssd_lib.annotations.detect_format import find_dataset
-from ssd_lib.annotations.files import files_of, join, join_listings, list_files, move_listing
+from ssd_lib.annotations.files import join, list_files
+from ssd_lib.annotations.listing import files_of, join_listings, move_listing
 from ssd_lib.download.archives import Rows, unpack
 from ssd_lib.errors import InputError, visible
 from ssd_lib.files import in_project, sha256, why_unreadable

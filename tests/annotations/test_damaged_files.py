@@ -12,7 +12,7 @@ from support.folders import plant
 from support.project import data_params
 
 from ssd_lib.annotations import coco_files, open_images_files, voc_files, yolo_files
-from ssd_lib.annotations.files import DatasetListing
+from ssd_lib.annotations.listing import DatasetListing
 
 DATA = data_params()
 PAIRS = ("train/a.jpg", "train/a.txt", "val/b.jpg", "val/b.txt")
