@@ -4,6 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -38,7 +39,19 @@ def test_an_epoch_is_drawn_over_epochs_in_few_groups(tmp_path: Path) -> None:
     assert all(event.step == 2 for tag in tags for event in events.Scalars(tag))
     assert events.Scalars("AP/0.50")[0].value == pytest.approx(0.35)
     assert events.Scalars("loss/validation, box")[0].value == pytest.approx(1.4)
-    assert [event.step for event in events.Images("validation images")] == [2]
+
+
+def test_the_drawn_images_have_their_colours_in_few_bytes(tmp_path: Path) -> None:
+    image = np.zeros((40, 60, 3), np.uint8)
+    image[:, :30] = (250, 10, 10)
+    board = Board(tmp_path, 0)
+    board.epoch(ROW, SHOWN._replace(image=image))
+    board.close()
+    event, = events_of(tmp_path).Images("validation images")
+    assert (event.step, event.height, event.width) == (2, 40, 60)
+    seen = cv2.cvtColor(cv2.imdecode(np.frombuffer(event.encoded_image_string, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    assert np.abs(seen[20, 10].astype(int) - (250, 10, 10)).max() < 12
+    assert event.encoded_image_string.startswith(b"\xff\xd8"), "a JPEG"
 
 
 def test_an_epoch_without_ap_has_no_value_for_it(tmp_path: Path) -> None:
