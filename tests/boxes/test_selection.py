@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from ssd_lib.boxes import selection
-from ssd_lib.boxes.selection import BLOCK, SIGMA, hard_nms
+from ssd_lib.boxes.selection import BLOCK, SHOWN_SCORE, SIGMA, Postprocess, hard_nms
 
 
 def soft_nms(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float, limit: int) -> tuple[Tensor, Tensor]:
@@ -111,3 +111,9 @@ def test_all_classes_together_give_the_same_as_one_by_one(found: tuple[Tensor, T
         indices, kept = soft_nms(boxes[own], scores[own], labels[own], threshold=0.05, limit=30)
         alone |= dict(zip(own[indices].tolist(), kept.tolist(), strict=True))
     assert together == alone
+
+
+def test_people_are_shown_what_reaches_the_threshold_of_its_class_and_of_the_candidates() -> None:
+    own = Postprocess(0.2, class_thresholds=(0.1, 0.7))
+    assert [own.lowest_scores(threshold, 2) for threshold in ("auto", None, 0.05)] == [(0.2, 0.7), (0.2, 0.2), (0.05, 0.05)]
+    assert [Postprocess(score).lowest_scores("auto", 3) for score in (0.01, 0.5)] == [(SHOWN_SCORE,) * 3, (0.5,) * 3]

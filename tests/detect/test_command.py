@@ -21,6 +21,8 @@ from ssd_lib.annotations.read import read_splits
 from ssd_lib.annotations.table import box_rows
 from ssd_lib.boxes.selection import Postprocess
 from ssd_lib.detect import process
+from ssd_lib.detect.command import results_rows
+from ssd_lib.detect.detector import Objects
 from ssd_lib.detect.video import frame_count, frame_rate, frame_size, open_video
 from ssd_lib.evaluate.drawing import write_image
 from ssd_lib.exif import EXIF_ORIENTATION, INVERSE, turn_pixels
@@ -278,6 +280,16 @@ def test_tracked_objects_have_an_id_in_the_json_and_in_the_drawing(video: Path, 
     assert detect.main([*options[:-2], "--out", "plain"]) == 0
     first, plain = (frames_of(Path(name) / "clip.mp4")[0].astype(int) for name in ("tracked", "plain"))
     assert np.abs(first - plain).max() > 60  # its name has the id
+
+
+def test_rows_have_the_ids_of_the_dataset_and_of_the_tracks() -> None:
+    objects = Objects(np.array([[1, 2, 4, 8], [0, 0, 9.004, 5]], np.float32), np.array([2, 1]),
+                      np.array([0.75, 0.5], np.float32), ("kite", "dog"))
+    rows = [{"file_name": "a.mp4", "frame": 6, "category_id": 38, "class_name": "kite", "score": 0.75, "bbox": [1, 2, 3, 6]},
+            {"file_name": "a.mp4", "frame": 6, "category_id": 18, "class_name": "dog", "score": 0.5, "bbox": [0, 0, 9, 5]}]
+    assert results_rows(process.FrameResult("a.mp4", 6, objects), (18, 38)) == rows
+    assert results_rows(process.FrameResult("a.mp4", 6, objects, (7, 3)), (18, 38)) == [
+        rows[0] | {"track_id": 7}, rows[1] | {"track_id": 3}]
 
 
 def test_an_image_has_no_object_below_the_threshold_where_videos_are_tracked(images: Path) -> None:

@@ -1,6 +1,7 @@
 """What is written about suspects, in words and for annotation tools."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,13 @@ def test_the_coco_file_has_the_annotations_of_the_images_and_a_box_for_each_susp
     assert len({row["id"] for row in tree["annotations"]}) == 7
     assert [names[number] for number in sorted(names)] == ["dog", "cat", *(MARK + kind for kind in KINDS)]
     assert len(parse_file((tmp_path / "out.json").read_bytes(), "out.json").boxes) == 7
+
+
+def test_of_several_annotations_of_an_id_the_first_is_named(part: Part) -> None:
+    boxes = part.raw.boxes.take(np.array([0, 1, 2, 3, part.raw.boxes.ids.tolist().index(41)]))
+    again = replace(boxes, xywh=np.concatenate([boxes.xywh[:4], [[1, 2, 3, 4]]]))
+    row = next(row for row in records(part._replace(raw=replace(part.raw, boxes=again))) if row.annotation_id == 41)
+    assert row.label_box == [50, 10, 20, 20]
 
 
 def test_several_parts_are_one_list_by_score(part: Part) -> None:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.plugins.hparams.metadata import PLUGIN_NAME as HPARAMS
+from tensorboard.plugins.hparams.metadata import SESSION_START_INFO_TAG, parse_session_start_info_plugin_data
 from tensorboard.util.tensor_util import make_ndarray
 
 from ssd_lib.train.board import Board, Shown, board_folder
@@ -56,9 +56,9 @@ def test_the_drawn_images_have_their_colours_in_few_bytes(tmp_path: Path) -> Non
 
 def test_an_epoch_without_ap_has_no_value_for_it(tmp_path: Path) -> None:
     board = Board(tmp_path, 0)
-    board.epoch({**ROW, "AP": None, "AP50": None, "AP75": None}, SHOWN._replace(precisions={}))
+    board.epoch({**ROW, "AP": None, "AP50": 0.0, "AP75": None}, SHOWN._replace(precisions={}))
     board.close()
-    assert not [tag for tag in events_of(tmp_path).Tags()["scalars"] if tag.startswith("AP")]
+    assert [tag for tag in events_of(tmp_path).Tags()["scalars"] if tag.startswith("AP")] == ["AP/0.50"]
 
 
 def test_curves_matched_priors_and_parameters_are_there(tmp_path: Path) -> None:
@@ -66,11 +66,14 @@ def test_curves_matched_priors_and_parameters_are_there(tmp_path: Path) -> None:
     curve = make_ndarray(events.Tensors("precision and recall/cat")[0].tensor_proto)
     assert curve[4, 0] == pytest.approx(0.5)  # precision where the recall is 1
     assert curve[5].tolist() == pytest.approx(np.linspace(1, 0, 101).tolist())
-    assert curve[0, 50] == pytest.approx(500)  # right detections of 1000 objects at a recall of 0.5
+    # Of 1000 objects 500 are found at a recall of 0.5; the precision is 0.75 there.
+    assert curve[:, 50].tolist() == pytest.approx([500, 500 / 0.75 - 500, 0, 500, 0.75, 0.5])
+    assert make_ndarray(events.Tensors("precision and recall/dog")[0].tensor_proto)[4].tolist() == [0] * 101  # not -1
     level, = (events.Histograms(tag)[0].histogram_value for tag in events.Tags()["distributions"])
-    assert level.bucket == [5, 0, 2]
+    assert (level.bucket, level.bucket_limit, level.num, level.sum) == ([5, 0, 2], [1, 2, 3], 7, 4)
     assert b"| train.lr | 0.003 |" in make_ndarray(events.Tensors("parameters/text_summary")[0].tensor_proto).item()
-    assert HPARAMS in {events.summary_metadata[tag].plugin_data.plugin_name for tag in events.summary_metadata}
+    start = parse_session_start_info_plugin_data(events.summary_metadata[SESSION_START_INFO_TAG].plugin_data.content)
+    assert (start.hparams["train.lr"].number_value, start.hparams["train.optimizer"].string_value) == (0.003, "adamw")
 
 
 def test_a_rewind_hides_the_steps_that_come_again_and_keeps_the_epochs(tmp_path: Path) -> None:
@@ -92,6 +95,13 @@ def test_what_is_flushed_outlives_a_killed_process(tmp_path: Path) -> None:
     board.scalars({"loss by step/total": 1.0}, 10)
     board.flush()
     assert [event.step for event in events_of(tmp_path).Scalars("loss by step/total")] == [10]
+    board.close()
+
+
+def test_an_epoch_is_on_the_disk_at_once(tmp_path: Path) -> None:
+    board = Board(tmp_path, 0)
+    board.epoch(ROW, SHOWN)
+    assert [event.step for event in events_of(tmp_path).Images("validation images")] == [2]
     board.close()
 
 
@@ -129,7 +139,7 @@ def test_a_run_is_named_by_the_experiment_and_what_differs(tmp_path: Path, monke
 
 
 @pytest.mark.parametrize("text", [
-    "train: {augmentation: ../../x/a.yaml}", "train: {resume: '" + "a" * 400 + "'}", 'data: {paths: ["\\x1b[31m"]}'])
+    "train: {augmentation: ../../x/a.yaml}", "model: {backbone_weights: '" + "a" * 400 + "'}", 'data: {paths: ["\\x1b[31m"]}'])
 def test_no_value_makes_a_folder_elsewhere_or_too_long_a_name(tmp_path: Path, text: str) -> None:
     (tmp_path / "params.yaml").write_text("model: {}\n")
     git(tmp_path, "init")
