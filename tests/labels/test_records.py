@@ -65,6 +65,9 @@ def test_the_coco_file_has_the_annotations_of_the_images_and_a_box_for_each_susp
     assert [row["attributes"]["rank"] for row in marks] == [1, 2, 3]
     assert [row["bbox"] for row in marks] == [row.box or row.label_box for row in rows]
     assert len({row["id"] for row in tree["annotations"]}) == 7
+    assert all(row["area"] == row["bbox"][2] * row["bbox"][3] for row in tree["annotations"])
+    crowds = replace(part.raw, boxes=replace(part.raw.boxes, is_crowd=part.raw.boxes.ids == 40))
+    assert [row["id"] for row in coco_tree(crowds, rows)["annotations"] if row["iscrowd"]] == [40]
     assert [names[number] for number in sorted(names)] == ["dog", "cat", *(MARK + kind for kind in KINDS)]
     assert len(parse_file((tmp_path / "out.json").read_bytes(), "out.json").boxes) == 7
 

@@ -66,8 +66,8 @@ def test_curves_matched_priors_and_parameters_are_there(tmp_path: Path) -> None:
     curve = make_ndarray(events.Tensors("precision and recall/cat")[0].tensor_proto)
     assert curve[4, 0] == pytest.approx(0.5)  # precision where the recall is 1
     assert curve[5].tolist() == pytest.approx(np.linspace(1, 0, 101).tolist())
-    # Of 1000 objects 500 are found at a recall of 0.5; the precision is 0.75 there.
-    assert curve[:, 50].tolist() == pytest.approx([500, 500 / 0.75 - 500, 0, 500, 0.75, 0.5])
+    # Of 1000 objects 750 are found at a recall of 0.75; the precision is 0.625 there.
+    assert curve[:, 25].tolist() == pytest.approx([750, 450, 0, 250, 0.625, 0.75])
     assert make_ndarray(events.Tensors("precision and recall/dog")[0].tensor_proto)[4].tolist() == [0] * 101  # not -1
     level, = (events.Histograms(tag)[0].histogram_value for tag in events.Tags()["distributions"])
     assert (level.bucket, level.bucket_limit, level.num, level.sum) == ([5, 0, 2], [1, 2, 3], 7, 4)
