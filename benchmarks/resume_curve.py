@@ -28,7 +28,7 @@ from ssd_lib.errors import InputError, StateError
 EPOCHS, STEPS = 3, 75  # 1200 images in batches of 16
 KILLS = (40, 110, 185)  # steps from which on the checkpoint on the disk makes us kill
 SETTINGS = {"train": {"epochs": EPOCHS, "ap_every_epochs": 0, "checkpoint_minutes": 0.05},
-            "runtime": {"threads": 2}}  # auto sees how busy the machine is, and the number of threads changes the rounding
+            "runtime": {"threads": 1}}  # auto sees how busy the machine is, and the number of threads changes the rounding
 TAG = "loss by step/total"
 
 
