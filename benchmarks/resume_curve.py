@@ -30,6 +30,7 @@ KILLS = (40, 110, 185)  # steps from which on the checkpoint on the disk makes u
 SETTINGS = {"train": {"epochs": EPOCHS, "ap_every_epochs": 0, "checkpoint_minutes": 0.05},
             "runtime": {"threads": 1}}  # auto sees how busy the machine is, and the number of threads changes the rounding
 TAG = "loss by step/total"
+WINDOW = 9  # steps of a point
 
 
 def main() -> None:
@@ -72,26 +73,31 @@ def kill_after(clone: Path, step: int) -> int:
     return at
 
 
-def losses(clone: Path) -> list[tuple[int, float]]:
-    """Return step and loss of a run, as TensorBoard shows them."""
+def losses(clone: Path) -> np.ndarray:
+    """Return (N,) the mean loss of each WINDOW steps of a run.
+
+    TensorBoard has means of up to ten steps, of fewer before a checkpoint, so that two equal runs differ in where they end.
+    """
     folder, = (clone / "runs/tb").iterdir()
-    return [(event.step, event.value) for event in EventAccumulator(str(folder)).Reload().Scalars(TAG)]
+    ends, means = np.array([(event.step, event.value) for event in EventAccumulator(str(folder)).Reload().Scalars(TAG)]).T
+    sums = np.cumsum(means * np.diff(ends, prepend=0))
+    return np.diff(np.interp(np.arange(0, EPOCHS * STEPS + 1, WINDOW), [0, *ends], [0, *sums])) / WINDOW
 
 
-def draw(path: Path, whole: list[tuple[int, float]], killed: list[tuple[int, float]], kills: list[int], verdict: str) -> None:
+def draw(path: Path, whole: np.ndarray, killed: np.ndarray, kills: list[int], verdict: str) -> None:
     """Draw the three curves over the steps that were computed."""
-    steps, values = np.array(whole).T
+    steps = np.arange(len(whole)) * WINDOW + WINDOW / 2
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     again, begin = [], 0
     for end in (*kills, EPOCHS * STEPS):  # a process trains from the beginning of an epoch to the kill
-        again += [np.interp(np.arange(begin, end), steps, values), [np.nan]]
+        again += [np.interp(np.arange(begin, end), steps, whole), [np.nan]]
         begin = end // STEPS * STEPS
     axes.plot(np.concatenate(again), color="#e07b27", linewidth=1.5,
               label="killed, begins the epoch again (same losses assumed)")
-    axes.plot(steps, values, color="#2a78c2", linewidth=2, label="never stopped")
-    axes.plot(*np.array(killed).T, "o", color="#2a78c2", markersize=5, markerfacecolor="white",
+    axes.plot(steps, whole, color="#2a78c2", linewidth=2, label="never stopped")
+    axes.plot(steps, killed, "o", color="#2a78c2", markersize=5, markerfacecolor="white",
               label=f"killed three times, continued: the final weights are {verdict}")
     for kill in kills:
         axes.axvline(kill, color="#5f6368", linewidth=1, linestyle=":")
