@@ -85,7 +85,7 @@ def choose_threads(begun: int, free: float, cores: int) -> tuple[int, str]:
         return begun, (f"{busy}, and the run keeps the {begun} threads that it began with, for the same bits. If it is slow, "
                        f"set runtime.threads: {now}")
     if not begun and now < cores:
-        return now, f"the machine is busy: {busy}, so the run computes with {now} thread(s) to its end (runtime.threads)"
+        return now, f"the machine is busy: {busy}, so {now} thread(s) compute; a run keeps them to its end (runtime.threads)"
     return begun or now, ""
 
 

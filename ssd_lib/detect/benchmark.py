@@ -28,7 +28,7 @@ from ssd_lib.export.runtimes import RUNTIMES
 from ssd_lib.files import write_text
 from ssd_lib.images import read_image
 from ssd_lib.manifest import FIXED_FOLDER
-from ssd_lib.processes import available_cores
+from ssd_lib.processes import available_cores, free_cores
 
 if TYPE_CHECKING:
     from ssd_lib.evaluate.validation_ap import SplitImages
@@ -38,6 +38,7 @@ ROUNDS, LEAST_ROUNDS = 40, 3
 TIMING_S, AP_S = 60.0, 60.0  # limits of the two parts; LEAST_ROUNDS are always made
 QUICK_S = 4.0  # limit of the only part of a quick measurement
 AP_IMAGES = 500  # at most
+MOST_BUSY = 0.5  # cores that others may use without a warning
 IMAGE_SHAPE = (480, 640, 3)  # of made images, if there are no validation images
 INSTRUCTIONS = {"avx512_vnni": "AVX512-VNNI", "avx_vnni": "AVX-VNNI", "avx2": "AVX2"}  # they decide the speed of INT8
 
@@ -104,6 +105,7 @@ def run(model: Path, csv_path: Path | None, device: str, quick: bool) -> str:
         StateError: there is no model, or the device is missing.
         InputError: a file is damaged.
     """
+    busy = busy_note(free_cores(), available_cores())
     with _processes(model_files(model), device) as loaded:
         rows = _timed(loaded, BATCHES[:1] if quick else BATCHES, QUICK_S if quick else TIMING_S)
         aps, sentence = ({}, "") if quick else _aps(loaded, {row.file: row.ms / 1000 for row in rows if row.batch == 1})
@@ -111,8 +113,8 @@ def run(model: Path, csv_path: Path | None, device: str, quick: bool) -> str:
     if csv_path:
         write_csv(csv_path, rows)
     if quick:
-        return f"benchmark: ms an image: {', '.join(f'{row.ms:.0f} {row.file}' for row in rows)}"
-    return f"{_about_machine()}\n{sentence}\n\n{markdown(rows)}"
+        return f"benchmark: ms an image: {', '.join(f'{row.ms:.0f} {row.file}' for row in rows)}{busy}"
+    return f"{_about_machine()}{busy}\n{sentence}\n\n{markdown(rows)}"
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
@@ -147,6 +149,12 @@ def _megabytes(path: Path) -> float:
     """Return the size of a model file, and of those beside it that belong to it."""
     files = {row.files[0]: row.files for row in RUNTIMES.values()}.get(path.name, (path.name,))
     return sum((path.parent / name).stat().st_size for name in files) / 1e6
+
+
+def busy_note(free: float, cores: int) -> str:
+    """Return a line about a machine that does other things, too; "" for an idle one."""
+    return "" if free > cores - MOST_BUSY else (f"\nWARNING {max(0, free):.1f} of {cores} CPU cores were free: the times are "
+                                                "longer than on an idle machine.")
 
 
 def take_turns(cases: dict[Any, Callable[[], float]], limit_s: float = TIMING_S) -> dict[Any, list[float]]:

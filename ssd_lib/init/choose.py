@@ -75,7 +75,8 @@ def choose_length(look: Look, params: Params, images_per_s: float, minutes: floa
     epochs = min(max(int(minutes * 60 / seconds), EPOCHS[0]), EPOCHS[1])
     reason = f"{epochs * seconds / 60:.3g} of {minutes:g} minutes at {images_per_s:.3g} images/s ({how})"
     if epochs < USEFUL_EPOCHS:
-        reason += f"; few, {USEFUL_EPOCHS} take {math.ceil(USEFUL_EPOCHS * seconds / 60)} minutes"
+        needed = math.ceil(USEFUL_EPOCHS * seconds / 60)
+        reason += f"; {USEFUL_EPOCHS} would be better and take {needed} minutes: --minutes {needed}"
     elif epochs == EPOCHS[1]:
         reason += ", the most that is chosen"
     choices = [Choice("train.epochs", epochs, reason)]
@@ -86,7 +87,7 @@ def choose_length(look: Look, params: Params, images_per_s: float, minutes: floa
         steps = epochs * math.ceil(look.train_images / params.train.batch_size)
         decay = min(max(round(1 - 1 / max(EMA_SHARE * steps, 1), 4), EMA_DECAY[0]), EMA_DECAY[1])
         choices.append(Choice("train.ema_decay", decay,
-                              f"averages about {1 / (1 - decay):.0f} of {steps:,} training steps"))
+                              f"averages about {min(1 / (1 - decay), steps):.0f} of {steps:,} training steps"))
     return choices
 
 

@@ -8,7 +8,7 @@ from support.onnx_files import ABOUT, constant_file
 
 from ssd_lib.cli import main
 from ssd_lib.detect import benchmark
-from ssd_lib.detect.benchmark import BATCHES, LEAST_ROUNDS, ROUNDS, Row, format_of, markdown, model_files, take_turns
+from ssd_lib.detect.benchmark import BATCHES, LEAST_ROUNDS, ROUNDS, Row, busy_note, format_of, markdown, model_files, take_turns
 from ssd_lib.errors import StateError
 
 
@@ -71,7 +71,12 @@ def test_a_quick_measurement_is_a_line_and_times_without_ap(project: Path, capsy
     assert main(["benchmark", "made", "--quick", "--csv", "table.csv"]) == 0
     row, = csv.DictReader((project / "table.csv").open())
     assert (row["file"], row["batch"], row["AP"]) == ("made/ssd.onnx", "1", "")
-    assert capsys.readouterr().out == f"benchmark: ms an image: {float(row['ms']):.0f} made/ssd.onnx\n"
+    assert capsys.readouterr().out.splitlines()[0] == f"benchmark: ms an image: {float(row['ms']):.0f} made/ssd.onnx"
+
+
+def test_a_busy_machine_is_told() -> None:
+    assert busy_note(1.9, 2) == ""
+    assert busy_note(0.94, 2).startswith("\nWARNING 0.9 of 2 CPU cores were free")
 
 
 def test_a_damaged_file_is_one_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,7 +67,12 @@ def test_the_epochs_fit_in_the_minutes() -> None:
 def test_few_epochs_are_said_and_warmed_up_more_briefly() -> None:
     choices = choose_length(look(), FINETUNE, 10.0, 2, "as said")
     assert chosen(choices) == {"train.epochs": 4, "train.warmup_epochs": 0.4, "train.ema_decay": 0.9}
-    assert choices[0].reason.endswith("; few, 20 take 9 minutes")
+    assert choices[0].reason.endswith("; 20 would be better and take 9 minutes: --minutes 9")
+
+
+def test_a_moving_average_is_of_no_more_steps_than_there_are() -> None:
+    choices = choose_length(look(train_images=64), FINETUNE, 0.01, 1, "")
+    assert choices[-1].line() == "ema_decay 0.9: averages about 8 of 8 training steps"
 
 
 def test_one_epoch_is_the_least_and_300_are_the_most() -> None:
