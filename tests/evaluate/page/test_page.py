@@ -105,7 +105,7 @@ def test_objects_for_training_are_counted_by_class_without_crowds(dataset: Detec
     (tmp_path / "priors.json").write_text("[]")  # written by hand
     nothing: Any = None
     analysis: Any = SimpleNamespace(fixed=dataset.fixed)
-    given = PageInput(analysis, {}, nothing, nothing, nothing, dataset, "cpu").with_training(tmp_path)
+    given = PageInput(analysis, {}, nothing, nothing, nothing, dataset, "cpu").with_reports(tmp_path)
     assert given.train_objects is not None
     assert (given.train_objects.tolist(), given.priors, given.history) == ([2, 1], {}, [])
 
