@@ -6,14 +6,10 @@ take turns, so that whatever else the machine does slows down all alike.
 
 import csv
 import io
-import multiprocessing
 import platform
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,9 +17,9 @@ import numpy as np
 
 from ssd_lib.boxes.selection import Selected
 from ssd_lib.detect.detector import Detector
-from ssd_lib.detect.exported_net import thread_count
 from ssd_lib.detect.fastest import MODEL_NAME, ONNX_NAMES
-from ssd_lib.errors import InputError, StateError
+from ssd_lib.detect.file_processes import Ask, Loaded, format_of, processes_of
+from ssd_lib.errors import StateError
 from ssd_lib.export.runtimes import RUNTIMES
 from ssd_lib.files import write_text
 from ssd_lib.images import read_image
@@ -41,9 +37,6 @@ AP_IMAGES = 500  # at most
 MOST_BUSY = 0.5  # cores that others may use without a warning
 IMAGE_SHAPE = (480, 640, 3)  # of made images, if there are no validation images
 INSTRUCTIONS = {"avx512_vnni": "AVX512-VNNI", "avx_vnni": "AVX-VNNI", "avx2": "AVX2"}  # they decide the speed of INT8
-
-Ask = Callable[..., Any]  # (function, *arguments): the result of function(detector, *arguments) in the process of a file
-
 
 class Row(NamedTuple):
     """A row of the table.
@@ -74,24 +67,6 @@ class Row(NamedTuple):
     memory_MB: float | None  # noqa: N815 (the unit is written so)
 
 
-class Loaded(NamedTuple):
-    """What the process of a file says of it.
-
-    Attributes:
-        ask: runs a function there.
-        class_names: of the model.
-        device: "cpu" | "cuda".
-        precision: "fp32" | "int8".
-        threads: that compute on a CPU.
-    """
-
-    ask: Ask
-    class_names: tuple[str, ...]
-    device: str
-    precision: str
-    threads: int
-
-
 def run(model: Path, csv_path: Path | None, device: str, quick: bool) -> str:
     """Measure a model and return a Markdown table, or a line if it is to be quick.
 
@@ -106,7 +81,7 @@ def run(model: Path, csv_path: Path | None, device: str, quick: bool) -> str:
         InputError: a file is damaged.
     """
     busy = busy_note(free_cores(), available_cores())
-    with _processes(model_files(model), device) as loaded:
+    with processes_of(model_files(model), device, max(BATCHES)) as loaded:
         rows = _timed(loaded, BATCHES[:1] if quick else BATCHES, QUICK_S if quick else TIMING_S)
         aps, sentence = ({}, "") if quick else _aps(loaded, {row.file: row.ms / 1000 for row in rows if row.batch == 1})
     rows = [row._replace(AP=aps.get(row.file)) for row in rows]
@@ -137,12 +112,6 @@ def model_files(model: Path) -> list[Path]:
         raise StateError(f"{model}: no model is in this folder; {MODEL_NAME}, {' or '.join(ONNX_NAMES)} is needed. `dvc repro` "
                          "makes them.")
     return files if model.is_dir() else [model]
-
-
-def format_of(path: Path) -> str:
-    """Return what computes a model file."""
-    titles = {Path(row.files[0]).suffix: row.title for row in RUNTIMES.values()} | {".onnx": "ONNX Runtime"}
-    return titles.get(path.suffix.lower(), "PyTorch")
 
 
 def _megabytes(path: Path) -> float:
@@ -194,65 +163,6 @@ def _milliseconds(seconds: Sequence[float]) -> tuple[float, float]:
 def _text(value: Any) -> str:
     return "" if value is None else f"{value:.3f}" if isinstance(value, float) and value < 1 else (
         f"{value:.1f}" if isinstance(value, float) else str(value))
-
-
-@contextmanager
-def _processes(files: Sequence[Path], device: str) -> Iterator[dict[Path, Loaded]]:
-    """Yield what the process of each file says, all of them loaded."""
-    context, ends = multiprocessing.get_context("spawn"), []
-    try:
-        for path in files:
-            ours, theirs = context.Pipe()
-            context.Process(target=_serve, args=(theirs, path, device), daemon=True).start()
-            theirs.close()
-            ends.append(ours)
-        yield {path: Loaded(_asker(end, path), *_received(end, path)) for path, end in zip(files, ends, strict=True)}
-    finally:
-        for end in ends:
-            end.close()  # which ends the process
-
-
-def _asker(end: Connection, path: Path) -> Ask:
-    def ask(*request: Any) -> Any:
-        end.send(request)
-        return _received(end, path)
-    return ask
-
-
-def _received(end: Connection, path: Path) -> Any:
-    """Return the answer of a process, or raise the error that is its answer."""
-    try:
-        answer = end.recv()
-    except EOFError as error:
-        raise StateError(f"{path}: the process that measured it was killed, probably for lack of memory. Close other programs, "
-                         "then run the same command again.") from error
-    if isinstance(answer, InputError | StateError):
-        raise answer
-    return answer
-
-
-def _serve(end: Connection, path: Path, device: str) -> None:
-    """Load a file and answer requests until the other end is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the process that asks, and thereby this one
-    try:
-        detector = Detector(path, device, batch_size=max(BATCHES))
-        end.send((detector.class_names, detector.device, detector.precision, _threads(path)))
-        while True:
-            function, *arguments = end.recv()
-            end.send(function(detector, *arguments))
-    except (InputError, StateError) as error:
-        end.send(error)
-    except (EOFError, BrokenPipeError):
-        pass
-
-
-def _threads(path: Path) -> int:
-    """Return with how many threads a file is computed on a CPU."""
-    if format_of(path) != "PyTorch":
-        return thread_count()
-    import torch
-
-    return torch.get_num_threads()
 
 
 def _timer(ask: Ask, images: list[np.ndarray]) -> Callable[[], float]:

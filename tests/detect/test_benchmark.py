@@ -8,7 +8,8 @@ from support.onnx_files import ABOUT, constant_file
 
 from ssd_lib.cli import main
 from ssd_lib.detect import benchmark
-from ssd_lib.detect.benchmark import BATCHES, LEAST_ROUNDS, ROUNDS, Row, busy_note, format_of, markdown, model_files, take_turns
+from ssd_lib.detect.benchmark import BATCHES, LEAST_ROUNDS, ROUNDS, Row, busy_note, markdown, model_files, take_turns
+from ssd_lib.detect.file_processes import format_of
 from ssd_lib.errors import StateError
 
 

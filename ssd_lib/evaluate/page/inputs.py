@@ -85,7 +85,8 @@ def int8_ap(export: Mapping[str, Any]) -> float | None:
 def _read_speeds(path: Path) -> list[dict[str, str]]:
     try:
         rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-        return rows if all(float(row["ms"]) and float(row["ms_p95"]) and float(row["MB"]) for row in rows) else []
+        numbers = [(float(row["ms"]), float(row["ms_p95"]), float(row["MB"]), int(row["threads"])) for row in rows]
+        return rows if numbers and {"file", "format", "precision", "device"} <= rows[0].keys() else []
     except (OSError, ValueError, TypeError, KeyError):
         return []
 

@@ -145,14 +145,12 @@ def exports_section(given: PageInput) -> Section | None:
     """Return the speed and size of the model's files, and the AP of INT8; None if nothing was exported."""
     if not given.speeds:
         return None
-    rows = [(row["file"], row["format"], row["precision"], f"{float(row['ms']):.1f}", f"{float(row['ms_p95']):.1f}",
-             f"{float(row['MB']):.1f}") for row in given.speeds]
-    first = given.speeds[0]
-    text = ("Milliseconds for an image, from pixels to objects, one after the other: median and 95th percentile, "
-            f"{first['device']} with {plural(int(first['threads']), 'thread')}. `python -m ssd_lib benchmark` measures "
-            "more, on any machine.")
-    return Section("Speed and size", (Text(text), Table(("file", "computed by", "precision", "ms", "ms, 95 %", "MB"), rows),
-                                      Text(_int8_text(given.export))))
+    rows = [(row["file"], row["format"], row["precision"], _where(row), f"{float(row['ms']):.1f}",
+             f"{float(row['ms_p95']):.1f}", f"{float(row['MB']):.1f}") for row in given.speeds]
+    text = ("Milliseconds for an image, from pixels to objects, one after the other: median and 95th percentile. "
+            "`python -m ssd_lib benchmark` measures more, on any machine.")
+    head = ("file", "computed by", "precision", "on", "ms", "ms, 95 %", "MB")
+    return Section("Speed and size", (Text(text), Table(head, rows), Text(_int8_text(given.export))))
 
 
 def run_section(given: PageInput) -> Section:
@@ -174,6 +172,10 @@ def run_section(given: PageInput) -> Section:
     if params:
         tables.append(Table(("params.yaml of the run", ""), params))
     return Section("Run", tables)
+
+
+def _where(row: Mapping[str, str]) -> str:
+    return plural(int(row["threads"]), "thread") if row["device"] == "cpu" else row["device"]
 
 
 def _int8_text(export: Mapping[str, Any]) -> str:

@@ -28,7 +28,8 @@ ABOUT = {"fingerprint": "f00d", "params": {"train": {"lr": 0.01, "note": MARKUP}
 TITLES = ["What to try next", "Where AP50 is lost", "Worst images", "Classes", "Confusion", "Object sizes", "Scores",
           "Curves", "Best images", "Speed and size", "Run"]
 SPEEDS = "file,format,precision,device,threads,batch,AP,ms,ms_p95,MB,memory_MB\n" \
-         "models/ssd.onnx,ONNX Runtime,fp32,cpu,2,1,,20.44,25,12.85,150\n"
+         "models/ssd.onnx,ONNX Runtime,fp32,cpu,2,1,,20.44,25,12.85,150\n" \
+         "models/ssd.pt,PyTorch,fp32,cuda,1,1,,5,6,12.75,900\n"
 EXPORT = {"fp32": {"bytes": 9, "AP": 0.6872}, "images": {"train": 3, "val": 120},
           "int8": {"ssd.onnx": {"bytes": 3, "AP": 0.6842, "float_nodes": []}}}
 
@@ -60,8 +61,9 @@ def test_all_sections_are_there_and_tags_nest(html: str) -> None:
 
 def test_the_speed_of_the_exports_and_both_aps_are_shown(html: str) -> None:
     texts = Nesting(html).texts
-    assert [texts[at + offset] for at in (texts.index("models/ssd.onnx"),) for offset in (1, 3, 4, 5)] == [
-        "ONNX Runtime", "20.4", "25.0", "12.8"]
+    assert [texts[at + offset] for at in (texts.index("models/ssd.onnx"),) for offset in (1, 3, 4, 5, 6)] == [
+        "ONNX Runtime", "2 threads", "20.4", "25.0", "12.8"]
+    assert texts[texts.index("models/ssd.pt") + 3] == "cuda"
     assert "In INT8 the AP is 0.684; in float, on the same 120 validation images, 0.687." in html
 
 
