@@ -20,6 +20,7 @@ from ssd_lib.detect.detector import Detector
 from ssd_lib.detect.fastest import MODEL_NAME, ONNX_NAMES
 from ssd_lib.detect.file_processes import Ask, Loaded, format_of, processes_of
 from ssd_lib.errors import StateError
+from ssd_lib.export.packages import missing_package
 from ssd_lib.export.runtimes import RUNTIMES
 from ssd_lib.files import write_text
 from ssd_lib.images import read_image
@@ -34,6 +35,7 @@ ROUNDS, LEAST_ROUNDS = 40, 3
 TIMING_S, AP_S = 60.0, 60.0  # limits of the two parts; LEAST_ROUNDS are always made
 QUICK_S = 4.0  # limit of the only part of a quick measurement
 AP_IMAGES = 500  # at most
+REST_S = 0.05  # before a turn: the threads of the process before it spin for some milliseconds, which keeps a core busy
 MOST_BUSY = 0.5  # cores that others may use without a warning
 IMAGE_SHAPE = (480, 640, 3)  # of made images, if there are no validation images
 INSTRUCTIONS = {"avx512_vnni": "AVX512-VNNI", "avx_vnni": "AVX-VNNI", "avx2": "AVX2"}  # they decide the speed of INT8
@@ -81,15 +83,16 @@ def run(model: Path, csv_path: Path | None, device: str, quick: bool) -> str:
         InputError: a file is damaged.
     """
     busy = busy_note(free_cores(), available_cores())
-    with processes_of(model_files(model), device, max(BATCHES)) as loaded:
+    files, left_out = split_by_package(model_files(model))
+    with processes_of(files, device, max(BATCHES)) as loaded:
         rows = _timed(loaded, BATCHES[:1] if quick else BATCHES, QUICK_S if quick else TIMING_S)
         aps, sentence = ({}, "") if quick else _aps(loaded, {row.file: row.ms / 1000 for row in rows if row.batch == 1})
     rows = [row._replace(AP=aps.get(row.file)) for row in rows]
     if csv_path:
         write_csv(csv_path, rows)
     if quick:
-        return f"benchmark: ms an image: {', '.join(f'{row.ms:.0f} {row.file}' for row in rows)}{busy}"
-    return f"{_about_machine()}{busy}\n{sentence}\n\n{markdown(rows)}"
+        return f"benchmark: ms an image: {', '.join(f'{row.ms:.1f} {row.file}' for row in rows)}{left_out}{busy}"
+    return f"{_about_machine()}{left_out}{busy}\n{sentence}\n\n{markdown(rows)}"
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
@@ -112,6 +115,17 @@ def model_files(model: Path) -> list[Path]:
         raise StateError(f"{model}: no model is in this folder; {MODEL_NAME}, {' or '.join(ONNX_NAMES)} is needed. `dvc repro` "
                          "makes them.")
     return files if model.is_dir() else [model]
+
+
+def split_by_package(files: Sequence[Path]) -> tuple[list[Path], str]:
+    """Return the files of a folder whose runtimes are installed, and lines about the others; all files if none is."""
+    packages = {Path(row.files[0]).suffix: missing_package(name, to_write=False) for name, row in RUNTIMES.items()}
+    missing = {path: package for path in files if (package := packages.get(path.suffix))}
+    if len(missing) == len(files):
+        return list(files), ""
+    lines = (f"\n{path} is left out, {format_of(path)} is not installed: `pip install {package}`"
+             for path, package in missing.items())
+    return [path for path in files if path not in missing], "".join(lines)
 
 
 def _megabytes(path: Path) -> float:
@@ -170,6 +184,7 @@ def _timer(ask: Ask, images: list[np.ndarray]) -> Callable[[], float]:
 
 
 def _seconds_an_image(detector: Detector, images: list[np.ndarray]) -> float:
+    time.sleep(REST_S)
     detector(images[:1])  # what ran before has filled the caches
     begin = time.perf_counter()
     detector(images)

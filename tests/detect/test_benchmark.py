@@ -8,7 +8,17 @@ from support.onnx_files import ABOUT, constant_file
 
 from ssd_lib.cli import main
 from ssd_lib.detect import benchmark
-from ssd_lib.detect.benchmark import BATCHES, LEAST_ROUNDS, ROUNDS, Row, busy_note, markdown, model_files, take_turns
+from ssd_lib.detect.benchmark import (
+    BATCHES,
+    LEAST_ROUNDS,
+    ROUNDS,
+    Row,
+    busy_note,
+    markdown,
+    model_files,
+    split_by_package,
+    take_turns,
+)
 from ssd_lib.detect.file_processes import format_of
 from ssd_lib.errors import StateError
 
@@ -72,7 +82,16 @@ def test_a_quick_measurement_is_a_line_and_times_without_ap(project: Path, capsy
     assert main(["benchmark", "made", "--quick", "--csv", "table.csv"]) == 0
     row, = csv.DictReader((project / "table.csv").open())
     assert (row["file"], row["batch"], row["AP"]) == ("made/ssd.onnx", "1", "")
-    assert capsys.readouterr().out.splitlines()[0] == f"benchmark: ms an image: {float(row['ms']):.0f} made/ssd.onnx"
+    assert capsys.readouterr().out.splitlines()[0] == f"benchmark: ms an image: {float(row['ms']):.1f} made/ssd.onnx"
+
+
+def test_a_runtime_that_is_not_installed_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "missing_package", lambda name, to_write: "a-package" if name == "ncnn" else "")
+    onnx, ncnn = Path("models/ssd.onnx"), Path("models/ncnn/ssd.param")
+    assert split_by_package([onnx, ncnn]) == (
+        [onnx], f"\n{ncnn} is left out, ncnn is not installed: `pip install a-package`")
+    assert split_by_package([onnx]) == ([onnx], "")
+    assert split_by_package([ncnn]) == ([ncnn], "")  # Detector says what is missing then
 
 
 def test_a_busy_machine_is_told() -> None:
