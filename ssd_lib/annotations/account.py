@@ -19,6 +19,7 @@ FILE_KINDS = {
     "unlabelled_unused": "images that have no label file; they are not used",
     "unreadable_images": "images whose suffix cannot be read; convert them to JPEG or PNG",
     "unused_images": "images that are in no split; they are not used",
+    "other_classes": "images whose objects are all of classes that data.classes does not list; they are not used",
     "unused_lists": "annotation files and lists that are not used; name the folder of each dataset in data.paths",
     "test_split": "files of a test split; they are not used",
     "matched": "files matched by a name that is written differently (case, percent codes, Unicode form, folder, a tool's mark)",

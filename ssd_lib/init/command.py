@@ -47,7 +47,8 @@ def run(paths: Sequence[str], recipe: str | None = None, form: str = "auto", min
         _refuse_to_lose(PARAMS_PATH)
     source = [Choice("data.source", "local", ""), Choice("data.paths", list(paths), ""), Choice("data.format", form, "")]
     look = look_at(check_params(_changed(template, source).encode(), PARAMS_PATH).data)
-    log.info("%s", _shown(paths, look))
+    for line in _shown(paths, look):
+        log.info("%s", line)
     choices = [choose_recipe(look, recipe)]
     template = _changed(with_values(read_recipe(choices[0].value), _kept(PARAMS_PATH)), source)
     choices += choose_input(look, check_params(template.encode(), PARAMS_PATH))
@@ -110,17 +111,18 @@ def _yaml(value: Any) -> str:
     return text if text.isprintable() else dumped(allow_unicode=False)  # U+2028 would end the line
 
 
-def _shown(paths: Sequence[str], look: Look) -> str:
-    """Return a line about the dataset."""
+def _shown(paths: Sequence[str], look: Look) -> list[str]:
+    """Return a line about the images of the dataset, and one about its classes."""
     names = [f"{visible(name, 30)} {count:,}" for name, count in look.objects.items()]
     more = f" and {len(names) - SHOWN_CLASSES} more" if len(names) > SHOWN_CLASSES else ""
     classes = f"{len(names)} class{'es'[:2 * (len(names) > 1)]}"
-    return (f"{', '.join(visible(path, 100) for path in paths)}: {' + '.join(look.formats)}, {look.train_images:,} training "
-            f"and {look.val_images:,} validation images, the median {look.image_px[0]} x {look.image_px[1]} px; {classes} in "
-            f"training: {', '.join(names[:SHOWN_CLASSES])}{more}")
+    return [f"{', '.join(visible(path, 100) for path in paths)}: {' + '.join(look.formats)}, {look.train_images:,} training "
+            f"and {look.val_images:,} validation images, the median {look.image_px[0]} x {look.image_px[1]} px",
+            f"{classes} in training: {', '.join(names[:SHOWN_CLASSES])}{more}"]
 
 
 def _card(paths: Sequence[str], look: Look, choices: Sequence[Choice]) -> str:
     """Return the comments at the head of the written file."""
-    lines = [_shown(paths, look), *(f"  {choice.line()}" for choice in choices)]
-    return "".join(f"# {visible(line)}\n" for line in ("Written by `ssd init`:", *lines)) + "\n"
+    images, classes = _shown(paths, look)
+    lines = ["Written by `ssd init`:", images, *(f"  {line}" for line in (classes, *(choice.line() for choice in choices)))]
+    return "".join(f"# {visible(line)}\n" for line in lines) + "\n"

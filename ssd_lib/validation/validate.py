@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from ssd_lib.annotations.faults import KINDS, Fault, count_bad, summarise
-from ssd_lib.annotations.files import is_image
+from ssd_lib.annotations.files import SHOWN, is_image
 from ssd_lib.annotations.read import join_parts, read_splits
 from ssd_lib.annotations.repair import merge_categories, turn_upright
 from ssd_lib.annotations.table import Annotations, ParsedPart
 from ssd_lib.errors import InputError
 from ssd_lib.exif import UPRIGHT, turn_boxes
 from ssd_lib.files import sha256, write_json
-from ssd_lib.manifest import REPAIR_HINT, REPORT_PATH, Manifest, Part
+from ssd_lib.manifest import REPAIR_HINT, REPORT_PATH, FileCount, Manifest, Part
 from ssd_lib.params import DataParams, RuntimeParams
 from ssd_lib.processes import available_cores
 from ssd_lib.validation.annotations import check_annotations, check_between, check_duplicates, check_names
@@ -50,7 +50,7 @@ def validate(manifest: Manifest, data: DataParams, runtime: RuntimeParams, path:
     image_faults = list(check_images(_image_files(manifest, splits), workers))
     faults = [*image_faults, *_mixed_orientations(image_faults), *_other_faults(manifest, parts, splits)]
     report = {**_report(splits, faults), "max_bad_fraction": data.max_bad_fraction,
-              "files": [count.model_dump() for count in manifest.counts]}
+              "files": [count.model_dump() for count in (*manifest.counts, *_of_other_classes(parts))]}
     write_json(path, report, indent=1)
     write_report(path.parent, manifest, *_upright(splits, faults), report, data)
     for notice in file_notices(report):
@@ -141,6 +141,14 @@ def _orphans(manifest: Manifest, parts: dict[str, tuple[ParsedPart, ...]]) -> li
     return [Fault("orphan", (split, name), f"{name}: no annotation file lists it")
             for split in parts for name in sorted(_files(manifest, split) - listed)
             if is_image(name)]
+
+
+def _of_other_classes(parts: dict[str, tuple[ParsedPart, ...]]) -> list[FileCount]:
+    """Return the count of the images that were removed because all their objects are of classes not in `data.classes`."""
+    skipped = sorted(name for of_split in parts.values() for part in of_split for name in part.skipped_images)
+    kept = sum(len(part.annotations.images) for of_split in parts.values() for part in of_split)
+    count = FileCount(kind="other_classes", count=len(skipped), of=len(skipped) + kept, first=tuple(skipped[:SHOWN]))
+    return [count] if skipped else []
 
 
 def _files(manifest: Manifest, split: str) -> set[str]:

@@ -8,7 +8,8 @@ from ssd_lib.annotations.faults import KINDS
 
 FEW_BAD = 5  # so many bad images or boxes stop nothing, if they are no more than FEW_BAD_SHARE
 FEW_BAD_SHARE = 0.1
-TOLD_FIRST = ("unused_labels", "unlabelled", "unlabelled_unused", "unreadable_images", "unused_images", "class_folders")
+TOLD_FIRST = ("unused_labels", "unlabelled", "unlabelled_unused", "unreadable_images", "unused_images", "other_classes",
+              "class_folders")
 
 
 def stop_reason(report: Mapping[str, Any], allowed: float) -> str:

@@ -80,8 +80,8 @@ def test_data_of_every_format_give_a_params_yaml_that_says_why(project: Path, tm
     recipe["data"]["paths"] = [str(data)]
     recipe["train"] |= {"batch_size": 3, "epochs": 19, "ema_decay": 0.9}  # an epoch: (24 + 8 / 3) / 10 / 0.85 = 3.14 s
     assert params() == recipe
-    assert f"{data}: {form}, 24 training and 8 validation images, the median 100 x 80 px; 2 classes" in printed
-    assert "cat 24, dog 24" in printed
+    assert f"{data}: {form}, 24 training and 8 validation images, the median 100 x 80 px\n2 classes in training: " in printed
+    assert " training: cat 24, dog 24\n" in printed
     assert "\nbatch_size 3: so that 24 training images make 8 steps; the recipe has 8" in printed
     card = Path("params.yaml").read_text().partition("\ndata:")[0]
     assert all(f"#   {line}" in card for line in printed.splitlines()[1:-1])

@@ -193,3 +193,17 @@ def test_label_files_of_no_image_stop_and_images_without_one_are_reported(
     assert "Stopped: 1 of 5 label files" in path.with_suffix(".md").read_text()
     assert "4 of 8 images that have no label file" in caplog.text
     assert validate(run(tmp_path), data_params(0.3), runtime(0), path)["boxes"] == 4
+
+
+def test_images_of_classes_that_are_not_listed_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for split, classes in (("train", "010"), ("val", "0")):
+        for number, label in enumerate(classes):
+            add_image(tmp_path, f"images/{split}/{number}.png", (9 + number, 9))
+            plant(tmp_path, texts={f"labels/{split}/{number}.txt": f"{label} 0.5 0.5 0.2 0.2\n"})
+    plant(tmp_path, texts={"classes.txt": "cat\ndog\n"})
+    path = tmp_path / "report" / "validation.json"
+    report = validate(run(tmp_path, classes=["cat"]), data_params(0), runtime(0), path)
+    assert report["images"] == 3
+    assert "1 of 4 images whose objects are all of classes that data.classes does not list" in caplog.text
+    assert "images/train/1.png" in caplog.text
+    assert "1 of 4 images whose objects" in path.with_suffix(".md").read_text()

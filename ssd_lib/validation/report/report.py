@@ -24,6 +24,7 @@ from ssd_lib.validation.report.sections import (
     object_sizes_section,
     objects_per_image_section,
     random_images_section,
+    scarce_classes,
     summary_section,
 )
 from ssd_lib.validation.report.statistics import count_classes, epoch_boxes, trainable
@@ -58,12 +59,14 @@ def _sections(manifest: Manifest, splits: Mapping[str, Annotations], faults: Seq
     unreadable = set(report["unreadable"])
     shown = {split: trainable(annotations, unreadable) for split, annotations in splits.items() if split != "test"}
     if not shown:
-        return [summary_section(report, data), faults_section(manifest, splits, faults), files_section(manifest)]
+        return [summary_section(report, data, ()), faults_section(manifest, splits, faults),
+                files_section(report.get("files", ()))]
     first = next(iter(shown))
     classes = count_classes(shown)
     balance: dict[str, np.ndarray] = {
         mode: epoch_boxes(shown[first], classes.names, mode, data.balance_threshold) for mode in BALANCE_MODES}
-    return [summary_section(report, data), faults_section(manifest, splits, faults), files_section(manifest),
+    return [summary_section(report, data, scarce_classes(classes, first)), faults_section(manifest, splits, faults),
+            files_section(report.get("files", ())),
             duplicate_images_section(manifest, splits),
             classes_section(classes, balance), objects_per_image_section(shown), object_sizes_section(shown),
             object_shapes_section(shown), image_sizes_section(shown),

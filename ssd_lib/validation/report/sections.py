@@ -4,7 +4,7 @@
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from heapq import nsmallest
 from itertools import groupby, pairwise
@@ -54,6 +54,7 @@ ALL_FAULT_TILES = 64  # of all kinds: the page must be small enough for an e-mai
 PAIRS = 6  # of duplicates within a split, and between train and val
 SHOWN_AS_PAIRS = {"duplicate_content", "train_val_leak"}
 SAMPLE_TILES = 12
+NAMED_CLASSES = 8  # in a sentence
 FEW_BOXES = 10  # with fewer boxes a class is hardly learned, and its AP is chance
 HIGH_RATIO = 20  # of the boxes of the most and the least frequent class: advise data.balance
 SMALLEST_PRIORS = {nets: priors.levels[0].min_size for nets, priors in reversed(PUBLISHED.items())}  # as shares of the image
@@ -67,16 +68,17 @@ RATIO_LABELS = ("below 1:5", "1:5 to 1:3", "1:3 to 1:2", "1:2 to 1:1.2", "about 
 LISTED_SIZES = 10
 
 
-def summary_section(report: Mapping[str, Any], data: DataParams) -> Section:
+def summary_section(report: Mapping[str, Any], data: DataParams, advice: Iterable[Text]) -> Section:
     """Return whether the dataset can be used for training, and how large it is.
 
     Args:
         report: the report of `validate`.
         data: has the limit `max_bad_fraction`.
+        advice: of `scarce_classes`.
     """
     rows = [(row["split"], *(f"{row[key]:,}" for key in ("images", "boxes", "crowds", "images_without_boxes")))
             for row in report["splits"]]
-    return Section("Summary", (*map(Text, file_notices(report)), _summary_sentence(report, data.max_bad_fraction),
+    return Section("Summary", (*map(Text, file_notices(report)), _summary_sentence(report, data.max_bad_fraction), *advice,
                                Table(("split", "images", "boxes", "crowds", "images without objects"), rows)))
 
 
@@ -96,14 +98,18 @@ def faults_section(manifest: Manifest, splits: Mapping[str, Annotations], faults
     return Section("Faults", (table, *(_fault_kind(manifest, kind, found, limit, marks) for kind, found in shown.items())))
 
 
-def files_section(manifest: Manifest) -> Section:
-    """Return the files that are not used, and those that were matched by a name that is written differently."""
-    if not manifest.counts:
+def files_section(counts: Sequence[Mapping[str, Any]]) -> Section:
+    """Return the files that are not used, and those that were matched by a name that is written differently.
+
+    Args:
+        counts: `files` of the report of `validate`.
+    """
+    if not counts:
         return Section("Files", (Text("Every file is used."),))
-    elements: list[Element] = [Table(("files", "what they are"),
-                                     [(f"{count.count:,}", FILE_KINDS[count.kind]) for count in manifest.counts])]
-    elements += [Listing(f"{count.count:,} {FILE_KINDS[count.kind]}", list(count.first)) for count in manifest.counts]
-    return Section("Files", elements)
+    rows = [(f"{count['count']:,}", FILE_KINDS[count["kind"]]) for count in counts]
+    lists = [Listing(f"{number} {what}", [*count["first"], *["and others"] * (count["count"] > len(count["first"]))])
+             for (number, what), count in zip(rows, counts, strict=True)]
+    return Section("Files", (Table(("files", "what they are"), rows), *lists))
 
 
 def duplicate_images_section(manifest: Manifest, splits: Mapping[str, Annotations]) -> Section:
@@ -254,15 +260,32 @@ def _key(fault: Fault) -> ImageKey:
     return fault.subject[0], fault.image
 
 
+def scarce_classes(counts: ClassCounts, first: str) -> Iterator[Text]:
+    """Yield a sentence on the classes without boxes in the training split, and one on those with few.
+
+    Args:
+        counts: of `trainable` annotations.
+        first: the training split.
+    """
+    boxes = counts.boxes[first]
+    absent, few = (_named(counts.names, of) for of in (boxes == 0, (boxes > 0) & (boxes < FEW_BOXES)))
+    if absent:
+        yield Text(f"Without boxes in {first}: {absent}. Not learned, but part of AP where val has such boxes. `data.classes` "
+                   "selects the classes to learn.", "advice")
+    if few:
+        yield Text(f"With fewer than {FEW_BOXES} boxes in {first}: {few}. Too few to learn from; more images with such objects "
+                   "help most.", "advice")
+
+
+def _named(names: Sequence[str], chosen: np.ndarray) -> str:
+    """Return "2 classes (a, b)" for the chosen of K names, of many only the first; "" for none."""
+    rows = np.flatnonzero(chosen).tolist()
+    shown = ", ".join(visible(names[row], 30) for row in rows[:NAMED_CLASSES])
+    return f"{plural(len(rows), 'class')} ({shown}{' and others' * (len(rows) > NAMED_CLASSES)})" if rows else ""
+
+
 def _class_advice(counts: ClassCounts, first: str) -> Iterator[Text]:
     boxes = counts.boxes[first]
-    absent, few = int((boxes == 0).sum()), int(((boxes > 0) & (boxes < FEW_BOXES)).sum())
-    if absent:
-        yield Text(f"{plural(absent, 'class')} without boxes in {first}: not learned, but part of AP where val has such boxes. "
-                   "`data.classes` selects the classes to learn.", "advice")
-    if few:
-        yield Text(f"{plural(few, 'class')} with fewer than {FEW_BOXES} boxes in {first}: too few to learn from. More images "
-                   "with such objects help most.", "advice")
     present = np.flatnonzero(boxes)
     if len(present) < 2:
         return

@@ -9,6 +9,7 @@ import pytest
 from support.project import data_params
 from support.report_data import ReportInput
 
+from ssd_lib.annotations.account import FILE_KINDS
 from ssd_lib.annotations.faults import Fault
 from ssd_lib.annotations.fixed_set import load_fixed, write_fixed
 from ssd_lib.annotations.table import Annotations, Box, Category, Image, from_rows
@@ -22,11 +23,13 @@ from ssd_lib.validation.report.sections import (
     classes_section,
     duplicate_images_section,
     faults_section,
+    files_section,
     image_sizes_section,
     object_shapes_section,
     object_sizes_section,
     objects_per_image_section,
     random_images_section,
+    scarce_classes,
     summary_section,
 )
 from ssd_lib.validation.report.statistics import ClassCounts, good_prior_shares, trainable
@@ -76,7 +79,7 @@ def on_one_image(*sides: tuple[float, float], width: int = 100, height: int = 10
                                     "Repair them, or set `data.max_bad_fraction` to 0.13 to train without them."),
 ])
 def test_the_summary_is_one_sentence(changes: dict[str, int], sentence: str) -> None:
-    section = summary_section(a_report(**changes), data_params(max_bad_fraction=0.01))
+    section = summary_section(a_report(**changes), data_params(max_bad_fraction=0.01), ())
     assert (words(section), only(section, Text).tone) == (sentence, "bad" if "Stopped" in sentence else "good")
     assert only(section, Table).rows == [("train", "1,200", "5,000", "3", "7")]
 
@@ -148,10 +151,26 @@ def test_classes_are_listed_by_number_with_their_shares_and_rare_ones_marked() -
         ("dog", "", "60.0 %", "60", "30"), ("cat", "", "20.0 %", "20", "10"), ("ape", "", "10.0 %", "10", "5"),
         ("owl", "few", "9.0 %", "9", "5"),
         ("bee", "few", "1.0 %", "1", "1"), ("elk", "none", "0.0 %", "0", "0")]
-    assert "1 class without boxes in train" in words(section)
-    assert "2 classes with fewer than 10 boxes in train" in words(section)
     assert "The most frequent class, dog, has 60.0 times as many boxes as the least frequent, bee." in words(section)
     assert "`data.balance: repeat`" in words(section)
+
+
+def test_the_summary_names_classes_that_are_too_rare_to_learn() -> None:
+    scarce = scarce_classes(counts(cat=20, owl=FEW_BOXES - 1, elk=0, bee=1, ape=FEW_BOXES), "train")
+    section = summary_section(a_report(), data_params(), scarce)
+    assert "Without boxes in train: 1 class (elk). Not learned" in words(section)
+    assert "With fewer than 10 boxes in train: 2 classes (owl, bee). Too few" in words(section)
+    assert not list(scarce_classes(counts(cat=FEW_BOXES), "train"))
+    assert " c6, c7 and others)" in next(scarce_classes(counts(**{f"c{at}": 0 for at in range(9)}), "train")).text
+    assert " c6, c7)" in next(scarce_classes(counts(**{f"c{at}": 0 for at in range(8)}), "train")).text
+
+
+def test_files_that_are_not_used_are_listed_and_a_cut_list_says_so() -> None:
+    section = files_section([{"kind": "test_split", "count": 3, "of": 0, "first": ("a", "b")},
+                             {"kind": "other_files", "count": 1, "of": 0, "first": ("c",)}])
+    assert [element.lines for element in section.elements if isinstance(element, Listing)] == [["a", "b", "and others"], ["c"]]
+    assert only(section, Table).rows == [("3", FILE_KINDS["test_split"]), ("1", FILE_KINDS["other_files"])]
+    assert words(files_section([])) == "Every file is used."
 
 
 def test_a_balanced_dataset_gets_no_advice() -> None:
@@ -181,7 +200,7 @@ def test_a_chart_of_many_classes_is_cut_and_its_shares_refer_to_all() -> None:
 
 def test_a_dataset_without_classes_or_boxes_has_a_classes_section() -> None:
     assert words(classes_section(counts(), {})) == "No classes."
-    assert "1 class without boxes" in words(classes_section(counts(cat=0), {}))
+    assert only(classes_section(counts(cat=0), {}), Table).rows == [("cat", "none", "–", "0", "0")]
 
 
 def test_images_are_counted_by_their_objects() -> None:
