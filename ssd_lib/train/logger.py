@@ -126,7 +126,7 @@ def epoch_line(row: Mapping[str, Any], epochs: int) -> str:
     minutes, seconds = divmod(round(row["seconds"]), 60)
     ap = f"  AP {row['AP']:.3f}  AP50 {row['AP50']:.3f}" if row.get("AP") is not None else ""
     waiting = f"  waits {row['data_share']:.0%}" if row["data_share"] >= WAITING_SHOWN else ""
-    return (f"epoch {row['epoch']}/{epochs}  loss {row['train_loss']:.3f}  val {row['val_loss']:.3f}{ap}  "
+    return (f"epoch {row['epoch']}/{epochs}  loss {row['train_loss']:.3f} (val {row['val_loss']:.3f}){ap}  "
             f"{row['images_per_s']:.0f} img/s{waiting}  {minutes}:{seconds:02d}")
 
 

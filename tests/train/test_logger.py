@@ -71,8 +71,8 @@ def test_a_step_is_written_to_tensorboard(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("row", "epochs", "line"), [
-    (ROW, 120, "epoch 12/120  loss 3.412  val 3.900  AP 0.187  AP50 0.350  412 img/s  3:07"),
-    (ROW | {"data_share": 0.25}, 120, "epoch 12/120  loss 3.412  val 3.900  AP 0.187  AP50 0.350  412 img/s  waits 25%  3:07"),
+    (ROW, 120, "epoch 12/120  loss 3.412 (val 3.900)  AP 0.187  AP50 0.350  412 img/s  3:07"),
+    (ROW | {"data_share": 0.25}, 120, "epoch 12/120  loss 3.412 (val 3.900)  AP 0.187  AP50 0.350  412 img/s  waits 25%  3:07"),
 ])
 def test_an_epoch_is_one_line(row: dict[str, Any], epochs: int, line: str) -> None:
     assert epoch_line(row, epochs) == line
