@@ -26,6 +26,7 @@ from ssd_lib.export.int8 import (
     prepare,
     quantise,
     value_ranges,
+    with_short_names,
 )
 from ssd_lib.export.onnx_file import as_input
 from ssd_lib.images import read_image
@@ -65,13 +66,13 @@ def make_int8(graph: bytes) -> tuple[dict[str, bytes], dict[str, Any]]:
 
     results = {name: attempts(model, ranges, scheme, order, expected, lambda quantised: ap_of(quantised, val) or 0.0)
                for name, scheme in SCHEMES.items()}
-    files = {name: content for name, (content, _) in results.items() if content}
+    files = {name: with_short_names(content) for name, (content, _) in results.items() if content}
     report: dict[str, Any] = {"fp32": {"bytes": len(graph), "AP": round(expected, DIGITS)}, "max_loss": MAX_LOSS,
                               "images": {"train": len(train.paths), "val": len(val.paths)}}
     if "ssd.onnx" not in files:
         report["no_int8"] = f"its AP is more than {MAX_LOSS} below {expected:.3f}, see reports/export.json"
-    report["int8"] = {name: {"bytes": len(content) if content else None, **tried[-1], "attempts": tried}
-                      for name, (content, tried) in results.items()}
+    report["int8"] = {name: {"bytes": len(files[name]) if name in files else None, **tried[-1], "attempts": tried}
+                      for name, (_, tried) in results.items()}
     return files, report
 
 

@@ -123,6 +123,26 @@ def quantise(model: onnx.ModelProto, ranges: Ranges, scheme: Scheme, floats: Col
     return bytes(result.SerializeToString())
 
 
+def with_short_names(graph: bytes) -> bytes:
+    """Return the same graph without the names and shapes of its inner values, which are 3 % of an INT8 file of 2 MB.
+
+    The names of inputs, outputs and nodes stay.
+    """
+    model = onnx.load_from_string(graph)
+    del model.graph.value_info[:]
+    short = {value.name: value.name for value in (*model.graph.input, *model.graph.output)} | {"": ""}
+
+    def name(long: str) -> str:
+        return short.setdefault(long, f"{len(short):x}")
+
+    for value in model.graph.initializer:
+        value.name = name(value.name)
+    for node in model.graph.node:
+        node.input[:], node.output[:] = map(name, node.input), map(name, node.output)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
 def most_sensitive(model: onnx.ModelProto, ranges: Ranges, scheme: Scheme, inputs: Sequence[np.ndarray]) -> list[str]:
     """Return the names of the inner nodes, that first which changes the outputs most if it alone is quantised."""
     nodes = inner_nodes(model.graph)

@@ -9,7 +9,18 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from ssd_lib.export.gate import FLOAT_NODES, MAX_LOSS, attempts, without_gain
-from ssd_lib.export.int8 import RUNTIME, TENSORRT, Ranges, Scheme, inner_nodes, most_sensitive, prepare, quantise, value_ranges
+from ssd_lib.export.int8 import (
+    RUNTIME,
+    TENSORRT,
+    Ranges,
+    Scheme,
+    inner_nodes,
+    most_sensitive,
+    prepare,
+    quantise,
+    value_ranges,
+    with_short_names,
+)
 
 CONVOLUTIONS = ["first", "middle", "deep", "last"]
 INPUTS = [np.random.default_rng(seed).uniform(-1, 1, (1, 3, 8, 8)).astype(np.float32) for seed in range(4)]
@@ -105,6 +116,18 @@ def test_the_same_graph_gives_the_same_bytes(prepared: tuple[onnx.ModelProto, Ra
     before = model.SerializeToString()
     assert quantise(model, ranges, RUNTIME) == quantise(model, dict(reversed(ranges.items())), RUNTIME)
     assert model.SerializeToString() == before
+
+
+def test_short_names_change_nothing_but_the_size() -> None:
+    long = quantised(RUNTIME)
+    short = onnx.load_from_string(with_short_names(long.SerializeToString()))
+    assert short.ByteSize() < long.ByteSize()
+    assert [node.name for node in short.graph.node] == [node.name for node in long.graph.node]
+    sessions = [onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+                for graph in (long, short)]
+    for pixels in INPUTS:
+        expected, found = (session.run(["scores", "boxes"], {"input_0": pixels}) for session in sessions)
+        assert [one.tobytes() for one in found] == [one.tobytes() for one in expected]
 
 
 def test_named_nodes_stay_float() -> None:
