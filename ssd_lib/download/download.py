@@ -25,7 +25,9 @@ def download(data: DataParams, runtime: RuntimeParams) -> Manifest:
 
 def summary(manifest: Manifest, seconds: float) -> str:
     """Return one line, such as "download: local (voc + yolo), 205 + 87 images, 35.2 MB, 3.2 s"."""
-    counts = " + ".join(str(len(manifest.images(split))) for split in manifest.splits)
+    of_splits = [manifest.images(split) for split in manifest.splits]
+    total = len(set().union(*of_splits))  # splits may share a folder; which of its images each has is only in their annotations
+    counts = " + ".join(str(len(images)) for images in of_splits) if total == sum(map(len, of_splits)) else str(total)
     size = sum(size for size, _ in manifest.files.values())
     formats = " + ".join(dict.fromkeys(part.format for parts in manifest.splits.values() for part in parts))
     source = f"local ({formats})" if manifest.source == "local" else manifest.source

@@ -49,19 +49,21 @@ def look_at(data: DataParams) -> Look:
         InputError: they are not complete datasets, no image can be read, or there are no objects.
     """
     manifest, val_fraction = _with_split(data)
-    parts = read_splits(manifest)["train"]
+    splits = read_splits(manifest)
+    parts = splits["train"]
+    images = {split: sum(len(part.annotations.images) for part in of_split) for split, of_split in splits.items()}
     counts = Counter({clean_name(name): 0 for part in manifest.splits["train"] for name in part.class_names.values()})
     sides, sizes = [], []
     for part in parts:
         counts.update(_objects_of(part))
-        of_part, image_sizes = _sides_of(part, manifest, len(manifest.images("train")))
+        of_part, image_sizes = _sides_of(part, manifest, images["train"])
         sides.append(of_part)
         sizes.append(image_sizes)
     objects = {name: count for name, count in counts.items() if count}
     _require(objects, np.concatenate(sizes), parts, data.paths)
     formats = tuple(dict.fromkeys(part.format for part in manifest.splits["train"]))
     width, height = np.median(np.concatenate(sizes), axis=0).round().astype(int).tolist()
-    return Look(formats, len(manifest.images("train")), len(manifest.images("val")), val_fraction, objects,
+    return Look(formats, images["train"], images["val"], val_fraction, objects,
                 tuple(name for name, count in counts.items() if not count), (width, height), np.concatenate(sides))
 
 

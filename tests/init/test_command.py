@@ -10,11 +10,13 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from support.folders import run as manifest_of
 from support.four_formats import Row, write_coco, write_files, write_voc, write_yolo
 from support.project import ROOT
 from support.repository import dvc, git, make_clone, run
 
 from ssd_lib.cli import main
+from ssd_lib.download.download import summary
 
 Boxes = Sequence[tuple[str, int, int, int, int, bool]]
 LARGE: Boxes = (("cat", 10, 10, 30, 20, False), ("dog", 50, 40, 40, 30, False))
@@ -85,6 +87,17 @@ def test_data_of_every_format_give_a_params_yaml_that_says_why(project: Path, tm
     assert "\nbatch_size 3: so that 24 training images make 8 steps; the recipe has 8" in printed
     card = Path("params.yaml").read_text().partition("\ndata:")[0]
     assert all(f"#   {line}" in card for line in printed.splitlines()[1:-1])
+
+
+def test_splits_that_share_a_folder_of_images_are_counted_by_their_annotations(
+        project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = dataset(tmp_path / "data", "coco")
+    (data / "images").mkdir()
+    for image in data.rglob("*.jpg"):
+        image.rename(data / "images" / image.name)
+    assert main(["init", str(data), *SPEED]) == 0
+    assert "coco, 24 training and 8 validation images" in capsys.readouterr().out
+    assert summary(manifest_of(data), 1).startswith("download: local (coco), 32 images, ")
 
 
 def test_many_small_objects_take_the_recipe_for_them(project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
