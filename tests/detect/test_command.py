@@ -11,9 +11,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image as Pillow
 from support.folders import run as run_local
 from support.servers import Fault, serve
+from support.trained_project import SPEC
 from support.videos import FPS, HEIGHT, WIDTH, frames_of, make_video
 
 import detect
@@ -22,7 +24,7 @@ from ssd_lib.annotations.table import box_rows
 from ssd_lib.boxes.selection import Postprocess
 from ssd_lib.detect import process
 from ssd_lib.detect.command import results_rows
-from ssd_lib.detect.detector import Objects
+from ssd_lib.detect.detector import Detector, Objects
 from ssd_lib.detect.video import frame_count, frame_rate, frame_size, open_video
 from ssd_lib.evaluate.drawing import write_image
 from ssd_lib.exif import EXIF_ORIENTATION, INVERSE, turn_pixels
@@ -117,7 +119,7 @@ def test_top_k_and_nms_are_handed_on(images: Path) -> None:
 @pytest.mark.parametrize("form", ["coco", "yolo", "voc"])
 def test_detections_become_labels_that_the_readers_read(images: Path, form: str, capsys: pytest.CaptureFixture[str]) -> None:
     (images / "broken.jpg").write_bytes(b"not an image")
-    arguments = ["images", "--threshold", "0.1", "--top-k", "9", "--json", "found.json", "--save-labels", form]
+    arguments = ["images", "--threshold", "0.1", "--json", "found.json", "--save-labels", form]
     assert detect.main(arguments) == 1
     assert f"; labels in detections/{form}" in capsys.readouterr().out
     detected = sorted((row["class_name"], *row["bbox"]) for row in rows_of("found.json"))
@@ -296,6 +298,17 @@ def test_an_image_has_no_object_below_the_threshold_where_videos_are_tracked(ima
     for threshold, count in (("0.1", 200), ("0.5", 0)):  # untrained, it gives every class about a third
         detect.main(["images", "--threshold", threshold, "--json", "found.json", "--track"])
         assert len(rows_of("found.json")) == count
+
+
+def test_a_tracked_object_is_kept_where_its_score_falls_below_the_threshold(video: Path,
+                                                                              weights: dict[str, torch.Tensor]) -> None:
+    save_model(MODEL_PATH, SPEC, weights, {})  # its scores differ between priors, and a little between frames
+    middle = float(np.median([found.scores for found in Detector(threshold=0.0)(frames_of(video)[::2])]))
+    kept = []
+    for further in ([], ["--track"]):
+        detect.main(["clip.mp4", "--json", "found.json", "--every", "2", "--threshold", str(middle), *further])
+        kept.append({(row["frame"], *row["bbox"]) for row in rows_of("found.json")})
+    assert kept[0] < kept[1]
 
 
 def test_a_url_gives_what_its_file_gives(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
