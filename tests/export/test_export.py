@@ -181,12 +181,32 @@ def test_the_int8_files_find_what_the_float_file_finds_and_have_its_metadata(exp
     expected = Detector(root / ONNX_PATH, "cpu", threshold=None)(image)
     for name in ("ssd.onnx", "tensorrt.onnx"):
         path = root / INT8_FOLDER / name
-        assert {entry.key: entry.value for entry in onnx.load(path).metadata_props} == about | {"precision": "int8"}
+        graph = onnx.load(path)
+        assert {entry.key: entry.value for entry in graph.metadata_props} == about | {"precision": "int8"}
+        assert all(value.data_type != onnx.TensorProto.INT32 for value in graph.graph.initializer), "biases stay float"
         assert report["int8"][name]["bytes"] == path.stat().st_size
         found = Detector(path, "cpu", threshold=None)(image)
         assert found.scores[:10] == pytest.approx(expected.scores[:10], abs=0.05)
         assert found.scores.tolist() != expected.scores.tolist()
     assert "int8: models/int8/ssd.onnx" in summary
+
+
+def test_where_no_int8_file_passes_there_are_a_note_and_the_attempts(exported: tuple[str, Path], project: Path,
+                                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "MAX_LOSS", -1.0)  # nothing passes
+    monkeypatch.setattr(gate, "FLOAT_NODES", (0,))
+    shutil.copy("data/fixed/val.npz", "data/fixed/train.npz")
+    graph = (exported[1] / ONNX_PATH).read_bytes()
+    summary = write_int8(graph, is_wanted=True)
+    report = json.loads(REPORT_PATH.read_text())
+    reason = report["no_int8"]
+    assert reason.startswith("its AP is more than -1.0 below 0.")
+    assert summary == f"int8: none; {reason}"
+    note, = INT8_FOLDER.iterdir()
+    assert reason in note.read_text()
+    assert report["fp32"]["bytes"] == len(graph)
+    for tried in report["int8"].values():
+        assert (tried["bytes"], tried["attempts"]) == (None, [{"AP": tried["AP"], "float_nodes": []}])
 
 
 def test_the_file_for_batches_finds_what_the_static_file_finds(exported: tuple[str, Path],
