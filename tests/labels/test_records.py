@@ -1,4 +1,4 @@
-"""What is written about suspects, in words and for annotation tools."""
+"""What is written about suspects, in words, on the page and for annotation tools."""
 
 import json
 from dataclasses import replace
@@ -12,8 +12,10 @@ from support.trained_project import SIZES
 
 from ssd_lib.annotations.coco import parse_file, read_annotations
 from ssd_lib.evaluate.external import open_external
+from ssd_lib.labels.page import _summary, _tile
 from ssd_lib.labels.records import MARK, Listed, Part, coco_tree, listed, records
 from ssd_lib.labels.suspects import KINDS, find_suspects
+from ssd_lib.report.elements import Table, Text
 
 IMAGES = Path("data/raw/tiny")
 
@@ -77,6 +79,27 @@ def test_of_several_annotations_of_an_id_the_first_is_named(part: Part) -> None:
     again = replace(boxes, xywh=np.concatenate([boxes.xywh[:4], [[1, 2, 3, 4]]]))
     row = next(row for row in records(part._replace(raw=replace(part.raw, boxes=again))) if row.annotation_id == 41)
     assert row.label_box == [50, 10, 20, 20]
+
+
+def test_the_page_shows_a_suspect_among_the_labels_of_its_image_and_close_up(part: Part) -> None:
+    found = listed([part], 9)
+    tiles = {one.record.kind: _tile(rank, one) for rank, one in enumerate(found, start=1)}
+    assert [tile.name.partition(",")[0] for tile in tiles.values()] == [
+        f"{rank}. {one.record.kind}" for rank, one in enumerate(found, start=1)]
+    marks = {kind: [[(mark.name, mark.tone, mark.is_faulty, *mark.xywh) for mark in thumbnail.marks]
+                    for thumbnail in tile.thumbnails] for kind, tile in tiles.items()}
+    assert marks["wrong class"] == [  # the close-up begins at (36, 0)
+        [("cat", "box", True, 50, 10, 20, 20), ("cat", "box", False, 1, 1, 20, 20)],
+        [("cat", "missed", False, 14, 10, 20, 20), ("dog", "right", False, 14, 10, 20, 20)]]
+    assert marks["loose or shifted box"] == [  # at (1, 0)
+        [("cat", "box", True, 10, 10, 20, 20), ("cat", "box", False, 5, 60, 9, 9)],
+        [("cat", "missed", False, 9, 10, 20, 20), ("cat", "right", False, 19, 10, 20, 20)]]
+    assert marks["missing box"] == [[("", "box", True, 10, 10, 20, 20)], [("dog", "right", False, 10, 10, 20, 20)]]
+    text, _, table = _summary([part, part._replace(name="other")], found).elements
+    assert isinstance(text, Text)
+    assert isinstance(table, Table)
+    assert text.text == "4 suspects among 8 labels of 6 images."
+    assert [row[:3] for row in table.rows] == [(kind, "1", "0") for kind in KINDS]
 
 
 def test_several_parts_are_one_list_by_score(part: Part) -> None:
