@@ -28,5 +28,6 @@ if sys.argv[0] == "-m":  # Python sets this while it looks for the module to run
     die_with_dvc(signal.SIGTERM)
     if "RANK" in os.environ:  # torch reads it when it is imported; each process would print warnings that do not matter here
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    elif "stages.train" in sys.orig_argv:
-        print("train: loading PyTorch, which takes some seconds, more on a busy machine", flush=True)
+    elif stage := {"stages.train", "stages.export", "stages.evaluate"}.intersection(sys.orig_argv):
+        print(f"{stage.pop().removeprefix('stages.')}: loading PyTorch, which takes some seconds, more on a busy machine",
+              flush=True)

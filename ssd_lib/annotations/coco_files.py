@@ -190,7 +190,8 @@ def _find_images(root: Path, names: frozenset[str], folders: set[str], split: st
     if not best:
         _refuse_ambiguous(root, names, split, annotations, files)
     raise not_one(root, f"folders with the images of {annotations} (such as {files[0]!r})", [f"{folder}/" for folder in best],
-                  "Write file_name relative to one of these folders.", names,
+                  "Unpack the images there, or write file_name relative to one of these folders; to do without these images, "
+                  "move the annotation file away.", names,
                   f"{spelled(split, IMAGE_PATTERNS)}, {beside or '.'}, .")
 
 

@@ -100,10 +100,10 @@ def _refuse_unknown(wanted: Sequence[str], known: set[str]) -> None:
     unknown = [name for name in wanted if name not in known]
     if unknown:
         by_letters = {name.casefold(): name for name in known}
-        near = (get_close_matches(name.casefold(), by_letters, n=1, cutoff=0.5) for name in unknown)
+        near = [get_close_matches(name.casefold(), by_letters, n=1, cutoff=0.5) for name in unknown]
         shown = [f"'{name}'{f' (did you mean {by_letters[found[0]]!r}?)' if found else ''}"
                  for name, found in zip(unknown, near, strict=True)]
         more = f" and {len(known) - MAX_NAMES} more" if len(known) > MAX_NAMES else ""
-        raise InputError(f"data.classes: the dataset has no class {', '.join(shown)}. It has "
-                         f"{', '.join(sorted(known)[:MAX_NAMES]) + more or 'none'}; names must be equal letter by letter. "
-                         "Correct data.classes.")
+        there = "" if all(near) else f" It has {', '.join(sorted(known)[:MAX_NAMES]) + more or 'none'}."
+        raise InputError(f"data.classes: the dataset has no class {', '.join(shown)}.{there} Names must be equal letter by "
+                         "letter. Correct data.classes.")

@@ -6,6 +6,7 @@ take turns, so that whatever else the machine does slows down all alike.
 
 import csv
 import io
+import logging
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ from ssd_lib.files import write_text
 from ssd_lib.images import read_image
 from ssd_lib.manifest import FIXED_FOLDER
 from ssd_lib.processes import available_cores, free_cores
+from ssd_lib.report.elements import plural
 
 if TYPE_CHECKING:
     from ssd_lib.evaluate.validation_ap import SplitImages
@@ -38,6 +40,7 @@ AP_IMAGES = 500  # at most
 REST_S = 0.05  # before a turn: the threads of the process before it spin for some milliseconds, which keeps a core busy
 MOST_BUSY = 0.5  # cores that others may use without a warning
 IMAGE_SHAPE = (480, 640, 3)  # of made images, if there are no validation images
+log = logging.getLogger(__name__)
 INSTRUCTIONS = {"avx512_vnni": "AVX512-VNNI", "avx_vnni": "AVX-VNNI", "avx2": "AVX2"}  # they decide the speed of INT8
 
 class Row(NamedTuple):
@@ -84,6 +87,7 @@ def run(model: Path, csv_path: Path | None, device: str, quick: bool) -> str:
     """
     busy = busy_note(free_cores(), available_cores())
     files, left_out = split_by_package(model_files(model))
+    log.info("benchmark: loads %s and measures in turns", plural(len(files), "file"))
     with processes_of(files, device, max(BATCHES)) as loaded:
         rows = _timed(loaded, BATCHES[:1] if quick else BATCHES, QUICK_S if quick else TIMING_S)
         aps, sentence = ({}, "") if quick else _aps(loaded, {row.file: row.ms / 1000 for row in rows if row.batch == 1})

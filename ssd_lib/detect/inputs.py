@@ -32,9 +32,10 @@ def find_sources(inputs: list[str]) -> list[Source]:
     for name in inputs:
         found = _matches(name)
         if not found:
-            raise InputError(f"{name}: no image or video found; an input is a file, a folder or a pattern of them "
-                             f"({', '.join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))}), the number of a camera, an rtsp:// or "
-                             "http:// URL of a video, or - for an image on standard input. Check the spelling.")
+            suffixes = f" ({', '.join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))})" if Path(name).exists() else ""
+            raise InputError(f"{name}: no image or video found; an input is a file, a folder or a pattern of them{suffixes}, "
+                             "the number of a camera, an rtsp:// or http:// URL of a video, or - for an image on standard "
+                             "input. Check the spelling.")
         sources.update(dict.fromkeys(found))
     return list(sources)
 

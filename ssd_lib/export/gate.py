@@ -4,6 +4,7 @@ If it is not, the nodes that change the outputs most go back to float, more of t
 """
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
@@ -37,6 +38,7 @@ FLOAT_NODES = (0, 1, 2, 4, 8, 16)  # how many nodes stay float in each attempt
 MAX_FLOAT_ONLY = 0.25  # nodes without an INT8 form for each convolution; with more of them INT8 is slower than float
 SCHEMES = {"ssd.onnx": RUNTIME, "tensorrt.onnx": TENSORRT}  # by the name of the file
 DIGITS = 4
+log = logging.getLogger(__name__)
 
 
 def make_int8(graph: bytes) -> tuple[dict[str, bytes], dict[str, Any]]:
@@ -101,6 +103,8 @@ def attempts(model: onnx.ModelProto, ranges: Ranges, scheme: Scheme, order: Call
         rows.append({"AP": round(ap, DIGITS), "float_nodes": sensitive[:count]})
         if round(expected - ap, DIGITS) <= MAX_LOSS:
             return quantised, rows
+        log.info("int8: AP %.3f for %.3f in float is not good enough in attempt %d of at most %d; the next has more nodes in "
+                 "float", ap, expected, len(rows), len(FLOAT_NODES))
     return None, rows
 
 

@@ -102,8 +102,9 @@ def _image_size(look: Look, recipe: Params) -> Choice:
 
 def _batch_size(look: Look, recipe: Params) -> Choice:
     size = min(recipe.train.batch_size, max(2, look.train_images // STEPS_PER_EPOCH))
+    steps = math.ceil(look.train_images / size)
     reason = "of the recipe" if size == recipe.train.batch_size else (
-        f"so that {look.train_images} training images make {STEPS_PER_EPOCH} steps; the recipe has {recipe.train.batch_size}")
+        f"so that {look.train_images} training images make {steps} steps; the recipe has {recipe.train.batch_size}")
     return Choice("train.batch_size", size, reason)
 
 

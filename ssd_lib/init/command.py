@@ -16,6 +16,7 @@ from ssd_lib.init.look import Look, look_at
 from ssd_lib.init.recipes import RECIPES, card_of, read_recipe, values_of, with_values
 from ssd_lib.init.speed import training_speed
 from ssd_lib.params import PARAMS_PATH, check_params
+from ssd_lib.report.elements import plural
 
 KEPT = ("train.seed", "runtime.")  # of the present params.yaml: they do not depend on the data
 FIRST_LOOK = "finetune"  # any recipe: its data section says how to look at the data
@@ -43,12 +44,15 @@ def run(paths: Sequence[str], recipe: str | None = None, form: str = "auto", min
         raise InputError(f"{RECIPES}/: missing. Run `ssd init` in the root of a clone of the project.")
     _require_paths(paths)
     template = read_recipe(recipe or FIRST_LOOK)
-    if not dry_run and not force:
-        _refuse_to_lose(PARAMS_PATH)
     source = [Choice("data.source", "local", ""), Choice("data.paths", list(paths), ""), Choice("data.format", form, "")]
     look = look_at(check_params(_changed(template, source).encode(), PARAMS_PATH).data)
+    if not dry_run and not force:
+        _refuse_to_lose(PARAMS_PATH)
     for line in _shown(paths, look):
         log.info("%s", line)
+    if look.broken:
+        log.warning("%s cannot be read, so that the objects there are not counted; the first: %s. Correct the labels, then run "
+                    "this command again", plural(len(look.broken), "label file"), visible(look.broken[0]))
     choices = [choose_recipe(look, recipe)]
     template = _changed(with_values(read_recipe(choices[0].value), _kept(PARAMS_PATH)), source)
     choices += choose_input(look, check_params(template.encode(), PARAMS_PATH))

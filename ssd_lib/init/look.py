@@ -30,6 +30,7 @@ class Look(NamedTuple):
         empty: class names without objects in train.
         image_px: (width, height) of the median image.
         sides: (T, 2) float64, (width, height) of objects in train as fractions of their image.
+        broken: a text for each label file that cannot be read; its objects are not counted.
     """
 
     formats: tuple[str, ...]
@@ -40,6 +41,7 @@ class Look(NamedTuple):
     empty: tuple[str, ...]
     image_px: tuple[int, int]
     sides: np.ndarray
+    broken: tuple[str, ...] = ()
 
 
 def look_at(data: DataParams) -> Look:
@@ -64,7 +66,8 @@ def look_at(data: DataParams) -> Look:
     formats = tuple(dict.fromkeys(part.format for part in manifest.splits["train"]))
     width, height = np.median(np.concatenate(sizes), axis=0).round().astype(int).tolist()
     return Look(formats, images["train"], images["val"], val_fraction, objects,
-                tuple(name for name, count in counts.items() if not count), (width, height), np.concatenate(sides))
+                tuple(name for name, count in counts.items() if not count), (width, height), np.concatenate(sides),
+                tuple(fault.text for of_split in splits.values() for part in of_split for fault in part.faults))
 
 
 def _with_split(data: DataParams) -> tuple[Manifest, float | None]:

@@ -191,6 +191,7 @@ def _train_epochs(run_spec: RunSpec, group: Group, state: TrainState, logger: Tr
                 _raise_if_stopped(stop, any_rank)
             logger.read()
             writer.wait()  # validation forks loader processes, which must not happen while a thread writes
+            logger.begin_validation()
             with stop.raise_now():
                 row, shown = _validate(run_spec, state, logger, workers, device, precision)
                 barrier()

@@ -59,6 +59,10 @@ class TrainLogger:
         if len(self.waiting) >= READ_EVERY_STEPS:
             self.read()
 
+    def begin_validation(self) -> None:
+        """Say why the bar stands still."""
+        self.bar.set_postfix_str("validating")
+
     def read(self) -> None:
         """Read the losses of the steps since the last call.
 

@@ -82,7 +82,7 @@ def test_a_quick_measurement_is_a_line_and_times_without_ap(project: Path, capsy
     assert main(["benchmark", "made", "--quick", "--csv", "table.csv"]) == 0
     row, = csv.DictReader((project / "table.csv").open())
     assert (row["file"], row["batch"], row["AP"]) == ("made/ssd.onnx", "1", "")
-    assert capsys.readouterr().out.splitlines()[0] == f"benchmark: ms an image: {float(row['ms']):.1f} made/ssd.onnx"
+    assert capsys.readouterr().out.splitlines()[1] == f"benchmark: ms an image: {float(row['ms']):.1f} made/ssd.onnx"
 
 
 def test_a_runtime_that_is_not_installed_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,6 +103,6 @@ def test_a_damaged_file_is_one_error(tmp_path: Path, capsys: pytest.CaptureFixtu
     (tmp_path / "a.onnx").write_bytes(b"damaged")
     assert main(["benchmark", str(tmp_path / "a.onnx")]) == 1
     printed = capsys.readouterr()
-    assert printed.out == ""
+    assert printed.out == "benchmark: loads 1 file and measures in turns\n"
     assert printed.err.startswith(f"ERROR {tmp_path / 'a.onnx'}: not an exported detector of this project")
     assert len(printed.err.splitlines()) == 1

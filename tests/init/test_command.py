@@ -201,3 +201,21 @@ def test_the_pipeline_trains_after_init(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert (clone / "models" / "ssd.pt").is_file()
     assert (clone / "data" / "fixed" / "labels.txt").read_text() == "BACKGROUND\ncat\ndog\n"
+
+
+def test_labels_that_cannot_be_read_are_told(project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = dataset(tmp_path / "data", "yolo")
+    labels = next(data.rglob("0.txt"))
+    labels.write_text("0 0.5 0.4 zz 0.1\n")
+    assert main(["init", str(data), *SPEED, "--dry-run"]) == 0
+    printed = "".join(capsys.readouterr())
+    assert "1 label file cannot be read, so that the objects there are not counted; the first: " in printed
+    assert "0.txt: line 1 has 'zz'" in printed
+
+
+def test_a_folder_without_a_dataset_is_told_before_params_that_would_be_lost(
+        project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("params.yaml").write_text("mine: 1\n")
+    (tmp_path / "photos").mkdir()
+    assert main(["init", str(tmp_path / "photos"), *SPEED]) == 1
+    assert "photos: " in capsys.readouterr().err

@@ -16,27 +16,35 @@ RISING = 1.02  # AP50 at the end, relative to that of three quarters of the run
 WELL_COVERED = 0.7  # share of the objects of a size with a fitting prior
 MANY = 0.1  # share of the objects that is worth advice
 COSTLY = 0.03  # AP50
+SHORT, LEARNED = 10, 0.5  # fewer epochs explain a lower AP50
 NAMED = 5
 
 
 def advice_section(given: PageInput) -> Section:
     """Return what to try next, or that no rule applies."""
-    rules = (_priors, _few_objects, _confused, _training, _costs, _small_validation)
+    rules = (_short, _priors, _few_objects, _confused, _training, _costs, _small_validation)
     found = [text for rule in rules for text in rule(given)]
     nothing = Text("No weakness stands out. More images and more epochs help most detectors, a larger `model.image_size` where "
                    "objects are small.", page="nets.md")
     return Section("What to try next", found or (nothing,))
 
 
+def _short(given: PageInput) -> Iterator[Text]:
+    """Advise on runs that were too short for what they should learn."""
+    if 0 < len(given.history) < SHORT and given.metrics["AP50"] < LEARNED:
+        yield Text(f"Trained for only {plural(len(given.history), 'epoch')}: most of what is below may be due to that. Raise "
+                   "`train.epochs` first; the run continues.", "advice", "checkpoints.md")
+
+
 def _priors(given: PageInput) -> Iterator[Text]:
     """Advise on sizes whose objects have few fitting priors."""
     total = given.priors.get("boxes", 0)
-    for row in given.priors.get("by_side_px", ()):
-        if row["recall"] < WELL_COVERED and row["boxes"] > MANY * total:
-            yield Text(f"Only {percent(row['recall'], 1)} of the {row['boxes']:,} training objects with a side of {row['from']}"
-                       f" to {row['to']} px in the net's input have a prior that fits. `model.priors: auto` fits the priors "
-                       "to your objects; a larger `model.image_size`, or a net with a finer first map, helps small ones.",
-                       "advice", "nets.md")
+    found = [f"{percent(row['recall'], 1)} of the {row['boxes']:,} with a side of {row['from']} to {row['to']} px"
+             for row in given.priors.get("by_side_px", ()) if row["recall"] < WELL_COVERED and row["boxes"] > MANY * total]
+    if found:
+        yield Text(f"Of the training objects only these have a prior that fits: {', '.join(found)} in the net's input. "
+                   "`model.priors: auto` fits the priors to your objects; a larger `model.image_size`, or a net with a finer "
+                   "first map, helps small ones.", "advice", "nets.md")
 
 
 def _few_objects(given: PageInput) -> Iterator[Text]:

@@ -37,12 +37,13 @@ def summary_section(given: PageInput) -> Section:
     found, objects, right, shown = _counts(given)
     if not objects:
         return Section("Summary", (Text("The validation images have no objects, so that nothing is measured.", "bad"),))
-    text = (f"Finds {percent(found, objects)} of the objects; {percent(right, shown)} of its detections are right.")
+    text = Text("Finds none of the objects.", "bad") if not found else Text(
+        f"Finds {percent(found, objects)} of the objects; {percent(right, shown)} of its detections are right.", "good")
     note = (f"On {plural(len(given.analysis.fixed), 'validation image')} with {plural(objects, 'object')}, at IoU 0.5. Of each "
             "class, the detections from the score on that gives the best F1 are counted; these thresholds are in the table of "
             "classes.")
     rows = [(name, _number(given.metrics[name]), meaning) for name, meaning in METRICS.items()]
-    return Section("Summary", (Text(text, "good"), Text(note), Table(("metric", "value", "what it means"), rows)))
+    return Section("Summary", (text, Text(note), Table(("metric", "value", "what it means"), rows)))
 
 
 def curves_section(given: PageInput) -> Section:

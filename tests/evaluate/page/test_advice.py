@@ -17,11 +17,11 @@ RIGHT = [Found(0.9, *row[:3]) for row in OBJECTS]
 
 
 def advice(found: list[Found] = RIGHT, confused: list[list[int]] | None = None, objects: list[Object] = OBJECTS,
-           **training: Any) -> str:
+           ap50: float = 0.9, **training: Any) -> str:
     analysis = analyse(truth(*objects, classes=2), detections(*found))
     analysis = analysis if confused is None else analysis._replace(confused=np.array(confused))
     nothing: Any = None
-    section = advice_section(PageInput(analysis, {}, nothing, nothing, nothing, nothing, "cpu", **training))
+    section = advice_section(PageInput(analysis, {"AP50": ap50}, nothing, nothing, nothing, nothing, "cpu", **training))
     return " ".join(element.text for element in section.elements if isinstance(element, Text))
 
 
@@ -36,6 +36,8 @@ def priors(recall: float, boxes: int) -> dict[str, Any]:
 @pytest.mark.parametrize(("text", "speaks", "is_silent"), [
     ("8 to 16 px in the net's input", {"priors": priors(0.2, 50)}, {"priors": priors(0.9, 50)}),
     ("8 to 16 px in the net's input", {"priors": priors(0.2, 50)}, {"priors": priors(0.2, 5)}),
+    ("Trained for only 9 epochs", {"ap50": 0.4, "history": [{}] * 9}, {"ap50": 0.4, "history": [{}] * 10}),
+    ("Trained for only 1 epoch:", {"ap50": 0.4, "history": [{}]}, {"ap50": 0.5, "history": [{}]}),
     ("Few objects to learn from", {"train_objects": np.array([500, 49])}, {"train_objects": np.array([500, 50])}),
     ("class 2 (12), class 1 (20).", {"train_objects": np.array([20, 12])}, {"train_objects": np.array([500, 12])}),
     ("lowest in epoch 2", {"history": epochs((3, 3), (2, 2), (1, 2.5))}, {"history": epochs((3, 3), (2, 2), (1, 2.1))}),

@@ -99,7 +99,7 @@ def test_a_detector_that_finds_nothing_has_a_page(dataset: DetectionDataset) -> 
     nothing = Predictions(*(column[:0] for column in ground_truth_as_predictions(dataset.fixed)))
     html = page_of(dataset, nothing)
     Nesting(html)
-    assert "Finds 0.0 % of the objects" in html
+    assert "Finds none of the objects." in html
 
 
 def test_objects_for_training_are_counted_by_class_without_crowds(dataset: DetectionDataset, tmp_path: Path) -> None:
