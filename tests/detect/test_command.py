@@ -119,7 +119,7 @@ def test_top_k_and_nms_are_handed_on(images: Path) -> None:
 @pytest.mark.parametrize("form", ["coco", "yolo", "voc"])
 def test_detections_become_labels_that_the_readers_read(images: Path, form: str, capsys: pytest.CaptureFixture[str]) -> None:
     (images / "broken.jpg").write_bytes(b"not an image")
-    arguments = ["images", "--threshold", "0.1", "--json", "found.json", "--save-labels", form]
+    arguments = ["images", "--threshold", "0.1", "--top-k", "9", "--json", "found.json", "--save-labels", form]
     assert detect.main(arguments) == 1
     assert f"; labels in detections/{form}" in capsys.readouterr().out
     detected = sorted((row["class_name"], *row["bbox"]) for row in rows_of("found.json"))
