@@ -40,8 +40,9 @@ AP_IMAGES = 500  # at most
 REST_S = 0.05  # before a turn: the threads of the process before it spin for some milliseconds, which keeps a core busy
 MOST_BUSY = 0.5  # cores that others may use without a warning
 IMAGE_SHAPE = (480, 640, 3)  # of made images, if there are no validation images
-log = logging.getLogger(__name__)
 INSTRUCTIONS = {"avx512_vnni": "AVX512-VNNI", "avx_vnni": "AVX-VNNI", "avx2": "AVX2"}  # they decide the speed of INT8
+log = logging.getLogger(__name__)
+
 
 class Row(NamedTuple):
     """A row of the table.
