@@ -14,17 +14,18 @@ from ssd_lib.manifest import Manifest
 from ssd_lib.params import DataParams
 from ssd_lib.report.elements import Section
 from ssd_lib.report.render import render_html, render_markdown
-from ssd_lib.validation.report.sections import (
-    classes_section,
-    duplicate_images_section,
-    faults_section,
-    files_section,
+from ssd_lib.validation.report.classes import classes_section, scarce_classes
+from ssd_lib.validation.report.objects import (
     image_sizes_section,
     object_shapes_section,
     object_sizes_section,
     objects_per_image_section,
+)
+from ssd_lib.validation.report.sections import (
+    duplicate_images_section,
+    faults_section,
+    files_section,
     random_images_section,
-    scarce_classes,
     summary_section,
 )
 from ssd_lib.validation.report.statistics import count_classes, epoch_boxes, trainable

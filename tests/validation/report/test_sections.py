@@ -16,20 +16,20 @@ from ssd_lib.annotations.table import Annotations, Box, Category, Image, from_ro
 from ssd_lib.nets.model_file import NetSpec
 from ssd_lib.report.elements import Bars, Listing, Section, Table, Text, Thumbnails
 from ssd_lib.train.setup import report_priors
-from ssd_lib.validation.report.sections import (
-    FAULT_TILES,
-    FEW_BOXES,
-    PAIRS,
-    classes_section,
-    duplicate_images_section,
-    faults_section,
-    files_section,
+from ssd_lib.validation.report.classes import FEW_BOXES, classes_section, scarce_classes
+from ssd_lib.validation.report.objects import (
     image_sizes_section,
     object_shapes_section,
     object_sizes_section,
     objects_per_image_section,
+)
+from ssd_lib.validation.report.sections import (
+    FAULT_TILES,
+    PAIRS,
+    duplicate_images_section,
+    faults_section,
+    files_section,
     random_images_section,
-    scarce_classes,
     summary_section,
 )
 from ssd_lib.validation.report.statistics import ClassCounts, good_prior_shares, trainable
