@@ -48,6 +48,12 @@ def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+def plural(number: int, word: str) -> str:
+    """Return for example "1 image" or "1,200 boxes"."""
+    ending = "" if number == 1 else "es" if word.endswith(("x", "s")) else "s"
+    return f"{number:,} {word}{ending}"
+
+
 def visible(text: str, length: int | None = None) -> str:
     """Return text of data or models as it is shown to people: on one line, and nothing that a terminal or a format interprets.
 

@@ -96,7 +96,7 @@ def test_more_epochs_run_training_alone_and_continue_it(reproduced: Path) -> Non
     done = dvc(reproduced, "exp", "run", "--set-param", "train.epochs=2", "train")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Stage 'fix_annotations' didn't change" in done.stdout
-    assert "continuing at epoch 2/2, step 0; extended from 1 epochs" in done.stdout
+    assert "continuing at epoch 2/2, step 0; extended from 1 epoch" in done.stdout
 
 
 def test_a_typo_stops_before_any_work_with_all_faults(clone: Path) -> None:

@@ -89,7 +89,7 @@ def read_parts(manifest: Manifest) -> dict[PartKey, ParsedPart]:
         annotations, notes = read[part.annotations]
         annotations, unsized = _with_sizes(_images_of_part(annotations, part, manifest.files), manifest)
         if unsized:
-            notes = {**notes, "sizes_of_images": f"{unsized} images have no width and height"}
+            notes = {**notes, "sizes_of_images": f"images without width and height: {unsized}"}
         faults = [Fault(kind, (key[0], part.annotations), f"{part.annotations}: {text}") for kind, text in notes.items()
                   if part.annotations not in reported]
         reported.add(part.annotations)

@@ -12,7 +12,7 @@ from ssd_lib.annotations.fixed_set import BACKGROUND_NAME, write_fixed
 from ssd_lib.annotations.read import join_parts, read_splits
 from ssd_lib.annotations.repair import fix_and_count, merge_categories, turn_upright
 from ssd_lib.annotations.table import Annotations, Category
-from ssd_lib.errors import InputError, StateError
+from ssd_lib.errors import InputError, StateError, plural
 from ssd_lib.files import write_json, write_text
 from ssd_lib.manifest import FIXED_FOLDER, REPORT_PATH, Manifest
 from ssd_lib.params import FixParams
@@ -87,7 +87,7 @@ def _fix_split(split: str, annotations: Annotations, unreadable: set[str], param
     if any(after < before for _, before, after in counts):
         texts = [f"{before - after:,} of {before:,} {unit} ({(before - after) / before:.1%})"
                  for unit, before, after in counts if after < before]
-        reasons = "; ".join(f"{number:,} boxes because {why}" for why, number in removed.items())
+        reasons = "; ".join(f"{plural(number, 'box')} because {why}" for why, number in removed.items())
         is_much = any(before - after > limit * before for _, before, after in counts)
         LOGGER.log(logging.WARNING if is_much else logging.INFO, "%s: removed %s%s", split, " and ".join(texts),
                    f": {reasons}" if reasons else "")
@@ -97,9 +97,9 @@ def _fix_split(split: str, annotations: Annotations, unreadable: set[str], param
 def _require_objects(split: str, fixed: Annotations, before: Annotations) -> None:
     if not fixed.boxes.is_crowd.all():
         return
-    raise InputError(f"{split}: nothing is left of {len(before.images)} images and {len(before.boxes)} boxes but "
-                     f"{len(fixed.images)} images and no objects; at least one object is needed. See "
-                     "reports/validation.json for the faults, and fix.min_box_px.")
+    raise InputError(f"{split}: nothing is left of {plural(len(before.images), 'image')} and "
+                     f"{plural(len(before.boxes), 'box')} but {plural(len(fixed.images), 'image')} and no objects; at "
+                     "least one object is needed. See reports/validation.json for the faults, and fix.min_box_px.")
 
 
 def _write_labels(folder: Path, categories: tuple[Category, ...]) -> None:

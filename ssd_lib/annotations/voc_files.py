@@ -9,7 +9,7 @@ from ssd_lib.annotations.files import SHOWN, check_class_names, is_image, join, 
 from ssd_lib.annotations.listing import DatasetListing
 from ssd_lib.annotations.names import fold, folded_stem, group_by, match_names
 from ssd_lib.annotations.splits import require_images, split_names, split_of
-from ssd_lib.errors import InputError
+from ssd_lib.errors import InputError, plural
 from ssd_lib.manifest import Part
 from ssd_lib.params import DataParams
 
@@ -209,8 +209,8 @@ def _splits_of_folders(root: Path, pairs: Pairs) -> tuple[list[str], list[str] |
     if set(splits) == {""}:
         return splits[""], None
     if "" in splits:
-        raise InputError(f"{root}: {len(splits[''])} images such as {pairs[splits[''][0]][0]!r} are in no split, others are in "
-                         "folders named after one; each must be in one. Move them to train/ or val/.")
+        raise InputError(f"{root}: {plural(len(splits['']), 'image')} in no split, such as {pairs[splits[''][0]][0]!r}; "
+                         "others are in folders named after one. Each must be in one: move them to train/ or val/.")
     if "train" not in splits:
         raise InputError(f"{root}: no folder train/, but {', '.join(sorted(splits))}; train is needed. Rename a folder.")
     return splits["train"], splits.get("val") or splits.get("test")

@@ -13,7 +13,7 @@ from ssd_lib.checkpoint.best_epoch import compares_ap, stop_reason
 from ssd_lib.checkpoint.file import BEST, LAST, PREVIOUS, ComboCheckpoint, read_checkpoint
 from ssd_lib.checkpoint.fingerprint import MODES, Groups, differences, resume_path
 from ssd_lib.checkpoint.kaboom import read_kaboom
-from ssd_lib.errors import InputError
+from ssd_lib.errors import InputError, plural
 from ssd_lib.files import link_or_copy, sha256
 
 FaultOf = Callable[[ComboCheckpoint], str]
@@ -130,7 +130,7 @@ def _check_structure(start: ComboCheckpoint, resume: str, params: Groups, spec: 
     if before != now:
         faults.append(f"optimizer {before} is not {now}")
     if start.epoch >= params["train"]["epochs"]:
-        faults.append(f"it has {start.epoch} epochs, and train.epochs is {params['train']['epochs']}")
+        faults.append(f"it has {plural(start.epoch, 'epoch')}, and train.epochs is {params['train']['epochs']}")
     if faults:
         raise InputError(f"{resume}: cannot be continued: {'; '.join(faults)}. Change params.yaml or train.resume.")
 
@@ -185,7 +185,9 @@ def _start_text(start: ComboCheckpoint | None, named: ComboCheckpoint | None, ot
     elif other is not None:
         lines = [f"starting a new run: {_difference(other, params, fingerprint, digest)}"]
     if other is not None:
-        lines.append(f"the last run (epoch {other.epoch}, step {other.step}) is kept in {resume_root / other.fingerprint}"
+        position = (f"complete, {plural(other.epoch, 'epoch')}" if other.position == (_epochs(other), 0) else
+                    f"epoch {other.epoch + 1}/{_epochs(other)}, step {other.step}")
+        lines.append(f"the last run ({position}) is kept in {resume_root / other.fingerprint}"
                      + ("; its parameters continue it" if other.fingerprint != fingerprint else
                         f"; train.epochs: {_epochs(other)} continues it" if _epochs(other) != epochs else ""))
     return "\n".join(lines)
@@ -194,10 +196,11 @@ def _start_text(start: ComboCheckpoint | None, named: ComboCheckpoint | None, ot
 def _position_text(start: ComboCheckpoint, train: Mapping[str, Any], name: str = "") -> str:
     before, epochs = _epochs(start), train["epochs"]
     if start.position == (epochs, 0):
-        return f"the run is complete: {epochs} epochs are in its checkpoint"
+        return f"the run is complete: its checkpoint has {plural(epochs, 'epoch')}"
     if start.step == 0 and (reason := stop_reason(start.history, start.best, train)):
-        return f"the run is complete: it ended after {start.epoch} of {epochs} epochs, since {reason}; a higher one continues"
-    extended = f"; extended from {before} epochs: the learning rate follows the schedule of {epochs} from here on"
+        return (f"the run is complete: it ended after {start.epoch} of {plural(epochs, 'epoch')}, since {reason}; a higher one "
+                "continues")
+    extended = f"; extended from {plural(before, 'epoch')}: the learning rate follows the schedule of {epochs} from here on"
     return f"continuing {name}at epoch {start.epoch + 1}/{epochs}, step {start.step}" + (extended if before < epochs else "")
 
 

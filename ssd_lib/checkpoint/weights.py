@@ -14,7 +14,7 @@ from ssd_lib.annotations.fixed_set import BACKGROUND_NAME
 from ssd_lib.boxes.selection import PUBLISHED, Postprocess
 from ssd_lib.checkpoint.file import CHECKPOINT_FORMAT, ComboCheckpoint, read_checkpoint
 from ssd_lib.checkpoint.kaboom import read_kaboom
-from ssd_lib.errors import InputError
+from ssd_lib.errors import InputError, plural
 from ssd_lib.files import atomic_write, read_regular
 from ssd_lib.nets.model_file import (
     MODEL_FORMAT,
@@ -217,7 +217,7 @@ def _class_difference(file: WeightsFile, weights: Mapping[str, Tensor], own: Map
     """Return why the class heads do not fit; "" if they do."""
     count = _count_classes(weights, own, net)
     if count != net.classes:
-        return f"{count} classes there, {net.classes} here"
+        return f"{plural(count, 'class')} there, {net.classes} here"
     if file.spec is not None and file.spec.class_names != spec.class_names:
         pairs = zip(file.spec.class_names, spec.class_names, strict=True)
         there, here = next(pair for pair in pairs if pair[0] != pair[1])

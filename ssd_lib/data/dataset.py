@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from ssd_lib.annotations.fixed_set import FixedSet
 from ssd_lib.data.augment import Transform, augment
-from ssd_lib.errors import InputError
+from ssd_lib.errors import InputError, plural
 from ssd_lib.images import FULL_RANGE, Range, read_image
 
 Key = tuple[int, int] | tuple[int, int, int]  # (epoch, index), or with the number of earlier uses of the image in this epoch
@@ -121,8 +121,8 @@ def try_transform(dataset: DetectionDataset) -> str:
         before += len(boxes) + int(np.diff(dataset.fixed.box_offsets)[indices].sum())
         after += len(tried[1]) + sum(len(sample.boxes) for sample in samples)
     if after == 0:
-        raise InputError(f"train.augmentation loses all {before} objects of the {len(indices)} images on which it was tried. "
-                         "Correct the file.")
+        raise InputError(f"train.augmentation loses all {before} objects of {plural(len(indices), 'image')} on which it was "
+                         "tried. Correct the file.")
     return f"tried on {len(indices)} training images and on one with 16 objects, {after / before:.0%} of the objects remain"
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ssd_lib.annotations.fixed_set import FixedSet, load_fixed
-from ssd_lib.errors import InputError, StateError
+from ssd_lib.errors import InputError, StateError, plural
 from ssd_lib.files import in_project
 from ssd_lib.images import FULL_RANGE, LIST_FILES_HINT, Range, decode_image, find_range
 from ssd_lib.manifest import REPAIR_HINT, Manifest, load_manifest
@@ -120,7 +120,7 @@ def show_cache(prune: bool) -> list[str]:
         if prune:
             _prune(folder, needed.get(folder.name, set()))
         sizes = [path.stat().st_size for path in folder.glob("[!.]*")]
-        lines.append(f"{folder}: {len(sizes)} images, {sum(sizes) / GB:.3f} GB")
+        lines.append(f"{folder}: {plural(len(sizes), 'image')}, {sum(sizes) / GB:.3f} GB")
     return lines or [f"{in_project(CACHE_FOLDER)}: empty; training fills it if data.cache is jpeg or raw"]
 
 
@@ -183,10 +183,11 @@ def _check_space(folder: Path, cache_format: CacheFormat, sizes: np.ndarray, fil
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if need > free:
-        raise StateError(f"{folder}: {need / GB:.3f} GB are needed for {len(sizes)} images, {free / GB:.3f} GB are free on "
-                         "this disk; nothing was written. Free some space (`ssd cache --prune`), or "
-                         "set data.cache: none, or jpeg, which takes a seventh of raw.")
-    tqdm.write(f"{folder}: {len(sizes)} images need about {need / GB:.3f} GB; {free / GB:.3f} GB are free", file=sys.stderr)
+        raise StateError(f"{folder}: {need / GB:.3f} GB are needed for {plural(len(sizes), 'image')}, {free / GB:.3f} GB are "
+                         "free on this disk; nothing was written. Free some space (`ssd cache --prune`), or set "
+                         "data.cache: none, or jpeg, which takes a seventh of raw.")
+    tqdm.write(f"{folder}: {plural(len(sizes), 'image')} need about {need / GB:.3f} GB; {free / GB:.3f} GB are free",
+               file=sys.stderr)
 
 
 def _fill(folder: Path, entry_of: Callable[[bytes], bytes | None], missing: Mapping[str, Path]) -> None:

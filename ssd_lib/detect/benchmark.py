@@ -20,14 +20,13 @@ from ssd_lib.boxes.selection import Selected
 from ssd_lib.detect.detector import Detector
 from ssd_lib.detect.fastest import MODEL_NAME, ONNX_NAMES
 from ssd_lib.detect.file_processes import Ask, Loaded, format_of, processes_of
-from ssd_lib.errors import StateError
+from ssd_lib.errors import StateError, plural
 from ssd_lib.export.packages import missing_package
 from ssd_lib.export.runtimes import RUNTIMES
 from ssd_lib.files import write_text
 from ssd_lib.images import read_image
 from ssd_lib.manifest import FIXED_FOLDER
 from ssd_lib.processes import available_cores, free_cores
-from ssd_lib.report.elements import plural
 
 if TYPE_CHECKING:
     from ssd_lib.evaluate.validation_ap import SplitImages

@@ -15,7 +15,7 @@ from ssd_lib.detect.labels import check_labels, write_labels
 from ssd_lib.detect.process import BATCH_SIZE, FrameResult, print_line, process_inputs
 from ssd_lib.detect.tracks import LOW_SCORE
 from ssd_lib.detect.video import open_window
-from ssd_lib.errors import InputError
+from ssd_lib.errors import InputError, plural
 from ssd_lib.files import write_json
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ def _check_json_path(json: Path | None, targets: Mapping[Source, Path]) -> None:
 def _summary(tally: Counter[str], objects: int, elapsed_s: float, folder: Path) -> str:
     """Return the last line: "2 images, 5 objects, 20.1 images/s; drawings in detections"."""
     kinds = [kind for kind in ("images", "frames") if tally[kind]] or ["images"]
-    counts, rate = ", ".join(f"{tally[kind]} {kind}" for kind in kinds), sum(tally[kind] for kind in kinds) / elapsed_s
+    counts = ", ".join(plural(tally[kind], kind.removesuffix("s")) for kind in kinds)
+    rate = sum(tally[kind] for kind in kinds) / elapsed_s
     failed = f"; {tally['failed']} could not be read to the end" if tally["failed"] else ""
-    return f"{counts}, {objects} objects, {rate:.1f} {' and '.join(kinds)}/s; drawings in {folder}{failed}"
+    return f"{counts}, {plural(objects, 'object')}, {rate:.1f} {' and '.join(kinds)}/s; drawings in {folder}{failed}"

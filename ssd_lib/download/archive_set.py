@@ -13,6 +13,7 @@ from ssd_lib.download.archives import file_sizes, require_space, unpack
 from ssd_lib.download.connection import RETRY_POLICY, RetryPolicy
 from ssd_lib.download.http import fetch, offered_bytes, transfer_bar, write_line
 from ssd_lib.download.part_file import part_path
+from ssd_lib.errors import plural
 from ssd_lib.files import write_text
 from ssd_lib.manifest import Archive
 
@@ -111,7 +112,7 @@ def _fetch_and_unpack(root: Path, remote: Remote, base_url: str, stop: threading
         record = Record(archive=found, files=unpack(archive, root, remote.members, bar, stop))
     write_text(_record_path(root, remote), record.model_dump_json(indent=1) + "\n")
     archive.unlink()
-    write_line(f"{archive.name}: {found.bytes / 1e6:.1f} MB, {len(record.files)} files")
+    write_line(f"{archive.name}: {found.bytes / 1e6:.1f} MB, {plural(len(record.files), 'file')}")
     return record
 
 

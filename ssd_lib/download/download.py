@@ -7,6 +7,7 @@ from ssd_lib.download.archive_set import ARCHIVES, Remote, fetch_archives, intac
 from ssd_lib.download.coco2017 import TRAIN_VAL, coco2017, manifest_of
 from ssd_lib.download.local import local
 from ssd_lib.download.open_images import open_images
+from ssd_lib.errors import plural
 from ssd_lib.manifest import Manifest, raw_folder
 from ssd_lib.params import DataParams, RuntimeParams
 
@@ -27,11 +28,12 @@ def summary(manifest: Manifest, seconds: float) -> str:
     """Return one line, such as "download: local (voc + yolo), 205 + 87 images, 35.2 MB, 3.2 s"."""
     of_splits = [manifest.images(split) for split in manifest.splits]
     total = len(set().union(*of_splits))  # splits may share a folder; which of its images each has is only in their annotations
-    counts = " + ".join(str(len(images)) for images in of_splits) if total == sum(map(len, of_splits)) else str(total)
+    images = (" + ".join(f"{len(images):,}" for images in of_splits) + " images" if total == sum(map(len, of_splits)) != 1
+              else plural(total, "image"))
     size = sum(size for size, _ in manifest.files.values())
     formats = " + ".join(dict.fromkeys(part.format for parts in manifest.splits.values() for part in parts))
     source = f"local ({formats})" if manifest.source == "local" else manifest.source
-    return f"download: {source}, {counts} images, {size / 1e6:.1f} MB, {seconds:.1f} s"
+    return f"download: {source}, {images}, {size / 1e6:.1f} MB, {seconds:.1f} s"
 
 
 def demo(data: DataParams, runtime: RuntimeParams) -> Manifest:

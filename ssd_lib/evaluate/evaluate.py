@@ -13,7 +13,7 @@ from ssd_lib.data.augment import build_transform
 from ssd_lib.data.dataset import DetectionDataset
 from ssd_lib.data.loader import worker_count
 from ssd_lib.device import pick_device
-from ssd_lib.errors import InputError, visible
+from ssd_lib.errors import InputError, plural, visible
 from ssd_lib.evaluate.analysis import Analysis, analyse, key_numbers
 from ssd_lib.evaluate.coco_eval import coco_metrics, results_json, run_coco
 from ssd_lib.evaluate.curves import draw_curves, write_class_curves, write_confusion, write_curves
@@ -105,4 +105,4 @@ def _summary(metrics: dict[str, Any], images: int, detections: int) -> str:
     numbers = "  ".join(f"{name} {'undefined' if metrics[name] is None else format(metrics[name], '.3f')}"
                         for name in ("AP", "AP50", "AP75"))
     page = REPORTS / "evaluation.html"
-    return f"evaluate: {numbers}  ({detections} detections on {images} images); {page} shows what is wrong"
+    return f"evaluate: {numbers}  ({plural(detections, 'detection')} on {plural(images, 'image')}); {page} shows what is wrong"

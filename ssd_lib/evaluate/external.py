@@ -24,7 +24,7 @@ from ssd_lib.data.augment import build_transform
 from ssd_lib.data.dataset import DetectionDataset
 from ssd_lib.data.loader import worker_count
 from ssd_lib.device import pick_device
-from ssd_lib.errors import InputError, visible, visible_lines
+from ssd_lib.errors import InputError, plural, visible, visible_lines
 from ssd_lib.evaluate.analysis import analyse
 from ssd_lib.evaluate.coco_eval import BOX_DIGITS, Predictions, results_json, run_coco
 from ssd_lib.evaluate.evaluate import all_metrics
@@ -94,7 +94,7 @@ def evaluate_external(model: Path, annotations: Path, images: Path, out: Path, n
                                    opened.spec.sixteen_bit_range)
     results = results_json(dataset.fixed, as_annotated(predictions, dataset))
     write_json(out / "results.json", results)
-    print(f"{out / 'results.json'}: {len(results)} detections")
+    print(f"{out / 'results.json'}: {plural(len(results), 'detection')}")
     if submission:
         print(f"{write_submission(out, submission, results)}: the same for COCO's evaluation server")
     if dataset.has_boxes:
@@ -234,8 +234,8 @@ def _check_images(annotations: Path, file_names: Any, images: Path) -> None:
         raise InputError(f"{annotations}: lists 0 images; at least one is needed. Give another file.")
     missing = [name for name in file_names if not (images / name).is_file()]
     if missing:
-        raise InputError(f"{images}: {len(missing)} of the {len(file_names)} images of {annotations} are missing, the first is "
-                         f"'{missing[0]}'; all are needed. Download them, or give their folder with --images.")
+        raise InputError(f"{images}: {len(missing)} of {plural(len(file_names), 'image')} of {annotations} are missing, "
+                         f"the first is '{missing[0]}'; all are needed. Download them, or give their folder with --images.")
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -244,7 +244,8 @@ def _listed(names: Sequence[str]) -> str:
 
 def _describe(dataset: ExternalDataset, annotations: Path) -> str:
     """Return lines on what is measured and what is left out."""
-    lines = [f"{annotations}: {len(dataset.fixed)} images; {len(dataset.fixed.class_names)} classes in common with the model"]
+    lines = [f"{annotations}: {plural(len(dataset.fixed), 'image')}; "
+             f"{plural(len(dataset.fixed.class_names), 'class')} in common with the model"]
     if not dataset.has_boxes:
         lines.append("the file lists no boxes: there will be detections but no metrics")
     if dataset.faulty_boxes:

@@ -1,8 +1,10 @@
 """Choose the values of params.yaml for a dataset: pure functions from a look at it to values with their reasons."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from ssd_lib.errors import plural
 from ssd_lib.init.look import Look
 from ssd_lib.params import Params
 
@@ -28,7 +30,7 @@ class Choice(NamedTuple):
 
     def line(self) -> str:
         """Return it as a line for people."""
-        value = f"[{', '.join(map(str, self.value))}]" if isinstance(self.value, list) else self.value
+        value = f"[{_some(self.value)}]" if isinstance(self.value, list) else self.value
         return f"{self.key.rpartition('.')[2]} {value}: {self.reason}"
 
 
@@ -53,11 +55,11 @@ def choose_input(look: Look, recipe: Params) -> list[Choice]:
     choices = []
     if look.empty:
         choices.append(Choice("data.classes", list(look.objects),
-                              f"no training image shows {_some(look.empty)}, which cannot be learned"))
+                              f"no training image shows {_some(look.empty)}"))
     if look.val_fraction is not None:
         choices.append(Choice("data.val_fraction", look.val_fraction,
                               f"the data have no validation split; {look.val_images} of "
-                              f"{look.train_images + look.val_images} images become one"))
+                              f"{plural(look.train_images + look.val_images, 'image')} become one"))
     return [*choices, _image_size(look, recipe), _batch_size(look, recipe)]
 
 
@@ -73,10 +75,13 @@ def choose_length(look: Look, params: Params, images_per_s: float, minutes: floa
     """
     seconds = (look.train_images + VALIDATION_COST * look.val_images) / images_per_s / SHARE_OF_STEPS
     epochs = min(max(int(minutes * 60 / seconds), EPOCHS[0]), EPOCHS[1])
-    reason = f"{epochs * seconds / 60:.3g} of {minutes:g} minutes at {images_per_s:.3g} images/s ({how})"
+    took = epochs * seconds / 60
+    reason = f"{took:.{0 if took >= 10 else 1}f} of {minutes:g} min at {images_per_s:.3g} images/s ({how})"
     if epochs < USEFUL_EPOCHS:
-        needed = math.ceil(USEFUL_EPOCHS * seconds / 60)
-        reason += f"; {USEFUL_EPOCHS} would be better and take {needed} minutes: --minutes {needed}"
+        needed, size = USEFUL_EPOCHS * seconds / 60, params.model.image_size
+        reason += f"; {USEFUL_EPOCHS} would be better and take {math.ceil(needed)} min: --minutes {math.ceil(needed)}"
+        if size > SMALLEST_PX:
+            reason += f" (with model.image_size {SMALLEST_PX} about {math.ceil(needed * (SMALLEST_PX / size) ** 2)})"
     elif epochs == EPOCHS[1]:
         reason += ", the most that is chosen"
     choices = [Choice("train.epochs", epochs, reason)]
@@ -104,9 +109,10 @@ def _batch_size(look: Look, recipe: Params) -> Choice:
     size = min(recipe.train.batch_size, max(2, look.train_images // STEPS_PER_EPOCH))
     steps = math.ceil(look.train_images / size)
     reason = "of the recipe" if size == recipe.train.batch_size else (
-        f"so that {look.train_images} training images make {steps} steps; the recipe has {recipe.train.batch_size}")
+        f"so that {plural(look.train_images, 'training image')} make {plural(steps, 'step')}; the recipe has "
+        f"{recipe.train.batch_size}")
     return Choice("train.batch_size", size, reason)
 
 
-def _some(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more classes" if len(names) > 5 else "")
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

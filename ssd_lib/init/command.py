@@ -9,14 +9,13 @@ from typing import Any
 
 import yaml
 
-from ssd_lib.errors import InputError, visible
+from ssd_lib.errors import InputError, plural, visible
 from ssd_lib.files import in_project, write_text
 from ssd_lib.init.choose import Choice, choose_input, choose_length, choose_recipe
 from ssd_lib.init.look import Look, look_at
 from ssd_lib.init.recipes import RECIPES, card_of, read_recipe, values_of, with_values
 from ssd_lib.init.speed import training_speed
 from ssd_lib.params import PARAMS_PATH, check_params
-from ssd_lib.report.elements import plural
 
 KEPT = ("train.seed", "runtime.")  # of the present params.yaml: they do not depend on the data
 FIRST_LOOK = "finetune"  # any recipe: its data section says how to look at the data
@@ -119,10 +118,9 @@ def _shown(paths: Sequence[str], look: Look) -> list[str]:
     """Return a line about the images of the dataset, and one about its classes."""
     names = [f"{visible(name, 30)} {count:,}" for name, count in look.objects.items()]
     more = f" and {len(names) - SHOWN_CLASSES} more" if len(names) > SHOWN_CLASSES else ""
-    classes = f"{len(names)} class{'es'[:2 * (len(names) > 1)]}"
     return [f"{', '.join(visible(path, 100) for path in paths)}: {' + '.join(look.formats)}, {look.train_images:,} training "
             f"and {look.val_images:,} validation images, the median {look.image_px[0]} x {look.image_px[1]} px",
-            f"{classes} in training: {', '.join(names[:SHOWN_CLASSES])}{more}"]
+            f"{plural(len(names), 'class')} in training: {', '.join(names[:SHOWN_CLASSES])}{more}"]
 
 
 def _card(paths: Sequence[str], look: Look, choices: Sequence[Choice]) -> str:

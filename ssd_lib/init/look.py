@@ -9,7 +9,7 @@ import numpy as np
 from ssd_lib.annotations.read import read_splits
 from ssd_lib.annotations.table import ParsedPart, clean_name
 from ssd_lib.download.local import listed, open_paths
-from ssd_lib.errors import InputError, visible
+from ssd_lib.errors import InputError, plural, visible
 from ssd_lib.images import read_sizes
 from ssd_lib.manifest import Manifest
 from ssd_lib.params import DataParams
@@ -111,7 +111,7 @@ def _sides_of(part: ParsedPart, manifest: Manifest, images: int) -> tuple[np.nda
 def _require(objects: dict[str, int], sizes: np.ndarray, parts: Sequence[ParsedPart], paths: Sequence[str]) -> None:
     where = ", ".join(visible(path, 200) for path in paths)
     if not objects:
-        fault = next((f" {len(part.faults)} label files cannot be read; the first: {visible(part.faults[0].text)}"
+        fault = next((f" {plural(len(part.faults), 'label file')} cannot be read; the first: {visible(part.faults[0].text)}"
                       for part in parts if part.faults), "")
         raise InputError(f"{where}: no object in the labels of the training images; at least one is needed."
                          f"{fault or ' Label some images, or give the folder that has the labels.'}")

@@ -11,7 +11,7 @@ from ssd_lib.boxes.selection import PUBLISHED
 from ssd_lib.checkpoint.weights import open_model
 from ssd_lib.data.loader import worker_count
 from ssd_lib.device import pick_device
-from ssd_lib.errors import InputError
+from ssd_lib.errors import InputError, plural
 from ssd_lib.evaluate.external import open_external, predict_external
 from ssd_lib.files import write_json, write_text
 from ssd_lib.labels.page import render_page
@@ -52,7 +52,7 @@ def run(model: Path, annotations: Path | None, images: Path | None, out: Path, t
         of_part = [one.record for one in found if one.part is part]
         write_json(out / _coco_name(part), coco_tree(part.raw, of_part))
     write_text(out / PAGE, render_page(parts, found))
-    return _summary(parts, found, out)
+    return _summary(parts, found, out, top)
 
 
 def search(name: str, annotations: Path, images: Path, model: Model, device: torch.device, top: int) -> Part:
@@ -83,12 +83,15 @@ def _coco_name(part: Part) -> str:
     return f"{part.name}.coco.json"
 
 
-def _summary(parts: list[Part], found: list[Listed], out: Path) -> str:
+def _summary(parts: list[Part], found: list[Listed], out: Path, top: int) -> str:
     lines = []
     for part in parts:
         counts = Counter(one.record.kind for one in found if one.part is part)
         kinds = ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind]) or "no suspects"
-        lines.append(f"{part.annotations}: {len(part.dataset.fixed)} images, {len(part.dataset.fixed.labels)} labels: {kinds}")
+        lines.append(f"{part.annotations}: {plural(len(part.dataset.fixed), 'image')}, "
+                     f"{plural(len(part.dataset.fixed.labels), 'label')}: {kinds}")
     files = ", ".join(_coco_name(part) for part in parts)
+    if len(found) == top:
+        lines.append(f"these are the {plural(top, 'suspect')} with the highest scores; --top {2 * top} lists more")
     return "\n".join([*lines, f"{out / PAGE} shows them, the most certain first; {TABLE} has the same, {files} "
                       "for annotation tools"])

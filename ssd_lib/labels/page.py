@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ssd_lib.errors import plural
 from ssd_lib.labels.records import Listed, Part
 from ssd_lib.labels.suspects import KINDS, boxes_of, label_boxes
-from ssd_lib.report.elements import Mark, Section, Table, Text, Thumbnails, Tile, plural
+from ssd_lib.report.elements import Mark, Section, Table, Text, Thumbnails, Tile
 from ssd_lib.report.render import render_html
 from ssd_lib.report.thumbnails import MAX_MARKS, View, read_thumbnail
 

@@ -174,9 +174,3 @@ class Section:
 def percent(part: float, total: float) -> str:
     """Return a share such as "12.5 %"; a dash where the total is 0."""
     return f"{100 * part / total:.1f} %" if total else "–"
-
-
-def plural(number: int, word: str) -> str:
-    """Return for example "1 image" or "1,200 boxes"."""
-    ending = "" if number == 1 else "es" if word.endswith(("x", "s")) else "s"
-    return f"{number:,} {word}{ending}"

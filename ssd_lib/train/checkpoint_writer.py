@@ -15,7 +15,7 @@ from ssd_lib.checkpoint.best_epoch import stop_reason
 from ssd_lib.checkpoint.file import BEST, CHECKPOINTS, PREVIOUS, read_checkpoint, save_checkpoint
 from ssd_lib.data.loader import images_per_epoch
 from ssd_lib.distributed.collectives import rank_and_size
-from ssd_lib.errors import InputError, StateError, memory_as_state_error
+from ssd_lib.errors import InputError, StateError, memory_as_state_error, plural
 from ssd_lib.files import write_json
 from ssd_lib.nets.model_file import MODEL_PATH, save_model
 from ssd_lib.train.logger import TrainLogger, draw_history, write_ap, write_history
@@ -131,8 +131,8 @@ def finish(run_spec: RunSpec, state: TrainState) -> str:
     balance = "" if shown == images else f", {shown} shown in each"
     ap = f"AP50 {last['AP50']:.3f}, " if last.get("AP50") is not None else ""
     early = f"ended after {state.epoch} of {run_spec.params.train.epochs} epochs, since {ended}; " if ended else ""
-    return (f"train: {early}{state.epoch} epochs of {images} images{balance}, loss {last['train_loss']:.3f}, {ap}model in "
-            f"{MODEL_PATH}")
+    return (f"train: {early}{plural(state.epoch, 'epoch')} of {plural(images, 'image')}{balance}, "
+            f"loss {last['train_loss']:.3f}, {ap}model in {MODEL_PATH}")
 
 
 def _class_thresholds(run_spec: RunSpec, state: TrainState, weights: dict[str, Tensor]) -> tuple[float, ...]:

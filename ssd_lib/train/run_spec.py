@@ -18,7 +18,7 @@ from ssd_lib.data.dataset import DetectionDataset
 from ssd_lib.data.loader import steps_per_epoch
 from ssd_lib.distributed.collectives import all_gather_object, broadcast_object, rank_and_size
 from ssd_lib.distributed.group import Group
-from ssd_lib.errors import InputError
+from ssd_lib.errors import InputError, plural
 from ssd_lib.nets.model_file import NetSpec
 from ssd_lib.nets.schema import misfit
 from ssd_lib.nets.ssd import frozen_names
@@ -90,9 +90,9 @@ class RunSpec:
         net = self.net_spec.build_shapes()
         shapes = {key: tuple(value.shape) for key, value in net.state_dict().items()}
         if checkpoint.step > self.steps_per_epoch:
-            return f"step: found {checkpoint.step}; an epoch has {self.steps_per_epoch} steps"
+            return f"step: found {checkpoint.step}; an epoch has {plural(self.steps_per_epoch, 'step')}"
         if len(checkpoint.history) != checkpoint.epoch:
-            return f"history: found {len(checkpoint.history)} epochs; epoch is {checkpoint.epoch}"
+            return f"history: found {plural(len(checkpoint.history), 'epoch')}; epoch is {checkpoint.epoch}"
         if not all({key for key, value in row.items() if value is not None} >= ROW_KEYS for row in checkpoint.history):
             return f"history: an epoch lacks one of {', '.join(sorted(ROW_KEYS))}"
         if fault := misfit(checkpoint.weights, shapes):

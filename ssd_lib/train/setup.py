@@ -160,9 +160,8 @@ def report_priors(net: SSD, fixed: FixedSet, is_fitted: bool, path: Path = PRIOR
                        for low, high in pairwise(SIDES_PX) if (mask := (sides >= low) & (sides < high)).any()],
     }, indent=1)
     small = sides < SMALL_PX
-    of_small = f", of the {small.sum()} with a side under {SMALL_PX} px {good[small].mean():.0%}" if small.any() else ""
-    log.info(f"priors: {good.mean():.0%} of {len(boxes)} training boxes have an IoU of {GOOD_IOU} with one of "
-             f"{len(net.priors)}{of_small}; see {path}")
+    of_small = f", {good[small].mean():.0%} of those under {SMALL_PX} px" if small.any() else ""
+    log.info(f"priors: {good.mean():.0%} of the boxes fit one (IoU {GOOD_IOU}){of_small}; see {path}")
 
 
 def _unit_boxes(fixed: FixedSet) -> np.ndarray:

@@ -5,6 +5,7 @@ from typing import Any
 
 from ssd_lib.annotations.account import FILE_KINDS
 from ssd_lib.annotations.faults import KINDS
+from ssd_lib.errors import plural
 
 FEW_BAD = 5  # so many bad images or boxes stop nothing, if they are no more than FEW_BAD_SHARE
 FEW_BAD_SHARE = 0.1
@@ -32,10 +33,10 @@ def stop_reason(report: Mapping[str, Any], allowed: float) -> str:
     if empty := splits_without_objects(report):
         broken = [fault for fault in faults if fault["kind"] == "broken_labels"]
         if broken:
-            return (f"{broken[0]['first'][0]} {broken[0]['count']:,} label files cannot be read, so there are no objects in "
-                    f"{' and '.join(empty)}.")
+            return (f"{broken[0]['first'][0]} {plural(broken[0]['count'], 'label file')} cannot be read, so there are no "
+                    f"objects in {' and '.join(empty)}.")
         rows = {row["split"]: row for row in report["splits"]}
-        found = ", ".join(f"{split} has {rows[split]['images']} images and {rows[split]['boxes']} boxes"
+        found = ", ".join(f"{split} has {plural(rows[split]['images'], 'image')} and {plural(rows[split]['boxes'], 'box')}"
                           f"{', all of them crowds' if rows[split]['boxes'] else ''}" for split in empty)
         return (f"no objects in {' and '.join(empty)}: {found}; train and val need at least one object each. Add annotations, "
                 "or correct data.classes or data.paths.")

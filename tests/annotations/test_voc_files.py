@@ -143,7 +143,7 @@ def test_images_with_their_xml_files_in_one_folder_are_split(tmp_path: Path) -> 
 
 def test_an_image_outside_all_splits_is_named(tmp_path: Path) -> None:
     plant(tmp_path, "train/a.jpg", "train/a.xml", "val/b.jpg", "val/b.xml", "more/c.jpg", "more/c.xml")
-    with pytest.raises(InputError, match=r"1 images such as 'more/c\.jpg' are in no split, others are in folders"):
+    with pytest.raises(InputError, match=r"1 image in no split, such as 'more/c\.jpg'; others are in folders"):
         run(tmp_path)
 
 

@@ -115,7 +115,7 @@ def test_checkpoints_that_cannot_be_read_are_kept(run: Run) -> None:
 def test_more_epochs_continue_a_finished_run(run: Run, make: Make, caplog: pytest.LogCaptureFixture) -> None:
     run.save(5, 0)
     assert run.start() == (5, 0)
-    assert caplog.messages[-1] == "the run is complete: 5 epochs are in its checkpoint"
+    assert caplog.messages[-1] == "the run is complete: its checkpoint has 5 epochs"
     assert Run(make, epochs=8).start() == (5, 0)
     assert caplog.messages[-1].startswith("continuing at epoch 6/8, step 0; extended from 5 epochs: the learning rate follows")
 
@@ -123,7 +123,7 @@ def test_more_epochs_continue_a_finished_run(run: Run, make: Make, caplog: pytes
 def test_fewer_epochs_start_a_new_run_and_keep_the_longer_one(run: Run, make: Make, caplog: pytest.LogCaptureFixture) -> None:
     run.save(5, 0)
     assert Run(make, epochs=3).start() is None
-    assert "train.epochs is 3, the last run's 5\nthe last run (epoch 5, step 0) is kept in" in caplog.text
+    assert "train.epochs is 3, the last run's 5\nthe last run (complete, 5 epochs) is kept in" in caplog.text
     kept = list(run.resume_dir.glob("kept-last-epoch-5-step-0-*.pt"))
     assert [read_checkpoint(path).epoch for path in kept] == [5]
 
@@ -153,7 +153,7 @@ def test_a_shorter_run_does_not_hide_a_longer_one_that_is_further(run: Run, make
     shorter.save(1, 1, history=[{"epoch": 1, "AP": 0.1}])
     shorter.save(1, 3, history=[{"epoch": 1, "AP": 0.1}])
     assert run.start() == (2, 1)
-    assert caplog.messages[-1] == ("continuing at epoch 3/5, step 1\nthe last run (epoch 1, step 3) is kept in "
+    assert caplog.messages[-1] == ("continuing at epoch 3/5, step 1\nthe last run (epoch 2/4, step 3) is kept in "
                                    f"{run.resume_dir}; train.epochs: 4 continues it")
     assert shorter.start() == (1, 3)
     shorter.save(3, 1, history=[{"epoch": 1, "AP": 0.1}] * 3)
@@ -180,7 +180,7 @@ def test_a_changed_rate_starts_a_new_run_and_the_old_one_continues(run: Run, mak
                                                                    caplog: pytest.LogCaptureFixture) -> None:
     other = Run(make, lr=0.02)
     assert other.start() is None
-    assert caplog.messages == ["starting a new run: these differ: train.lr: 0.01 -> 0.02\nthe last run (epoch 2, step 1) is "
+    assert caplog.messages == ["starting a new run: these differ: train.lr: 0.01 -> 0.02\nthe last run (epoch 3/5, step 1) is "
                                f"kept in {run.resume_dir}; its parameters continue it"]
     other.save(0, 1)
     assert run.start() == (2, 1)
@@ -281,7 +281,7 @@ class TestExplicitResume:
         assert start is not None
         assert start.position == (2, 1)
         assert start.best is None, "best.pt is of another run"
-        assert caplog.messages == [f"continuing my.pt at epoch 3/5, step 1\nthe last run (epoch 2, step 1) is kept in "
+        assert caplog.messages == [f"continuing my.pt at epoch 3/5, step 1\nthe last run (epoch 3/5, step 1) is kept in "
                                    f"{run.resume_dir}; its parameters continue it"]
         edited.save(2, 2)
         assert edited.start() == (2, 2), "its own checkpoint is later"

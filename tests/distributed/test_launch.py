@@ -14,7 +14,7 @@ def test_two_processes_train_to_the_end_and_continue(two_processes: Path, tmp_pa
     checkpoint = read_checkpoint(two_processes / "models" / "checkpoints" / LAST)
     assert checkpoint.position == (2, 0)
     again = run_stage(Path(shutil.copytree(two_processes, tmp_path / "copy")))
-    assert "the run is complete: 2 epochs are in its checkpoint" in again.stdout
+    assert "the run is complete: its checkpoint has 2 epochs" in again.stdout
 
 
 def test_a_batch_that_is_not_divisible_is_refused(workspace: Path) -> None:

@@ -46,7 +46,7 @@ def test_files_and_records_stay_and_archives_go(tmp_path: Path) -> None:
 def test_a_log_file_gets_a_line_for_each_archive_and_no_bars(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with serve(ZIPS, slow_bytes_per_s=800_000) as server:  # b is under way when a is done
         fetch_archives(tmp_path, [A, B], server.url, 2, QUICK)
-    assert sorted(capfd.readouterr().err.splitlines()) == ["a.zip: 0.0 MB, 2 files", "b.zip: 0.4 MB, 1 files"]
+    assert sorted(capfd.readouterr().err.splitlines()) == ["a.zip: 0.0 MB, 2 files", "b.zip: 0.4 MB, 1 file"]
 
 
 def test_a_second_run_makes_no_request(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_missing_images_are_counted_and_the_first_is_named(project: Path) -> Non
     path = annotate(project / "a.json", {3: "kite"}, [])
     for i in (1, 2):
         (IMAGES / f"val/{i}.png").unlink()
-    with pytest.raises(InputError, match=r"2 of the 3 images of .*a\.json are missing, the first is 'val/1\.png'"):
+    with pytest.raises(InputError, match=r"2 of 3 images of .*a\.json are missing, the first is 'val/1\.png'"):
         open_external(path, IMAGES, ("kite",))
 
 
@@ -213,7 +213,7 @@ def test_classes_of_one_side_alone_are_named_and_count_for_nothing(
     raw_file.write_text(json.dumps(tree))
     assert measure(raw_file, IMAGES) == 0
     said = capsys.readouterr().out
-    assert "1 classes in common" in said
+    assert "1 class in common" in said
     assert "left out: objects of classes that the model does not know (1): unicorn" in said
     assert "left out: detections of classes that the dataset does not have (1): kite" in said
     numbers = read(OUT / "eval.json")

@@ -198,7 +198,7 @@ FOUND = {
         "{labels}: 1 of 6 annotations have the id of one of another")],
     "sizes_of_images": [FaultCase("no size", COCO, coco_document(
         lambda content: [content["images"][1].pop(key) for key in ("width", "height")]),
-        "{labels}: 1 images have no width and height")],
+        "{labels}: images without width and height: 1")],
     # categories
     "duplicate_category_id": [FaultCase("two names", COCO, appended("categories", name="cow"),
                                         "train: category id 1 is both 'cat' and 'cow'")],

@@ -50,7 +50,7 @@ def test_a_changed_postprocess_rewrites_the_model_of_a_complete_run_without_trai
     set_runtime(workspace, "nms_iou: 0.45", "nms_iou: 0.7")
     again = run_stage(workspace)
     assert again.returncode == 0
-    assert "the run is complete: 2 epochs are in its checkpoint" in again.stdout
+    assert "the run is complete: its checkpoint has 2 epochs" in again.stdout
     postprocess = load_model(workspace / MODEL_PATH).postprocess
     assert postprocess._replace(class_thresholds=()) == Postprocess(nms_iou=0.7)
     assert len(postprocess.class_thresholds) == len(load_model(workspace / MODEL_PATH).spec.class_names)

@@ -133,7 +133,7 @@ def test_the_best_epoch_becomes_the_model_on_request(workspace: Path, never_stop
     set_params(workspace, select="best")
     done = run_stage(workspace)
     assert done.returncode == 0
-    assert "the run is complete: 2 epochs are in its checkpoint" in done.stdout
+    assert "the run is complete: its checkpoint has 2 epochs" in done.stdout
     best = read_checkpoint(workspace / CHECKPOINTS / BEST).average
     model = torch.load(workspace / "models" / "ssd.pt", weights_only=True)["weights"]
     assert all(torch.equal(model[key], best[f"module.{key}"]) for key in model)
@@ -203,7 +203,7 @@ def test_a_finished_run_is_found_again_after_a_shorter_one(workspace: Path, neve
     set_params(workspace, epochs=1)
     assert run_stage(workspace).returncode == 0
     set_params(workspace)
-    assert "the run is complete: 2 epochs are in its checkpoint" in run_stage(workspace).stdout
+    assert "the run is complete: its checkpoint has 2 epochs" in run_stage(workspace).stdout
     assert_same_weights(workspace, never_stopped)
 
 

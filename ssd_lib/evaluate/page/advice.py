@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ssd_lib.errors import plural
 from ssd_lib.evaluate.page.inputs import PageInput
-from ssd_lib.report.elements import Section, Text, percent, plural
+from ssd_lib.report.elements import Section, Text, percent
 
 FEW_OBJECTS = 50  # of a class in training; below it, a class is hardly learned
 FEW_IN_VAL = 10  # AP of fewer objects is chance
@@ -56,7 +57,7 @@ def _few_objects(given: PageInput) -> Iterator[Text]:
         names = ", ".join(f"{given.analysis.fixed.class_names[k]} ({given.train_objects[k]})" for k in few[:NAMED])
         more = f" and {len(few) - NAMED} more" if len(few) > NAMED else ""
         yield Text(f"Few objects to learn from: {names}{more}. Label more images of them; `data.balance: repeat` shows the "
-                   "images of rare classes more often.", "advice", "formats.md")
+                   "images of rare classes more often.", "advice", "formats.md#class-balance")
 
 
 def _confused(given: PageInput) -> Iterator[Text]:
@@ -98,7 +99,8 @@ def _costs(given: PageInput) -> Iterator[Text]:
             "duplicate": ("Objects that are found twice cost most: lower `postprocess.nms_iou`, which trains nothing again.",
                           "deployment.md"),
             "background": ("Detections where nothing is cost most. Look at the worst images: these may be objects without a "
-                           "label. If they are not, add images of such backgrounds without objects.", "formats.md"),
+                           "label. If they are not, add images of such backgrounds without objects.",
+                           "accuracy.md#photographs-without-objects"),
             "missed": ("Missed objects cost most. Look at the table of object sizes: if the small ones are missed, raise "
                        "`model.image_size`; otherwise train longer or on more images.", "nets.md"),
         }

@@ -7,12 +7,13 @@ from itertools import groupby
 
 import numpy as np
 
+from ssd_lib.errors import plural
 from ssd_lib.evaluate.analysis import Analysis
 from ssd_lib.evaluate.error_kinds import MISSED, NO_ERROR, WRONG_CLASS
 from ssd_lib.evaluate.matching import CROWD, NOTHING
 from ssd_lib.evaluate.page.inputs import PageInput
 from ssd_lib.evaluate.page.words import TITLES
-from ssd_lib.report.elements import Mark, Section, Text, Thumbnails, Tile, plural
+from ssd_lib.report.elements import Mark, Section, Text, Thumbnails, Tile
 from ssd_lib.report.thumbnails import MAX_MARKS, read_thumbnail
 
 WORST, BEST = 24, 12

@@ -9,12 +9,13 @@ import cv2
 import numpy as np
 import torch
 
+from ssd_lib.errors import plural
 from ssd_lib.evaluate.curves import CURVES, RECALLS, mean_curve
 from ssd_lib.evaluate.error_kinds import KINDS, NO_ERROR
 from ssd_lib.evaluate.matching import CROWD
 from ssd_lib.evaluate.page.inputs import PageInput, int8_ap
 from ssd_lib.evaluate.page.words import MEANINGS, TITLES
-from ssd_lib.report.elements import Bars, Element, Lines, Matrix, Section, Table, Text, percent, plural
+from ssd_lib.report.elements import Bars, Element, Lines, Matrix, Section, Table, Text, percent
 
 MATRIX_CLASSES = 20
 LISTED_PAIRS = 10
@@ -99,9 +100,11 @@ def lost_section(given: PageInput) -> Section:
     order = sorted(range(len(KINDS)), key=lambda at: -np.nan_to_num(analysis.lost[KINDS[at]]))
     rows = [(TITLES[at], MEANINGS[at], f"{counts[at]:,}", _number(analysis.lost[KINDS[at]])) for at in order]
     text = (f"What AP50, {_number(given.metrics['AP50'])}, would gain if only one kind of error were mended (TIDE, Bolya et "
-            "al. 2020). The gains do not add up: mending one kind can bring out another. Errors are counted at the thresholds "
-            "of the table of classes; the gains are of AP50, which counts low scores too.")
-    return Section("Where AP50 is lost", (Text(text), Table(("kind of error", "what it is", "errors", "AP50 gained"), rows)))
+            "al. 2020). The gains do not add up: mending one kind can bring out another. The errors shown are those at the "
+            "thresholds of the table of classes; AP50 counts the detections with low scores, too, so a kind without errors can "
+            "have a gain.")
+    head = ("kind of error", "what it is", "errors shown", "AP50 gained")
+    return Section("Where AP50 is lost", (Text(text), Table(head, rows)))
 
 
 def sizes_section(given: PageInput) -> Section:

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from ssd_lib.errors import visible
-from ssd_lib.report.elements import MAX_OPEN_ROWS, Bars, Section, Table, Text, percent, plural
+from ssd_lib.errors import plural, visible
+from ssd_lib.report.elements import MAX_OPEN_ROWS, Bars, Section, Table, Text, percent
 from ssd_lib.validation.report.statistics import ClassCounts
 
 NAMED_CLASSES = 8  # in a sentence

@@ -15,10 +15,10 @@ import numpy as np
 from ssd_lib.annotations.account import FILE_KINDS
 from ssd_lib.annotations.faults import KINDS, Fault
 from ssd_lib.annotations.table import Annotations
-from ssd_lib.errors import visible
+from ssd_lib.errors import plural, visible
 from ssd_lib.manifest import Manifest
 from ssd_lib.params import DataParams
-from ssd_lib.report.elements import Element, Listing, Mark, Section, Table, Text, Thumbnails, Tile, percent, plural
+from ssd_lib.report.elements import Element, Listing, Mark, Section, Table, Text, Thumbnails, Tile, percent
 from ssd_lib.report.thumbnails import MAX_MARKS, can_be_drawn, read_thumbnail
 from ssd_lib.validation.annotations import Duplicate, find_duplicates
 from ssd_lib.validation.report.marks import ImageKey, find_marks
