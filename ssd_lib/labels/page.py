@@ -10,7 +10,7 @@ from ssd_lib.labels.records import Listed, Part
 from ssd_lib.labels.suspects import KINDS, boxes_of, label_boxes
 from ssd_lib.report.elements import Mark, Section, Table, Text, Thumbnails, Tile
 from ssd_lib.report.render import render_html
-from ssd_lib.report.thumbnails import MAX_MARKS, View, read_thumbnail
+from ssd_lib.report.thumbnails import View, read_thumbnail
 
 TITLE = "Suspected label errors"
 MEANINGS = ("an object is seen where nothing is labelled", "an object of another class is seen in the labelled box",
@@ -59,7 +59,7 @@ def _tile(rank: int, one: Listed) -> Tile:
     seen = [Mark(box, one.record.detected, tone="right")] if one.record.detected else []
     suspect = label[0].xywh if label else box
     path = one.part.dataset.images / fixed.file_name(image)
-    whole = read_thumbnail(path, (Mark(suspect, one.record.label or "", is_faulty=True), *others[:MAX_MARKS - 1]))
+    whole = read_thumbnail(path, (Mark(suspect, one.record.label or "", is_faulty=True), *others))
     close = read_thumbnail(path, (*label, *seen), _close_up([mark.xywh for mark in (*label, *seen)], fixed.sizes[image]))
     return Tile((whole, close), f"{rank}. {one.record.kind}, score {one.record.score:.2f}",
                 f"{one.record.cause} · {one.record.file_name}")

@@ -125,7 +125,7 @@ def coco_tree(raw: Annotations, rows: Sequence[Record]) -> dict[str, Any]:
     images, boxes = raw.images, raw.boxes
     wanted = {row.image_id for row in rows}
     is_wanted = np.isin(boxes.image_ids, list(wanted))
-    first_id, first_class = (1 + max(numbers, default=0) for numbers in (boxes.ids.tolist(), [c.id for c in raw.categories]))
+    first_id, first_class = (1 + max(numbers) for numbers in (boxes.ids.tolist(), [c.id for c in raw.categories]))
     own = [_annotation(*row) for row in zip(*(column[is_wanted].tolist() for column in (
         boxes.ids, boxes.image_ids, boxes.category_ids, boxes.xywh, boxes.is_crowd.astype(int))), strict=True)]
     marks = [_annotation(first_id + at, row.image_id, first_class + KINDS.index(row.kind), row.box or row.label_box or [], 0)

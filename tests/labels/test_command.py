@@ -33,6 +33,7 @@ def test_a_project_is_searched_without_arguments(project: Path, capsys: pytest.C
     page = (OUT / "labels.html").read_text()
     texts = " ".join(Nesting(page).texts)
     assert all(row["cause"] in texts for row in rows)
+    assert all(f"{rank}. {row['kind']}, score {row['score']:.2f}" in texts for rank, row in enumerate(rows, start=1))
     assert page.count("<image ") == 2 * len(rows)
     for split in ("train", "val"):
         tree = json.loads((OUT / f"{split}.coco.json").read_text())

@@ -82,6 +82,8 @@ def test_another_class_contradicts_a_label_only_where_it_fits_its_box() -> None:
 def test_a_weak_contradiction_leaves_a_label_spurious() -> None:
     found = find_suspects(*scene(Object(0, B, 2), Found(0.2, 0, B, 1)), 9)
     assert (found.kinds.tolist(), found.detections.tolist()) == ([SPURIOUS], [NOTHING])
+    found = find_suspects(*scene(Object(0, B, 2), Found(0.3, 0, B, 1)), 9)
+    assert (found.kinds.tolist(), found.detections.tolist()) == ([WRONG_CLASS], [1])
 
 
 def test_no_detection_is_surer_than_entirely_sure() -> None:
@@ -124,7 +126,8 @@ def test_a_class_that_is_never_right_is_compared_with_the_others() -> None:
 
 def test_a_crowd_is_no_suspect_and_neither_are_detections_in_it() -> None:
     fixed = truth(Object(0, A), Object(0, (40, 0, 90, 90), is_crowd=True), Object(1, A), Object(1, B, is_crowd=True))
-    predictions = detections(Found(0.8, 0, A), Found(0.8, 0, B), Found(0.8, 0, NOWHERE), Found(0.8, 1, A))
+    predictions = detections(Found(0.8, 0, A), Found(0.8, 0, (30, 0, 50, 20)), Found(0.8, 0, NOWHERE),  # one lies in it by half
+                             Found(0.8, 1, A))
     assert len(find_suspects(fixed, predictions, 9).kinds) == 0
 
 
