@@ -19,14 +19,14 @@ from ssd_lib.evaluate.validation_ap import SplitImages, average_precision, split
 from ssd_lib.export.int8 import (
     RUNTIME,
     TENSORRT,
-    Ranges,
+    Calibration,
     Scheme,
+    calibrate,
     float_only,
     inner_nodes,
     most_sensitive,
     prepare,
     quantise,
-    value_ranges,
     with_short_names,
 )
 from ssd_lib.export.onnx_file import as_input
@@ -59,14 +59,14 @@ def make_int8(graph: bytes) -> tuple[dict[str, bytes], dict[str, Any]]:
     expected = ap_of(graph, val)
     if expected is None:
         return {}, {"no_int8": "there is no ground truth in the validation images, so that its AP is unknown"}
-    ranges = value_ranges(model, inputs_of(graph, train, "int8: ranges"))
+    calibration = calibrate(model, inputs_of(graph, train, "int8: ranges"))
     few = list(inputs_of(graph, train._replace(paths=train.paths[:: len(train.paths) // SENSITIVITY_IMAGES or 1])))
 
     @cache
     def order() -> list[str]:
-        return most_sensitive(model, ranges, RUNTIME, few)  # both schemes lose most in the same nodes
+        return most_sensitive(model, calibration, RUNTIME, few)  # both schemes lose most in the same nodes
 
-    results = {name: attempts(model, ranges, scheme, order, expected, lambda quantised: ap_of(quantised, val) or 0.0)
+    results = {name: attempts(model, calibration, scheme, order, expected, lambda quantised: ap_of(quantised, val) or 0.0)
                for name, scheme in SCHEMES.items()}
     files = {name: with_short_names(content) for name, (content, _) in results.items() if content}
     report: dict[str, Any] = {"fp32": {"bytes": len(graph), "AP": round(expected, DIGITS)}, "max_loss": MAX_LOSS,
@@ -78,13 +78,13 @@ def make_int8(graph: bytes) -> tuple[dict[str, bytes], dict[str, Any]]:
     return files, report
 
 
-def attempts(model: onnx.ModelProto, ranges: Ranges, scheme: Scheme, order: Callable[[], list[str]], expected: float,
+def attempts(model: onnx.ModelProto, calibration: Calibration, scheme: Scheme, order: Callable[[], list[str]], expected: float,
              measure: Callable[[bytes], float]) -> tuple[bytes | None, list[dict[str, Any]]]:
     """Quantise a graph, with more nodes in float in each attempt, until its AP is at most `MAX_LOSS` below `expected`.
 
     Args:
         model: from `prepare`.
-        ranges: of `value_ranges`.
+        calibration: of `calibrate`.
         scheme: how activations are quantised.
         order: names the nodes that change the outputs most, these first; called only if some must stay float.
         expected: AP of the graph in float.
@@ -98,7 +98,7 @@ def attempts(model: onnx.ModelProto, ranges: Ranges, scheme: Scheme, order: Call
     for count in FLOAT_NODES:
         if count and not sensitive:
             sensitive = order()
-        quantised = quantise(model, ranges, scheme, sensitive[:count])
+        quantised = quantise(model, calibration, scheme, sensitive[:count])
         ap = measure(quantised)
         rows.append({"AP": round(ap, DIGITS), "float_nodes": sensitive[:count]})
         if round(expected - ap, DIGITS) <= MAX_LOSS:

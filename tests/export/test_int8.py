@@ -13,13 +13,13 @@ from ssd_lib.export.gate import FLOAT_NODES, MAX_LOSS, attempts, without_gain
 from ssd_lib.export.int8 import (
     RUNTIME,
     TENSORRT,
-    Ranges,
+    Calibration,
     Scheme,
+    calibrate,
     inner_nodes,
     most_sensitive,
     prepare,
     quantise,
-    value_ranges,
     with_short_names,
 )
 
@@ -52,13 +52,13 @@ def made_graph(activation: str = "Clip", outlier: float = 1.0) -> bytes:
 
 def quantised(scheme: Scheme, floats: tuple[str, ...] = (), outlier: float = 1.0) -> onnx.ModelProto:
     model = prepare(made_graph(outlier=outlier))
-    return onnx.load_from_string(quantise(model, value_ranges(model, INPUTS), scheme, floats))
+    return onnx.load_from_string(quantise(model, calibrate(model, INPUTS), scheme, floats))
 
 
 @pytest.fixture(scope="module")
-def prepared() -> tuple[onnx.ModelProto, Ranges]:
+def prepared() -> tuple[onnx.ModelProto, Calibration]:
     model = prepare(made_graph())
-    return model, value_ranges(model, INPUTS)
+    return model, calibrate(model, INPUTS)
 
 
 def test_what_lies_between_convolutions_is_inner() -> None:
@@ -66,13 +66,15 @@ def test_what_lies_between_convolutions_is_inner() -> None:
     assert names == ["first", "b", "middle", "d", "deep", "f", "last"]
 
 
-def test_ranges_hold_the_values_of_all_inputs(prepared: tuple[onnx.ModelProto, Ranges]) -> None:
-    model, ranges = prepared
-    assert value_ranges(model, INPUTS[::-1]) == ranges, "the last of the inputs has the extremes"
+def test_ranges_hold_the_values_of_all_inputs(prepared: tuple[onnx.ModelProto, Calibration]) -> None:
+    model, (ranges, means) = prepared
+    assert calibrate(model, INPUTS[::-1]).ranges == ranges, "the last of the inputs has the extremes"
     assert ranges["scaled"] == (min(one.min() for one in INPUTS) / 2, max(one.max() for one in INPUTS) / 2)
     assert ranges["b"][0] == 0
     assert ranges["b"][1] <= 6
     assert not set(ranges) & {"h", "scores", "first", "low", ""}
+    assert set(means) == {"scaled", "b", "d", "f"}
+    np.testing.assert_allclose(means["scaled"], np.concatenate(INPUTS).mean(axis=(0, 2, 3)) / 2, rtol=1e-5)
 
 
 def test_onnx_runtime_computes_all_convolutions_in_int8(tmp_path: Path) -> None:
@@ -113,10 +115,41 @@ def test_weights_have_a_scale_for_each_channel_and_7_bits() -> None:
     assert np.abs(values["deep_quantized"]).max() <= 64
 
 
-def test_the_same_graph_gives_the_same_bytes(prepared: tuple[onnx.ModelProto, Ranges]) -> None:
-    model, ranges = prepared
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("scheme", [RUNTIME, TENSORRT])
+def test_biases_make_up_for_what_the_rounding_of_the_weights_adds(scheme: Scheme, bias: bool) -> None:
+    """Two groups of channels with different means, so that a shift of the wrong channel would not help."""
+    rng = np.random.default_rng(1)
+    values = {"weights": rng.normal(0, 1, (8, 3, 3, 3)).astype(np.float32), "bias": rng.normal(0, 1, 8).astype(np.float32),
+              "twice": rng.normal(0, 1, (6, 3, 1, 1)).astype(np.float32)}
+    node = helper.make_node
+    graph = helper.make_graph(
+        [node("Conv", ["input_0", "twice"], ["six"], name="six"), node("Clip", ["six"], ["limited"], name="limited"),
+         node("Conv", ["limited", "weights", *["bias"] * bias], ["scores"], name="grouped", group=2)], "grouped",
+        [helper.make_tensor_value_info("input_0", TensorProto.FLOAT, [1, 3, 8, 8])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, 8, 6, 6])],
+        [numpy_helper.from_array(value, name) for name, value in values.items() if bias or name != "bias"])
+    model = prepare(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8).SerializeToString())
+    inputs = [np.abs(pixels) for pixels in INPUTS]
+    calibration = calibrate(model, inputs)
+    unknown = calibration._replace(means={name: np.zeros_like(mean) for name, mean in calibration.means.items()})
+
+    def channel_means(content: bytes) -> np.ndarray:
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        return np.concatenate([session.run(["scores"], {"input_0": pixels})[0] for pixels in inputs]).mean(axis=(0, 2, 3))
+
+    expected = channel_means(model.SerializeToString())
+    shift, left = (np.abs(channel_means(quantise(model, known, scheme)) - expected) for known in (unknown, calibration))
+    assert left.mean() < 0.3 * shift.mean()
+    found = onnx.load_from_string(quantise(model, calibration, scheme)).graph
+    assert {value.name for value in found.initializer} <= {name for one in found.node for name in one.input}
+
+
+def test_the_same_graph_gives_the_same_bytes(prepared: tuple[onnx.ModelProto, Calibration]) -> None:
+    model, calibration = prepared
     before = model.SerializeToString()
-    assert quantise(model, ranges, RUNTIME) == quantise(model, dict(reversed(ranges.items())), RUNTIME)
+    reordered = calibration._replace(ranges=dict(reversed(calibration.ranges.items())))
+    assert quantise(model, calibration, RUNTIME) == quantise(model, reordered, RUNTIME)
     assert model.SerializeToString() == before
 
 
@@ -132,7 +165,7 @@ def test_short_names_change_nothing_but_the_size() -> None:
         assert [one.tobytes() for one in found] == [one.tobytes() for one in expected]
 
 
-def test_warnings_are_logged_again_after_quantising(prepared: tuple[onnx.ModelProto, Ranges]) -> None:
+def test_warnings_are_logged_again_after_quantising(prepared: tuple[onnx.ModelProto, Calibration]) -> None:
     quantise(*prepared, RUNTIME)
     assert logging.getLogger("of another").isEnabledFor(logging.WARNING)
 
@@ -145,29 +178,29 @@ def test_named_nodes_stay_float() -> None:
 
 def test_the_node_whose_weights_have_outliers_is_the_most_sensitive() -> None:
     model = prepare(made_graph(outlier=60.0))
-    order = most_sensitive(model, value_ranges(model, INPUTS), RUNTIME, INPUTS)
+    order = most_sensitive(model, calibrate(model, INPUTS), RUNTIME, INPUTS)
     assert order[0] == "deep"
     assert sorted(order) == sorted([*CONVOLUTIONS, "d"])
 
 
-def test_nodes_go_back_to_float_until_the_ap_is_good_enough(prepared: tuple[onnx.ModelProto, Ranges]) -> None:
-    model, ranges = prepared
+def test_nodes_go_back_to_float_until_the_ap_is_good_enough(prepared: tuple[onnx.ModelProto, Calibration]) -> None:
+    model, calibration = prepared
 
     def floats(graph: bytes) -> list[str]:
         return [node.name for node in onnx.load_from_string(graph).graph.node
                 if node.op_type == "Conv" and node.input[1] in CONVOLUTIONS]
 
-    passed, rows = attempts(model, ranges, RUNTIME, lambda: CONVOLUTIONS[::-1], 0.5,
+    passed, rows = attempts(model, calibration, RUNTIME, lambda: CONVOLUTIONS[::-1], 0.5,
                             lambda graph: 0.3 if len(floats(graph)) < 2 else 0.5 - MAX_LOSS)
     assert passed is not None
     assert floats(passed) == ["deep", "last"]
     assert [row["AP"] for row in rows] == [0.3] * (len(rows) - 1) + [0.49]
     assert [len(row["float_nodes"]) for row in rows] == list(FLOAT_NODES[:len(rows)])
-    [first] = attempts(model, ranges, RUNTIME, pytest.fail, 0.5, lambda _: 0.6)[1]
+    [first] = attempts(model, calibration, RUNTIME, pytest.fail, 0.5, lambda _: 0.6)[1]
     assert first == {"AP": 0.6, "float_nodes": []}
 
 
-def test_no_graph_passes_whose_ap_is_always_too_low(prepared: tuple[onnx.ModelProto, Ranges]) -> None:
+def test_no_graph_passes_whose_ap_is_always_too_low(prepared: tuple[onnx.ModelProto, Calibration]) -> None:
     passed, rows = attempts(*prepared, RUNTIME, lambda: CONVOLUTIONS, 0.5, lambda _: 0.489)
     assert passed is None
     assert len(rows) == len(FLOAT_NODES)
