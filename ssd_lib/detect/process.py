@@ -81,7 +81,8 @@ def process_inputs(detector: Detector, targets: Mapping[Source, Path], shown: bo
 
 def _process_images(detector: Detector, paths: list[Path], targets: Mapping[Source, Path],
                     shown: bool) -> Iterator[FrameResult]:
-    read = partial(_read, deep_range=detector.sixteen_bit_range, stdin=read_input(STDIN) if STDIN in paths else None)
+    deep_range = detector.sixteen_bit_range
+    read = partial(_read, deep_range=deep_range, stdin=read_input(STDIN, deep_range) if STDIN in paths else None)
 
     def finish(path: Path, image: np.ndarray | None, found: Objects | None) -> tuple[Path, Objects | None, np.ndarray | None]:
         if image is None or found is None:

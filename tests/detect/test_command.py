@@ -198,6 +198,16 @@ def test_an_image_is_read_from_standard_input(images: Path, monkeypatch: pytest.
     assert {row["file_name"] for row in rows_of("found.json")} == {"-"}
 
 
+def test_sixteen_bits_on_standard_input_are_read_as_those_of_a_file(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = NetSpec("mb2-ssd-lite", 64, 0.1, ("dog", "kite"), (18, 38), sixteen_bit_range=(100, 4000))
+    save_model(MODEL_PATH, spec, spec.build().state_dict(), {})
+    data = cv2.imencode(".png", np.random.default_rng(0).integers(0, 4000, (50, 80, 3)).astype(np.uint16))[1].tobytes()
+    Path("deep.png").write_bytes(data)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data), isatty=lambda: False))
+    assert detect.main(["-", "deep.png"]) == 0
+    assert Path("detections/stdin.jpg").read_bytes() == Path("detections/deep.jpg").read_bytes()
+
+
 def test_drawings_never_replace_the_images(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_image(images / "c.jpg", np.zeros((9, 9, 3), np.uint8))
     assert detect.main(["images", "--out", "images"]) == 1
@@ -314,7 +324,8 @@ def test_a_tracked_object_is_kept_where_its_score_falls_below_the_threshold(vide
 def test_a_url_gives_what_its_file_gives(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = make_video(Path("clip.avi"), 20, "MJPG").read_bytes()
     with serve({"/clip.avi": data, "/half.avi": data[:len(data) // 2]}) as server:
-        urls = [f"{server.url}/clip.avi", f"{server.url}/none.avi", f"{server.url}/half.avi".replace("//", "//me:secret@")]
+        urls = [f"{server.url}/clip.avi",
+                *(f"{server.url}/{name}.avi".replace("//", "//me:secret@") for name in ("none", "half"))]
         assert detect.main(["clip.avi", *urls, "--threshold", "0", "--top-k", "1", "--json", "found.json"]) == 1
     rows = rows_of("found.json")
     assert [row | {"file_name": ""} for row in rows[:20]] == [row | {"file_name": ""} for row in rows[20:40]]
@@ -322,8 +333,8 @@ def test_a_url_gives_what_its_file_gives(images: Path, capsys: pytest.CaptureFix
     assert {path.name for path in Path("detections").iterdir()} == {"clip.mp4", "clip_2.mp4", "half.mp4"}
     printed = capsys.readouterr()
     missing, cut = printed.err.splitlines()
-    assert missing == (f"{urls[1]}: no video can be opened at this URL within 10 s. Check the address, that its server runs, "
-                       "and that another player plays it. Skipped.")
+    assert missing == (f"{server.url}/none.avi: no video can be opened at this URL within 10 s. Check the address, that its "
+                       "server runs, and that another player plays it. Skipped.")
     assert cut.startswith(f"{server.url}/half.avi: ends after ")
     assert "secret" not in printed.out + Path("found.json").read_text()
 
