@@ -153,7 +153,6 @@ def _open_writer(temporary: Path, path: Path, fps: float, size: tuple[int, int])
         raise _unwritable(path, error) from error
     writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), fps, size[::-1])
     if not writer.isOpened():
-        temporary.unlink(missing_ok=True)
         raise StateError(f"{path}: a video of {size[1]} x {size[0]} px at {fps:g} frames/s cannot be written; that needs a "
                          "writable folder, sides of 2 px or more, and OpenCV with FFmpeg. Give another --out.")
     return writer

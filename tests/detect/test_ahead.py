@@ -1,4 +1,5 @@
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -65,6 +66,18 @@ def test_an_error_is_raised_after_the_results_before_it() -> None:
         with pytest.raises((OSError, ZeroDivisionError)):
             seen.extend(results)
         assert len(seen) == 2
+
+
+def test_what_waits_when_it_is_closed_is_not_computed() -> None:
+    computed: list[int] = []
+
+    def compute(number: int) -> None:
+        time.sleep(0.02)
+        computed.append(number)
+
+    with closing(map_ahead(compute, range(100), 99)) as results:
+        next(results)
+    assert len(computed) < 100
 
 
 def test_once_closed_nothing_runs_and_nothing_more_is_taken() -> None:

@@ -29,23 +29,28 @@ def piped(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
 
 
 def test_a_folder_gives_its_images_and_videos_by_name(holiday: Path) -> None:
+    (holiday / "folder.png").mkdir()
     assert find_sources(["holiday"]) == [holiday / name for name in ("a.png", "b.JPG", "c.mp4", "d.gif", "deeper/a.png")]
 
 
 def test_what_several_inputs_name_comes_once(holiday: Path) -> None:
-    assert find_sources(["holiday/*.png", "holiday/a.png", "holiday/**/*.png"]) == [holiday / "a.png", holiday / "deeper/a.png"]
+    assert find_sources(["holiday/**/*.png", "holiday/a.png", "holiday/*.png"]) == [holiday / "a.png", holiday / "deeper/a.png"]
 
 
 def test_a_number_is_a_camera_and_a_dash_is_standard_input(holiday: Path) -> None:
-    assert find_sources(["1", "-", "0"]) == [1, STDIN, 0]
+    assert find_sources(["1", "-", "0", "120"]) == [1, STDIN, 0, 120]
     assert [name_of(source) for source in (1, STDIN, holiday / "a.png")] == ["camera1", "-", "holiday/a.png"]
 
 
 def test_a_number_that_names_a_folder_is_that_folder(holiday: Path) -> None:
-    holiday.rename("2023")
-    assert Path("2023/a.png") in find_sources(["2023"])
-    with pytest.raises(InputError, match="99999999999999999999: no image or video found"):
-        find_sources(["99999999999999999999"])
+    holiday.rename("202")
+    assert Path("202/a.png") in find_sources(["202"])
+
+
+@pytest.mark.parametrize("name", ["2023", "99999999999999999999", "²", "٣"])
+def test_a_long_number_or_one_in_other_digits_is_no_camera(name: str) -> None:
+    with pytest.raises(InputError, match=f"{name}: no image or video found"):
+        find_sources([name])
 
 
 def test_cameras_and_some_files_have_frames(holiday: Path) -> None:
@@ -55,12 +60,13 @@ def test_cameras_and_some_files_have_frames(holiday: Path) -> None:
 
 @pytest.mark.parametrize("name", ["fotos", "holiday/*.bmp", "holiday/deeper/b.png"])
 def test_an_input_that_names_nothing_is_an_error(holiday: Path, name: str) -> None:
-    with pytest.raises(InputError, match=r": no image or video found; an input is a file.*Check the spelling"):
+    with pytest.raises(InputError, match=r": no image or video found; an input is a file, a folder or a pattern of "
+                                         r"them, the number .*Check the spelling"):
         find_sources(["holiday", name])
 
 
 def test_a_folder_without_images_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no image or video found"):
+    with pytest.raises(InputError, match=r"no image or video found; .* a pattern of them \(.*\.avi, .*\.jpg, .*\), the number"):
         find_sources([str(tmp_path)])
 
 
@@ -72,12 +78,12 @@ def test_drawings_of_one_name_are_numbered_past_names_that_are_taken() -> None:
 
 def test_a_url_is_shown_without_its_password_and_its_drawing_is_named_after_its_path() -> None:
     urls = ["RTSP://me:p@ss@10.0.0.9:554/door/stream%201?token=9", "http://a.org/clip.avi", "https://a.org/?u=a@b",
-            "http://a.org/%2e%2e/%2e%2e"]
+            "http://a.org/%2e%2e/%2e%2e", "http://:80/"]
     assert find_sources(urls) == urls
     assert all(map(is_video, urls))
     assert [name_of(url) for url in urls] == ["RTSP://10.0.0.9:554/door/stream%201?token=9", *urls[1:]]
     assert [path.as_posix() for path in drawing_paths([*urls], Path("out")).values()] == [
-        "out/stream_1.mp4", "out/clip.mp4", "out/a.org.mp4", "out/...mp4"]
+        "out/stream_1.mp4", "out/clip.mp4", "out/a.org.mp4", "out/...mp4", "out/stream.mp4"]
     with pytest.raises(InputError, match=r"ftp://a.org/a.mp4: no image or video found; .* an rtsp:// or http:// URL"):
         find_sources(["ftp://a.org/a.mp4"])
 
@@ -92,6 +98,13 @@ def test_an_image_is_read_from_standard_input(tmp_path: Path, monkeypatch: pytes
     write_image(tmp_path / "a.png", IMAGE)
     piped(monkeypatch, (tmp_path / "a.png").read_bytes())
     assert np.array_equal(read_input(STDIN), IMAGE)
+
+
+@pytest.mark.parametrize("stdin", [None, SimpleNamespace(isatty=lambda: True)])  # none, as under pythonw, and a terminal
+def test_nobody_is_waited_for_to_type_an_image(monkeypatch: pytest.MonkeyPatch, stdin: object) -> None:
+    monkeypatch.setattr(sys, "stdin", stdin)
+    with pytest.raises(InputError, match="-: 0 bytes on standard input"):
+        read_input(STDIN)
 
 
 @pytest.mark.parametrize("data", [b"", b"names.txt\n"])

@@ -1,14 +1,19 @@
+import socket
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from support.servers import Fault, serve
 from support.videos import FPS, HEIGHT, WIDTH, frames_of, make_video
 
 from ssd_lib.detect import video
+from ssd_lib.detect.inputs import is_video
 from ssd_lib.detect.video import (
     UNKNOWN_FPS,
     frame_count,
@@ -33,10 +38,29 @@ def test_the_first_of_every_few_frames_is_read(tmp_path: Path, every: int, frame
     assert greys == pytest.approx([8 * i for i in frames], abs=4)
 
 
+def test_after_a_frame_that_cannot_be_skipped_none_is_tried(tmp_path: Path) -> None:  # each may wait for URL_TIMEOUT_S
+    skipped: list[bool] = []
+    with open_video(make_video(tmp_path / "a.avi", 3, "MJPG")) as capture:
+        counting = SimpleNamespace(read=capture.read, grab=lambda: skipped.append(capture.grab()) or skipped[-1])
+        assert len(list(read_frames(counting, 99))) == 1
+    assert skipped == [True, True, False]
+
+
+def test_a_video_is_released_however_its_block_ends(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.avi", 2, "MJPG")
+    with open_video(path) as capture:
+        assert capture.isOpened()
+    assert not capture.isOpened()
+    with pytest.raises(KeyboardInterrupt), open_video(path) as capture:
+        raise KeyboardInterrupt
+    assert not capture.isOpened()
+
+
 @pytest.mark.parametrize(("suffix", "codec"), [("mp4", "mp4v"), ("m4v", "mp4v"), ("mov", "mp4v"), ("mkv", "mp4v"),
                                                ("avi", "MJPG"), ("webm", "VP80")])
 def test_a_video_says_what_it_is_and_gives_its_frames_in_order(tmp_path: Path, suffix: str, codec: str) -> None:
     path = make_video(tmp_path / f"a.{suffix}", 20, codec)
+    assert is_video(path)
     with open_video(path) as capture:
         assert (frame_count(capture), frame_size(capture), frame_rate(capture)) == (20, SIZE, FPS)
         greys = [frame.mean() - 19.5 for frame in read_frames(capture)]
@@ -122,6 +146,7 @@ def test_a_count_that_is_an_estimate_may_err_a_little() -> None:
 def test_a_rate_that_is_not_known_has_a_default() -> None:
     assert frame_rate(cv2.VideoCapture()) == UNKNOWN_FPS
     assert frame_count(cv2.VideoCapture()) is None
+    assert [frame_rate(SimpleNamespace(get=lambda _, fps=fps: fps)) for fps in (240, 1000, 90_000)] == [240, 1000, UNKNOWN_FPS]
 
 
 def test_a_place_where_no_video_can_be_written_is_named(tmp_path: Path) -> None:
@@ -132,6 +157,26 @@ def test_a_place_where_no_video_can_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(StateError, match=r"a.mp4: a video of 1 x 1 px at 10 frames/s cannot be written"), \
             write_video(tmp_path / "a.mp4", 10, (1, 1)):
         pass
+    (tmp_path / "b.mp4").mkdir()
+    with pytest.raises(StateError, match=r"b.mp4: cannot be written: .*or give another --out"), \
+            write_video(tmp_path / "b.mp4", 10, SIZE) as write:
+        add(write, [NOISE])
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "b.mp4"}
+
+
+def test_a_server_that_stops_to_answer_is_not_waited_for_longer_than_the_limit(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video, "URL_TIMEOUT_S", 1)
+    data = make_video(tmp_path / "a.avi", 40, "MJPG").read_bytes()
+    started = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as server, \
+            pytest.raises(InputError, match="no video can be opened at this URL within 1 s"), \
+            open_video(f"http://127.0.0.1:{server.getsockname()[1]}/a.avi"):
+        pass
+    with serve({"/a.avi": data}, faults=[Fault(stall_after=len(data) // 2)]) as server, \
+            open_video(f"{server.url}/a.avi") as capture:
+        assert 0 < len(list(read_frames(capture))) < 40
+    assert time.monotonic() - started < 15  # FFmpeg's own limit is 30 s
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of files")
@@ -161,9 +206,11 @@ def test_an_opencv_without_windows_says_what_to_install() -> None:
 @pytest.mark.parametrize(("key", "continues"), [(-1, True), (ord(" "), True), (ord("q"), False), (27, False)])
 def test_q_and_esc_quit_and_other_keys_continue(monkeypatch: pytest.MonkeyPatch, key: int, continues: bool) -> None:
     shown: list[np.ndarray] = []
+    waited: list[int] = []
     monkeypatch.setattr(cv2, "imshow", lambda _, image: shown.append(image))  # no window can be opened in a test
-    monkeypatch.setattr(cv2, "waitKey", lambda _: key)
-    assert video.show_image(np.full((2, 2, 3), (255, 0, 0), np.uint8), wait_ms=1) is continues
+    monkeypatch.setattr(cv2, "waitKey", lambda wait_ms: waited.append(wait_ms) or key)
+    assert video.show_image(np.full((2, 2, 3), (255, 0, 0), np.uint8), wait_ms=7) is continues
+    assert waited == [7]
     assert shown[0][0, 0].tolist() == [0, 0, 255]  # OpenCV wants blue first
 
 
