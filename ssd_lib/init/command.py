@@ -66,7 +66,8 @@ def run(paths: Sequence[str], recipe: str | None = None, form: str = "auto", min
         log.info("%s is not written (--dry-run)", PARAMS_PATH)
         return
     write_text(PARAMS_PATH, _card(paths, look, choices) + text.removeprefix(card_of(text)))
-    log.info("written to %s; next: dvc repro validate, which writes reports/validation.html, then dvc repro", PARAMS_PATH)
+    log.info("written to %s; next: dvc repro validate, which writes reports/validation.html, then dvc repro, which after "
+             "training exports and evaluates for some minutes (fewer without export.int8)", PARAMS_PATH)
 
 
 def _require_paths(paths: Sequence[str]) -> None:
