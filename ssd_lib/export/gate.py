@@ -24,6 +24,7 @@ from ssd_lib.export.int8 import (
     calibrate,
     float_only,
     inner_nodes,
+    kept_float,
     most_sensitive,
     prepare,
     quantise,
@@ -99,7 +100,7 @@ def attempts(model: onnx.ModelProto, calibration: Calibration, scheme: Scheme, o
         if count and not sensitive:
             sensitive = order()
         quantised = quantise(model, calibration, scheme, sensitive[:count])
-        ap = measure(quantised)
+        ap = measure(kept_float(quantised))  # as TensorRT computes, too
         rows.append({"AP": round(ap, DIGITS), "float_nodes": sensitive[:count]})
         if round(expected - ap, DIGITS) <= MAX_LOSS:
             return quantised, rows

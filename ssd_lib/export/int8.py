@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx
 import onnxruntime
+from onnx import helper
 from onnx.numpy_helper import from_array, to_array
 from onnxruntime.quantization import CalibrationMethod, QuantType
 from onnxruntime.quantization.calibrate import TensorsData
@@ -28,17 +29,24 @@ ACTIVATIONS = ("Clip", "Relu")  # they become part of the node before them
 
 
 class Scheme(NamedTuple):
-    """How activations are quantised; see `RUNTIME` and `TENSORRT`."""
+    """How activations are quantised; see `RUNTIME` and `TENSORRT`.
+
+    Attributes:
+        activations: the type of their values.
+        options: of `QDQQuantizer`.
+        is_for_runtime: ONNX Runtime reads the file, so that it needs `kept_float`.
+    """
 
     activations: QuantType
     options: dict[str, Any]
+    is_for_runtime: bool
 
 
 # Unsigned with a zero point: ReLU6 is the saturation of the 8 bits then, and disappears. Signed without zero point it stays a
 # float node between two conversions, and the graph takes 1.5 times as long as the one without INT8.
-RUNTIME = Scheme(QuantType.QUInt8, {"ActivationSymmetric": False})
+RUNTIME = Scheme(QuantType.QUInt8, {"ActivationSymmetric": False}, True)
 # TensorRT has signed values with a zero point of zero only, and fuses Conv, Clip and QuantizeLinear itself.
-TENSORRT = Scheme(QuantType.QInt8, {"ActivationSymmetric": True, "OpTypesToExcludeOutputQuantization": ["Conv"]})
+TENSORRT = Scheme(QuantType.QInt8, {"ActivationSymmetric": True, "OpTypesToExcludeOutputQuantization": ["Conv"]}, False)
 
 Ranges = dict[str, tuple[np.float32, np.float32]]
 
@@ -64,7 +72,7 @@ def prepare(graph: bytes) -> onnx.ModelProto:
         model = onnx.load(prepared)
     about = {entry.key: entry.value for entry in onnx.load_from_string(graph).metadata_props}
     del model.metadata_props[:]
-    onnx.helper.set_model_props(model, about)
+    helper.set_model_props(model, about)
     return model
 
 
@@ -140,9 +148,40 @@ def quantise(model: onnx.ModelProto, calibration: Calibration, scheme: Scheme, f
     _correct_biases(result.graph, model.graph, calibration.means)
     about = {entry.key: entry.value for entry in model.metadata_props}
     del result.metadata_props[:]
-    onnx.helper.set_model_props(result, {**about, "precision": "int8"})
+    helper.set_model_props(result, {**about, "precision": "int8"})
     onnx.checker.check_model(result)
-    return bytes(result.SerializeToString())
+    content = bytes(result.SerializeToString())
+    return kept_float(content) if scheme.is_for_runtime else content
+
+
+def kept_float(graph: bytes) -> bytes:
+    """Return a quantised graph with the same outputs, whose float convolutions stay float in ONNX Runtime.
+
+    Where the values before and after a convolution are quantised, ONNX Runtime quantises its float weights, too, with one scale
+    for all channels (WeightBiasQuantization in its source), which loses more than weights of `quantise` do. It does not if the
+    scale of the input is a vector. TensorRT leaves such convolutions float, but reads no vector as the scale of activations.
+    """
+    model = onnx.load_from_string(graph)
+    values = {value.name: value for value in model.graph.initializer}
+    sources = {node.output[0]: node for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    nodes: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        source = sources.get(node.input[0])
+        if node.op_type == "Conv" and node.input[1] in values and source and not values[source.input[1]].dims:
+            groups = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
+            names = [f"{node.name}_input_{name}" for name in ("scale", "zero_point")]
+            for name, scalar in zip(names, source.input[1:], strict=True):
+                vector = np.repeat(to_array(values[scalar]), values[node.input[1]].dims[1] * groups)
+                model.graph.initializer.append(from_array(vector, name))
+            node.input[0] = f"{node.name}_input"
+            nodes.append(helper.make_node(source.op_type, [source.input[0], *names], [node.input[0]], node.input[0], axis=1))
+        nodes.append(node)
+    read = {name for node in nodes for name in node.input} | {value.name for value in model.graph.output}
+    nodes = [node for node in nodes if node.op_type != "DequantizeLinear" or node.output[0] in read]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
 
 
 def _correct_biases(quantised: onnx.GraphProto, graph: onnx.GraphProto, means: dict[str, np.ndarray]) -> None:

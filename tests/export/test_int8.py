@@ -17,6 +17,7 @@ from ssd_lib.export.int8 import (
     Scheme,
     calibrate,
     inner_nodes,
+    kept_float,
     most_sensitive,
     prepare,
     quantise,
@@ -28,19 +29,23 @@ INPUTS = [np.random.default_rng(seed).uniform(-1, 1, (1, 3, 8, 8)).astype(np.flo
 
 
 def made_graph(activation: str = "Clip", outlier: float = 1.0) -> bytes:
-    """Return a graph; the weights of `deep` have values that are `outlier` times as large as the others."""
+    """Return a graph; `middle` is depthwise, and `deep` has weights that are `outlier` times as large as the others."""
     rng = np.random.default_rng(0)
-    weights = {name: rng.normal(0, 0.3, (8, 3 if name == "first" else 8, 3, 3)).astype(np.float32) for name in CONVOLUTIONS}
+    channels = {"first": 3, "middle": 1, "deep": 8, "last": 8}
+    weights = {name: rng.normal(0, 0.3, (8, count, 3, 3)).astype(np.float32) for name, count in channels.items()}
     weights["deep"][:, 0, 0, 0] *= outlier
-    values = {**weights, "low": np.array(0, np.float32), "high": np.array(6, np.float32), "half": np.array(0.5, np.float32),
-              "shape": np.array([1, -1, 4])}
+    biases = {f"bias_of_{name}": rng.normal(0, 0.3, 8).astype(np.float32) for name in CONVOLUTIONS}
+    numbers = {"low": np.array(0, np.float32), "high": np.array(6, np.float32), "half": np.array(0.5, np.float32)}
+    values = {**weights, **biases, **numbers, "shape": np.array([1, -1, 4])}
     limits = ["low", "high"] if activation == "Clip" else []
-    rows = [("Mul", ["input_0", "half"], "scaled"), ("Conv", ["scaled", "first"], "a"), (activation, ["a", *limits], "b"),
-            ("Conv", ["b", "middle"], "c"), ("Add", ["b", "c"], "d"), ("Conv", ["d", "deep"], "e"),
-            (activation, ["e", *limits], "f"), ("Conv", ["f", "last"], "g"), ("Reshape", ["g", "shape"], "h"),
+    rows = [("Mul", ["input_0", "half"], "scaled"), ("Conv", ["scaled", "first", "bias_of_first"], "a"),
+            (activation, ["a", *limits], "b"), ("Conv", ["b", "middle", "bias_of_middle"], "c"), ("Add", ["b", "c"], "d"),
+            ("Conv", ["d", "deep", "bias_of_deep"], "e"), (activation, ["e", *limits], "f"),
+            ("Conv", ["f", "last", "bias_of_last"], "g"), ("Reshape", ["g", "shape"], "h"),
             ("Sigmoid", ["h"], "scores"), ("Tanh", ["h"], "boxes")]
     nodes = [helper.make_node(kind, inputs, [output], name=inputs[1] if kind == "Conv" else output,
-                              **({"pads": [1] * 4} if kind == "Conv" else {})) for kind, inputs, output in rows]
+                              **({"pads": [1] * 4, "group": 8 if "middle" in inputs else 1} if kind == "Conv" else {}))
+             for kind, inputs, output in rows]
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 128, 4]) for name in ("scores", "boxes")]
     inputs = [helper.make_tensor_value_info("input_0", TensorProto.FLOAT, [1, 3, 8, 8])]
     constants = [numpy_helper.from_array(value, name) for name, value in values.items()]
@@ -77,13 +82,28 @@ def test_ranges_hold_the_values_of_all_inputs(prepared: tuple[onnx.ModelProto, C
     np.testing.assert_allclose(means["scaled"], np.concatenate(INPUTS).mean(axis=(0, 2, 3)) / 2, rtol=1e-5)
 
 
+def kinds_in_onnx_runtime(graph: bytes, folder: Path) -> list[str]:
+    """Return the operators that ONNX Runtime computes a graph with, after its optimisation."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(folder / "optimised.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    return [node.op_type for node in onnx.load(folder / "optimised.onnx").graph.node]
+
+
+def losses(graph: bytes, outlier: float = 1.0) -> np.ndarray:
+    """Return the mean squared errors of scores and boxes of a quantised graph over all inputs, relative to their variances."""
+    plain, other = (onnxruntime.InferenceSession(each, providers=["CPUExecutionProvider"])
+                    for each in (made_graph(outlier=outlier), graph))
+    expected, found = (np.array([session.run(["scores", "boxes"], {"input_0": pixels}) for pixels in INPUTS])
+                       for session in (plain, other))
+    every = (0, 2, 3, 4)
+    return np.square(found - expected).mean(axis=every) / expected.var(axis=every)
+
+
 def test_onnx_runtime_computes_all_convolutions_in_int8(tmp_path: Path) -> None:
     """A convolution that stays float between two conversions is slower than no INT8 at all."""
-    options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
-    options.log_severity_level = 3
-    onnxruntime.InferenceSession(quantised(RUNTIME).SerializeToString(), options, providers=["CPUExecutionProvider"])
-    kinds = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
+    kinds = kinds_in_onnx_runtime(quantised(RUNTIME).SerializeToString(), tmp_path)
     assert kinds.count("QLinearConv") == 4
     assert kinds.count("QLinearAdd") == 1
     assert not {"Conv", "Clip", "Add"} & set(kinds)
@@ -96,7 +116,7 @@ def test_the_file_for_tensorrt_has_signed_values_and_no_zero_points() -> None:
     points = [numpy_helper.to_array(value) for value in graph.initializer if value.name.endswith("zero_point")]
     assert {point.dtype for point in points} == {np.dtype(np.int8)}
     assert not any(point.any() for point in points)
-    assert [node.op_type for node in graph.node].count("Clip") == 2, "TensorRT fuses it"
+    assert [node.input[0] for node in graph.node if node.op_type == "Clip"] == ["a", "e"], "TensorRT fuses it"
 
 
 @pytest.mark.parametrize("scheme", [RUNTIME, TENSORRT])
@@ -156,7 +176,8 @@ def test_the_same_graph_gives_the_same_bytes(prepared: tuple[onnx.ModelProto, Ca
 def test_short_names_change_nothing_but_the_size() -> None:
     long = quantised(RUNTIME)
     short = onnx.load_from_string(with_short_names(long.SerializeToString()))
-    assert short.ByteSize() < long.ByteSize()
+    assert not short.graph.value_info
+    assert {value.name for value in long.graph.initializer}.isdisjoint(value.name for value in short.graph.initializer)
     assert [node.name for node in short.graph.node] == [node.name for node in long.graph.node]
     sessions = [onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
                 for graph in (long, short)]
@@ -174,6 +195,29 @@ def test_named_nodes_stay_float() -> None:
     readers = {node.name: node.input[1] for node in quantised(RUNTIME, ("deep",)).graph.node if node.op_type == "Conv"}
     assert readers == {"first": "first_DequantizeLinear_Output", "middle": "middle_DequantizeLinear_Output", "deep": "deep",
                        "last": "last_DequantizeLinear_Output"}
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_named_nodes_stay_float_in_onnx_runtime(name: str, tmp_path: Path) -> None:
+    model = quantised(RUNTIME, (name,))
+    nodes = model.graph.node
+    assert {one for node in nodes for one in node.output} - {one for node in nodes for one in node.input} == {"scores", "boxes"}
+    kinds = kinds_in_onnx_runtime(model.SerializeToString(), tmp_path)
+    assert (kinds.count("Conv") + kinds.count("FusedConv"), kinds.count("QLinearConv")) == (1, 3)
+    assert (losses(model.SerializeToString()) < losses(quantised(RUNTIME).SerializeToString())).all()
+
+
+@pytest.mark.parametrize("scheme", [RUNTIME, TENSORRT])
+def test_a_node_that_goes_back_to_float_takes_its_loss_with_it(scheme: Scheme) -> None:
+    graphs = [kept_float(quantised(scheme, floats, 60.0).SerializeToString()) for floats in ((), ("deep",))]
+    before, after = (losses(graph, 60.0) for graph in graphs)
+    assert (after < before / 3).all()
+
+
+def test_the_file_for_tensorrt_has_one_scale_for_the_activations_of_a_float_node() -> None:
+    values = {value.name: numpy_helper.to_array(value).shape for value in quantised(TENSORRT, ("deep",)).graph.initializer}
+    assert {name for name, shape in values.items() if name.endswith("scale") and shape} == {
+        "first_scale", "middle_scale", "last_scale"}
 
 
 def test_the_node_whose_weights_have_outliers_is_the_most_sensitive() -> None:
@@ -198,6 +242,18 @@ def test_nodes_go_back_to_float_until_the_ap_is_good_enough(prepared: tuple[onnx
     assert [len(row["float_nodes"]) for row in rows] == list(FLOAT_NODES[:len(rows)])
     [first] = attempts(model, calibration, RUNTIME, pytest.fail, 0.5, lambda _: 0.6)[1]
     assert first == {"AP": 0.6, "float_nodes": []}
+
+
+def test_what_is_measured_for_tensorrt_has_its_float_nodes_in_float(prepared: tuple[onnx.ModelProto, Calibration]) -> None:
+    measured: list[bytes] = []
+
+    def measure(graph: bytes) -> float:
+        measured.append(graph)
+        return 0.5 if len(measured) == 2 else 0.3
+
+    passed, _ = attempts(*prepared, TENSORRT, lambda: ["deep"], 0.5, measure)
+    assert passed is not None
+    assert measured[1] == kept_float(passed) != passed
 
 
 def test_no_graph_passes_whose_ap_is_always_too_low(prepared: tuple[onnx.ModelProto, Calibration]) -> None:
