@@ -173,6 +173,15 @@ def test_the_same_graph_gives_the_same_bytes(prepared: tuple[onnx.ModelProto, Ca
     assert model.SerializeToString() == before
 
 
+def test_a_quantised_graph_has_the_metadata_of_the_graph() -> None:
+    assert {entry.key: entry.value for entry in quantised(RUNTIME).metadata_props} == {"net": "made", "precision": "int8"}
+
+
+def test_biases_stay_float() -> None:
+    values = {value.name: value.data_type for value in quantised(RUNTIME).graph.initializer if "_bias" in value.name}
+    assert values == {f"{name}_bias": TensorProto.FLOAT for name in CONVOLUTIONS}
+
+
 def test_short_names_change_nothing_but_the_size() -> None:
     long = quantised(RUNTIME)
     short = onnx.load_from_string(with_short_names(long.SerializeToString()))
@@ -225,6 +234,27 @@ def test_the_node_whose_weights_have_outliers_is_the_most_sensitive() -> None:
     order = most_sensitive(model, calibrate(model, INPUTS), RUNTIME, INPUTS)
     assert order[0] == "deep"
     assert sorted(order) == sorted([*CONVOLUTIONS, "d"])
+
+
+def test_the_most_sensitive_node_loses_most_if_it_alone_is_quantised(prepared: tuple[onnx.ModelProto, Calibration]) -> None:
+    names = (*CONVOLUTIONS, "d")
+    alone = {name: losses(quantised(RUNTIME, tuple({*names} - {name})).SerializeToString()).sum() for name in names}
+    assert most_sensitive(*prepared, RUNTIME, INPUTS) == sorted(names, key=lambda name: -alone[name])
+
+
+def test_the_loss_of_an_output_is_relative_to_its_variance() -> None:
+    """The boxes come from a convolution of their own here, whose weights are a thousandth of the others, with outliers."""
+    model = onnx.load_from_string(made_graph())
+    weights = 0.001 * numpy_helper.to_array(next(value for value in model.graph.initializer if value.name == "last"))
+    weights[:, 0, 0, 0] *= 60
+    model.graph.initializer.append(numpy_helper.from_array(weights, "small"))
+    *others, tanh = model.graph.node
+    tanh.input[0] = "of_boxes"
+    del model.graph.node[:]
+    model.graph.node.extend([*others, helper.make_node("Conv", ["f", "small"], ["flat"], "small", pads=[1] * 4),
+                             helper.make_node("Reshape", ["flat", "shape"], ["of_boxes"], "reshape"), tanh])
+    model = prepare(model.SerializeToString())
+    assert most_sensitive(model, calibrate(model, INPUTS), RUNTIME, INPUTS)[0] == "small"
 
 
 def test_nodes_go_back_to_float_until_the_ap_is_good_enough(prepared: tuple[onnx.ModelProto, Calibration]) -> None:
