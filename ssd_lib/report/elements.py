@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+MAX_OPEN_LINES = 8  # the lines of a listing after them are collapsed in HTML
 MAX_OPEN_ROWS = 40  # a longer table is collapsed in HTML, and a chart ends here
 NUMBER = re.compile(r"[\d,.]+( %)?|–|")
 

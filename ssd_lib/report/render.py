@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 
 from ssd_lib.errors import visible
 from ssd_lib.report.charts import line_chart
-from ssd_lib.report.elements import MAX_OPEN_ROWS, Bars, Section, Table, percent
+from ssd_lib.report.elements import MAX_OPEN_LINES, MAX_OPEN_ROWS, Bars, Section, Table, percent
 from ssd_lib.report.thumbnails import svg_box
 
 MIN_BAR_PERCENT = 0.3  # of the width, so that a bar of a small count is still visible
@@ -23,7 +23,7 @@ MARKDOWN_SPECIAL = re.compile(r"([\\|<*`]|\](?=\())")  # characters that Markdow
 def render_html(title: str, sections: Sequence[Section]) -> str:
     """Return the report as one HTML page; the first section is the summary and has no heading."""
     return _environment(for_html=True).get_template("page.html.jinja").render(
-        title=title, sections=sections, max_open_rows=MAX_OPEN_ROWS)
+        title=title, sections=sections, max_open_rows=MAX_OPEN_ROWS, max_open_lines=MAX_OPEN_LINES)
 
 
 def render_markdown(title: str, sections: Sequence[Section]) -> str:

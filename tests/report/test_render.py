@@ -7,6 +7,7 @@ import pytest
 from support.html import Nesting
 
 from ssd_lib.report.elements import (
+    MAX_OPEN_LINES,
     MAX_OPEN_ROWS,
     Bars,
     Lines,
@@ -83,6 +84,17 @@ def test_a_long_table_is_collapsed_and_complete() -> None:
     text = html_of(rows(MAX_OPEN_ROWS + 1))
     assert f"<summary>Show all {MAX_OPEN_ROWS + 1} rows</summary>" in text
     assert f"<td>class {MAX_OPEN_ROWS}</td>" in text
+
+
+def test_a_long_listing_is_open_at_its_beginning_and_complete() -> None:
+    def lines(number: int) -> Listing:
+        return Listing("files", [f"file {at}" for at in range(number)])
+    assert "<details>" not in html_of(lines(MAX_OPEN_LINES))
+    whole = html_of(lines(MAX_OPEN_LINES + 2))
+    begin, _, rest = whole.partition("<details>")
+    assert [text for text in Nesting(whole).texts if text.startswith("file ")] == [
+        f"file {at}" for at in range(MAX_OPEN_LINES + 2)]
+    assert (begin.count("<li>"), rest.count("<li>")) == (MAX_OPEN_LINES, 2)
 
 
 def test_columns_of_numbers_are_aligned_to_the_right() -> None:

@@ -71,7 +71,8 @@ def files_section(counts: Sequence[Mapping[str, Any]]) -> Section:
     if not counts:
         return Section("Files", (Text("Every file is used."),))
     rows = [(f"{count['count']:,}", FILE_KINDS[count["kind"]]) for count in counts]
-    lists = [Listing(f"{number} {what}", [*count["first"], *["and others"] * (count["count"] > len(count["first"]))])
+    lists = [Listing(f"{what[0].upper()}{what[1:]}: {number}",
+                     [*count["first"], *["and others"] * (count["count"] > len(count["first"]))])
              for (number, what), count in zip(rows, counts, strict=True)]
     return Section("Files", (Table(("files", "what they are"), rows), *lists))
 
