@@ -82,18 +82,26 @@ WITHOUT_AREA = [0.5, 0.0, 0.5, 1.0]
 
 
 @pytest.mark.parametrize(("scores", "boxes", "threshold"), [
-    (SCORES, BOXES, 0.01), (SCORES, BOXES, 0.8), (SCORES, [WITHOUT_AREA, BOXES[1]], 0.01), (SCORES, [WITHOUT_AREA] * 2, 0.01)])
+    (SCORES, BOXES, 0.01), (SCORES, BOXES, 0.8), ([[0.875, 0.0, 0.125], SCORES[1]], BOXES, 0.01),
+    (SCORES, [WITHOUT_AREA, BOXES[1]], 0.01), (SCORES, [WITHOUT_AREA] * 2, 0.01)])
 def test_what_with_nms_makes_passes_the_check(scores: list[list[float]], boxes: list[list[float]], threshold: float) -> None:
     plain = constant(scores, boxes)
     check_nms(with_nms(plain, Postprocess(threshold)).SerializeToString(), plain.SerializeToString(), [IMAGE], threshold)
 
 
-@pytest.mark.parametrize(("scores", "boxes", "threshold"), [
-    ([[0.125, 0.75, 0.125], SCORES[1]], BOXES, 0.01), (SCORES, [BOXES[1], BOXES[0]], 0.01), (SCORES[::-1], BOXES, 0.01),
-    (SCORES, BOXES, 0.8), ([SCORES[1], [0.9, 0.1, 0.0]], BOXES, 0.01)],
-    ids=["label", "box", "prior", "no object", "lower score"])
+@pytest.mark.parametrize("threshold", [0.01, 0.8])
+@pytest.mark.parametrize(("scores", "boxes"), [
+    ([[0.125, 0.75, 0.125], SCORES[1]], BOXES), (SCORES, [[0.0, 0.0, 0.5, 0.625], BOXES[1]]), (SCORES[::-1], BOXES),
+    ([SCORES[1], [0.9, 0.1, 0.0]], BOXES)], ids=["label", "box", "prior", "lower score"])
 def test_another_best_object_than_the_best_prior_is_refused(scores: list[list[float]], boxes: list[list[float]],
                                                             threshold: float) -> None:
-    graph = with_nms(constant(scores, boxes), Postprocess(threshold)).SerializeToString()
+    graph = with_nms(constant(scores, boxes), Postprocess()).SerializeToString()
     with pytest.raises(StateError, match=r"is not the best of all priors, which scores 0.75.*Set export.nms: false"):
-        check_nms(graph, constant(SCORES, BOXES).SerializeToString(), [IMAGE], 0.01)
+        check_nms(graph, constant(SCORES, BOXES).SerializeToString(), [IMAGE], threshold)
+
+
+def test_no_object_is_refused_where_a_prior_scores_above_the_threshold() -> None:
+    plain = constant(SCORES, BOXES)
+    graph = with_nms(plain, Postprocess(score_threshold=0.8)).SerializeToString()
+    with pytest.raises(StateError, match="is not the best of all priors"):
+        check_nms(graph, plain.SerializeToString(), [IMAGE], 0.7)

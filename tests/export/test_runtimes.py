@@ -18,7 +18,7 @@ from ssd_lib.errors import InputError, StateError
 from ssd_lib.export.convert import convert
 from ssd_lib.export.export import export, validation_inputs, write_format
 from ssd_lib.export.onnx_file import TOLERANCE, JetsonNet, check_outputs, to_onnx
-from ssd_lib.export.packages import PACKAGES, formats_fault
+from ssd_lib.export.packages import PACKAGES, formats_fault, missing_package
 from ssd_lib.export.runtimes import ABOUT_NAME, RUNTIMES, Run, for_threads, read_about
 from ssd_lib.nets.model_file import MODEL_PATH, load_model
 from ssd_lib.params import ExportParams
@@ -91,6 +91,11 @@ def test_a_format_without_its_package_is_refused_before_anything_is_downloaded(p
     with pytest.raises(InputError, match=line):
         export(ExportParams(opset=18, nms=False, int8=False, dynamic_batch=False, formats=["onnx", "ncnn"]))
     assert sorted(Path("models").rglob("*")) == before
+
+
+def test_what_only_writes_a_format_is_not_needed_to_run_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PACKAGES, "ncnn", (("pydantic-core",), ("pnnx-of-nobody",)))  # the module of the first is pydantic_core
+    assert (missing_package("ncnn", to_write=False), missing_package("ncnn")) == ("", "pnnx-of-nobody")
 
 
 def test_a_format_that_is_not_asked_for_leaves_a_note_and_no_file(project: Path) -> None:
