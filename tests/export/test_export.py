@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from support.onnx_files import constant_file
 from support.trained_project import SPEC
 from torch import nn
 
@@ -246,11 +247,23 @@ def test_an_opset_other_than_export_opset_is_refused(exported: tuple[str, Path],
         check_onnx((exported[1] / ONNX_PATH).read_bytes(), load_model(), 19, [NOISE])
 
 
+def test_a_graph_with_other_outputs_is_refused(project: Path) -> None:
+    graph = constant_file(Path("a.onnx")).read_bytes()
+    with pytest.raises(StateError, match=r"the graph has .*'scores': \[1, 2, 3\].*; it must have .*'scores': \[1, \d+, 3\]"):
+        check_onnx(graph, load_model(), 18, [NOISE])
+
+
 def test_a_net_of_nan_is_refused(exported: tuple[str, Path], project: Path) -> None:
     model = load_model()
     nn.init.constant_(model.net.box_heads[0][-1].bias, torch.nan)
     with pytest.raises(StateError, match="differs from PyTorch by nan"):
         check_onnx((exported[1] / ONNX_PATH).read_bytes(), model, 18, [NOISE])
+
+
+@pytest.mark.slow
+def test_the_same_model_gives_the_same_bytes(exported: tuple[str, Path]) -> None:
+    path = exported[1] / MODEL_PATH
+    assert to_onnx(load_model(path), 18, sha256(path)) == (exported[1] / ONNX_PATH).read_bytes()
 
 
 @pytest.mark.slow

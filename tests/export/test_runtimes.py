@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from support.project import write_params
 from support.runtime_files import CONVERTED, METADATA, folder_of, installed
 
@@ -118,6 +119,23 @@ def test_a_model_is_written_only_if_its_outputs_are_those_of_pytorch_and_always_
     metadata = json.loads(files[ABOUT_NAME])["metadata"]
     assert (metadata["classes"], metadata["model_sha256"]) == (["BACKGROUND", "dog", "kite"], "f00d")
     assert not any(str(Path.cwd()).encode() in content for content in files.values()), "no path of the machine that wrote it"
+
+
+def test_a_graph_that_is_not_of_the_model_is_not_converted(project: Path) -> None:
+    installed("openvino")
+    model = load_model(MODEL_PATH)
+    shapes = {"scores": [1, 2, 3], "boxes": [1, 2, 4]}
+    nodes = [helper.make_node("ReduceMean", ["input_0"], ["grey"], keepdims=0),
+             *(helper.make_node("Mul", ["grey", f"{name}_of_priors"], [name]) for name in shapes)]
+    graph = helper.make_model(helper.make_graph(
+        nodes, "made", [helper.make_tensor_value_info("input_0", TensorProto.FLOAT, [1, 3, 64, 64])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()],
+        [numpy_helper.from_array(np.ones(shape, np.float32), f"{name}_of_priors") for name, shape in shapes.items()],
+    ), opset_imports=[helper.make_opsetid("", 18)], ir_version=8).SerializeToString()
+    with pytest.raises(StateError, match=r"the outputs of OpenVINO have the shapes .*PyTorch's have .* Nothing was written"):
+        convert("openvino", model, graph, validation_inputs(model.net.image_size))
+    with pytest.raises(StateError, match=r"OpenVINO cannot run mb2-ssd-lite: .+\. Nothing was written. Take openvino out of"):
+        convert("openvino", model, b"<html>", [])
 
 
 def test_outputs_that_differ_from_those_of_pytorch_are_refused(project: Path) -> None:
