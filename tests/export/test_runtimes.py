@@ -20,7 +20,7 @@ from ssd_lib.export.convert import convert
 from ssd_lib.export.export import export, validation_inputs, write_format
 from ssd_lib.export.onnx_file import TOLERANCE, JetsonNet, check_outputs, to_onnx
 from ssd_lib.export.packages import PACKAGES, formats_fault, missing_package
-from ssd_lib.export.runtimes import ABOUT_NAME, RUNTIMES, Run, for_threads, read_about
+from ssd_lib.export.runtimes import ABOUT_NAME, RUNTIMES, Run, for_threads, is_runtime_path, read_about
 from ssd_lib.nets.model_file import MODEL_PATH, load_model
 from ssd_lib.params import ExportParams
 
@@ -72,6 +72,12 @@ def test_a_file_that_begins_as_another_format_is_refused_even_if_its_hash_is_rig
     folder = folder_of("ncnn", tmp_path, {"ssd.param": b"<html>not found</html>"})
     with pytest.raises(InputError, match=r"ssd.param: not a file of ncnn"):
         read_about(folder)
+
+
+@pytest.mark.parametrize(("name", "is_one"), [("ssd.xml", True), ("SSD.XML", True), ("a.param", True), ("a.tflite", True),
+                                              ("ssd.bin", False), ("ssd.onnx", False), ("ssd.pt", False)])
+def test_a_file_of_another_runtime_is_known_by_its_suffix(name: str, is_one: bool, tmp_path: Path) -> None:
+    assert is_runtime_path(tmp_path / name) == is_one
 
 
 def test_the_file_to_give_is_named(tmp_path: Path) -> None:
