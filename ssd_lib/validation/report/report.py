@@ -71,4 +71,4 @@ def _sections(manifest: Manifest, splits: Mapping[str, Annotations], faults: Seq
             duplicate_images_section(manifest, splits),
             classes_section(classes, balance), objects_per_image_section(shown), object_sizes_section(shown),
             object_shapes_section(shown), image_sizes_section(shown),
-            random_images_section(manifest, first, shown[first], {fault.image for fault in faults} | unreadable)]
+            random_images_section(manifest, first, shown[first], {fault.image for fault in faults})]

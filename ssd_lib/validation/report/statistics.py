@@ -1,6 +1,8 @@
 """Statistics of a dataset, computed from its annotations.
 
-Every function but `trainable` takes its result: annotations without faults, where the id of an image is its row."""
+Every function but `trainable` takes its result: annotations without faults, where the id of an image is its row, and
+the ids of the K categories are 1..K.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from ssd_lib.annotations.repair import fix
-from ssd_lib.annotations.table import Annotations, clean_name
+from ssd_lib.annotations.table import Annotations
 from ssd_lib.boxes.prior_fit import GOOD_IOU, best_ious
 from ssd_lib.boxes.prior_levels import PUBLISHED
 from ssd_lib.data.balance import Mode, boxes_per_epoch, repeat_factors
@@ -68,15 +70,14 @@ def trainable(annotations: Annotations, unreadable: Collection[str]) -> Annotati
 
 def count_classes(splits: Mapping[str, Annotations]) -> ClassCounts:
     """Count the boxes of each class, and the images that have one, in each split; classes are identified by name."""
-    names = tuple(dict.fromkeys(clean_name(category.name) for annotations in splits.values()
-                                for category in annotations.categories if clean_name(category.name)))
+    names = tuple(dict.fromkeys(category.name for annotations in splits.values() for category in annotations.categories))
     boxes, images = {}, {}
     for split, annotations in splits.items():
         classes = _class_of_each_box(annotations, names)
         boxes[split] = np.bincount(classes, minlength=len(names))
         pairs = np.sort(annotations.boxes.image_ids * len(names) + classes)  # of image and class
         pairs = pairs[np.diff(pairs, prepend=-1) > 0]
-        images[split] = np.bincount(pairs % max(1, len(names)), minlength=len(names))
+        images[split] = np.bincount(pairs % len(names), minlength=len(names))
     return ClassCounts(names, boxes, images)
 
 
@@ -140,9 +141,6 @@ def _relative_sizes(annotations: Annotations) -> np.ndarray:
 
 
 def _class_of_each_box(annotations: Annotations, names: Sequence[str]) -> np.ndarray:
-    """Return (T,) indices into `names`; every category of a box must be among them."""
+    """Return (T,) indices into `names`; every category must be among them."""
     index = {name: at for at, name in enumerate(names)}
-    index_of = {category.id: index[clean_name(category.name)] for category in reversed(annotations.categories)
-                if clean_name(category.name)}
-    numbers, inverse = np.unique(annotations.boxes.category_ids, return_inverse=True)
-    return np.array([index_of[number] for number in numbers.tolist()], dtype=np.int64)[inverse]
+    return np.array([index[category.name] for category in annotations.categories], np.int64)[annotations.boxes.category_ids - 1]
