@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 from support.project import data_params
-from support.report_data import ReportInput
+from support.report_data import ReportInput, check_files, png_bytes
 
 from ssd_lib.annotations.account import FILE_KINDS
-from ssd_lib.annotations.faults import Fault
+from ssd_lib.annotations.faults import KINDS, Fault
 from ssd_lib.annotations.fixed_set import load_fixed, write_fixed
 from ssd_lib.annotations.table import Annotations, Box, Category, Image, from_rows
 from ssd_lib.nets.model_file import NetSpec
@@ -26,6 +26,7 @@ from ssd_lib.validation.report.objects import (
 from ssd_lib.validation.report.sections import (
     FAULT_TILES,
     PAIRS,
+    SHOWN_AS_PAIRS,
     duplicate_images_section,
     faults_section,
     files_section,
@@ -75,6 +76,9 @@ def on_one_image(*sides: tuple[float, float], width: int = 100, height: int = 10
     ({"boxes": 50, "bad_boxes": 1}, "Ready for training: `fix_annotations` will repair or remove 1 bad box. That is more than "
                                     "`data.max_bad_fraction` (1.0 %), but 5 at most, and at most a tenth: so few stop nothing, "
                                     "unless it is 0."),
+    ({"images": 50, "bad_images": 1}, "Ready for training: `fix_annotations` will repair or remove 1 bad image. That is more "
+                                      "than `data.max_bad_fraction` (1.0 %), but 5 at most, and at most a tenth: so few stop "
+                                      "nothing, unless it is 0."),
     ({"boxes": 50, "bad_boxes": 6}, "Stopped: 6 of 50 boxes are bad (12.0%); `data.max_bad_fraction` allows 1.0%. "
                                     "Repair them, or set `data.max_bad_fraction` to 0.13 to train without them."),
 ])
@@ -82,6 +86,13 @@ def test_the_summary_is_one_sentence(changes: dict[str, int], sentence: str) -> 
     section = summary_section(a_report(**changes), data_params(max_bad_fraction=0.01), ())
     assert (words(section), only(section, Text).tone) == (sentence, "bad" if "Stopped" in sentence else "good")
     assert only(section, Table).rows == [("train", "1,200", "5,000", "3", "7")]
+
+
+def test_files_that_should_have_been_used_are_the_first_lines_of_the_summary() -> None:
+    files = [{"kind": "other_classes", "count": 3, "of": 9, "first": ("a", "b", "c")}]
+    section = summary_section(a_report(files=files), data_params(), [Text("Rare classes.", "advice")])
+    assert words(section) == (f"3 of 9 {FILE_KINDS['other_classes']}. The first: a, b, c. Ready for training: no bad images or "
+                              "boxes. Rare classes.")
 
 
 def test_kinds_of_faults_come_with_their_cure_the_bad_ones_first(faulty: ReportInput) -> None:
@@ -112,8 +123,9 @@ def test_the_faulty_box_is_drawn_unless_its_coordinates_are_invalid(faulty: Repo
     assert (tiles["non_finite: 1"].thumbnails[0].marks, tiles["non_finite: 1"].thumbnails[0].jpeg != b"") == ((), True)
 
 
-def test_a_faulty_image_is_shown_with_all_its_boxes(sound: ReportInput) -> None:
-    fault = Fault("exif_rotated", ("train", "train/3.png"), "train/3.png: its EXIF orientation is 6", "train/3.png")
+@pytest.mark.parametrize(("split", "name"), [("train", "train/3.png"), ("val", "val/a.png")])
+def test_a_faulty_image_is_shown_with_all_its_boxes(sound: ReportInput, split: str, name: str) -> None:
+    fault = Fault("exif_rotated", (split, name), f"{name}: its EXIF orientation is 6", name)
     tile, = only(faults_section(sound.manifest, sound.splits, [fault]), Thumbnails).tiles
     mark, = tile.thumbnails[0].marks
     assert (mark.xywh, mark.name, mark.is_faulty) == ((5, 6, 20, 10), "cat", False)
@@ -124,6 +136,27 @@ def test_a_limited_number_of_each_kind_is_shown_and_all_are_counted(sound: Repor
     section = faults_section(sound.manifest, sound.splits, faults)
     assert only(section, Table).rows[0][:2] == ("outside", "20")
     assert len(only(section, Thumbnails).tiles) == FAULT_TILES
+    assert only(section, Thumbnails).title == "outside: 20, first 8 shown"
+    section = faults_section(sound.manifest, sound.splits, faults[:FAULT_TILES])
+    assert only(section, Thumbnails).title == "outside: 8"
+    faults = [Fault("untrained_category", ("val", at), "text") for at in range(9)]
+    section = faults_section(sound.manifest, sound.splits, faults)
+    assert (only(section, Listing).title, len(only(section, Listing).lines)) == ("untrained_category: 9, first 8 shown", 8)
+
+
+def test_the_more_kinds_of_faults_there_are_the_fewer_of_each_are_shown(sound: ReportInput) -> None:
+    kinds = [kind for kind in KINDS if kind not in SHOWN_AS_PAIRS]
+    for number, each in ((10, 6), (len(kinds), 2)):
+        section = faults_section(sound.manifest, sound.splits, [
+            Fault(kind, ("train", at), "text", f"train/{at}.png", (7, 0, 5, 5)) for kind in kinds[:number] for at in range(9)])
+        shown = [element for element in section.elements if isinstance(element, Thumbnails)]
+        assert [(element.title.partition(": ")[2], len(element.tiles)) for element in shown] == (
+            [(f"9, first {each} shown", each)] * number)
+
+
+def test_duplicates_alone_are_counted_and_shown_in_their_own_section(sound: ReportInput) -> None:
+    section = faults_section(sound.manifest, sound.splits, [Fault("duplicate_content", ("train", "a"), "text", "train/1.png")])
+    assert list(section.elements) == [only(section, Table)]
 
 
 def test_a_sound_dataset_has_no_faults_and_no_duplicates(sound: ReportInput) -> None:
@@ -145,6 +178,18 @@ def test_duplicates_are_shown_side_by_side_leaks_first(faulty: ReportInput) -> N
     assert len(leaks.tiles) <= PAIRS
 
 
+def test_a_limited_number_of_duplicates_is_shown_and_all_are_counted(tmp_path: Path) -> None:
+    images = [Image(at, f"{at}.png", 60, 40) for at in range(9)]
+    train, val = (from_rows(images[:number], [], []) for number in (9, 2))
+    given = check_files(tmp_path, {image.file_name: png_bytes(0) for image in images}, {"train": train, "val": val}, [])
+    leaks, same = duplicate_images_section(given.manifest, given.splits).elements
+    assert isinstance(leaks, Thumbnails)
+    assert isinstance(same, Thumbnails)
+    assert (leaks.title, same.title, len(same.tiles)) == ("In train and in val: 2", "Within a split: 9", PAIRS)
+    assert [(tile.name, tile.text) for tile in leaks.tiles] == [
+        ("0.png", "in train, and in val"), ("0.png", "in train, and in val as 1.png")]
+
+
 def test_classes_are_listed_by_number_with_their_shares_and_rare_ones_marked() -> None:
     section = classes_section(counts(cat=20, dog=60, owl=FEW_BOXES - 1, elk=0, bee=1, ape=FEW_BOXES), {})
     assert only(section, Table).rows == [
@@ -160,6 +205,8 @@ def test_the_summary_names_classes_that_are_too_rare_to_learn() -> None:
     section = summary_section(a_report(), data_params(), scarce)
     assert "Without boxes in train: 1 class (elk). Not learned" in words(section)
     assert "With fewer than 10 boxes in train: 2 classes (owl, bee). Too few" in words(section)
+    assert [text.tone for text in section.elements if isinstance(text, Text)] == ["good", "advice", "advice"]
+    assert "1 class (a\\x1b)" in next(scarce_classes(counts(**{"a\x1b": 0}), "train")).text
     assert not list(scarce_classes(counts(cat=FEW_BOXES), "train"))
     assert " c6, c7 and others)" in next(scarce_classes(counts(**{f"c{at}": 0 for at in range(9)}), "train")).text
     assert " c6, c7)" in next(scarce_classes(counts(**{f"c{at}": 0 for at in range(8)}), "train")).text
@@ -177,6 +224,9 @@ def test_a_balanced_dataset_gets_no_advice() -> None:
     section = classes_section(counts(cat=30, dog=60), {})
     assert "data.balance" not in words(section)
     assert all(element.tone == "plain" for element in section.elements if isinstance(element, Text))
+    assert only(section, Bars).title == "Boxes per class"
+    assert "data.balance" not in words(classes_section(counts(cat=19, dog=1), {}))
+    assert "data.balance" in words(classes_section(counts(cat=20, dog=1), {}))
 
 
 def test_a_class_without_boxes_is_never_the_rarest() -> None:
@@ -184,6 +234,13 @@ def test_a_class_without_boxes_is_never_the_rarest() -> None:
         classes_section(counts(elk=0, cat=30, dog=20), {}))
     for even in (counts(elk=0, cat=30), counts(elk=0, cat=30, dog=30)):
         assert "least frequent" not in words(classes_section(even, {}))
+
+
+def test_each_split_has_columns_for_boxes_and_images() -> None:
+    numbers = ({split: np.array([number]) for split, number in (("train", 50 + at), ("val", 40 + at))} for at in (7, 3))
+    table = only(classes_section(ClassCounts(("cat",), *numbers), {}), Table)
+    assert table.head[3:] == ("train boxes", "train images", "val boxes", "val images")
+    assert table.rows == [("cat", "", "100.0 %", "57", "53", "47", "43")]
 
 
 def test_each_mode_of_balance_has_a_column() -> None:
@@ -239,6 +296,15 @@ def test_objects_without_a_good_prior_give_advice() -> None:
     assert "`model.priors: auto`" in small
     assert "model.priors" not in words(object_sizes_section(on_one_image((50, 50))))
     assert words(object_sizes_section(on_one_image())) == ""
+    few = words(object_sizes_section(on_one_image(*[(50, 50 + at) for at in range(19)], (9, 9))))
+    assert "95 % for mobile nets" in few
+    assert "model.priors" not in few
+
+
+def test_advice_is_on_the_objects_of_train() -> None:
+    splits = {**on_one_image((50, 50)), "val": on_one_image((9, 90))["train"]}
+    assert "model.priors" not in words(object_sizes_section(splits))
+    assert words(object_shapes_section(splits)).startswith("0.0 % of the objects have an aspect ratio above 3:1")
 
 
 def test_aspect_ratios_are_those_after_resizing_to_a_square() -> None:
@@ -246,6 +312,21 @@ def test_aspect_ratios_are_those_after_resizing_to_a_square() -> None:
     assert "66.7 % of the objects have an aspect ratio above 3:1 or below 1:3" in words(section)
     numbers = dict(zip(only(section, Bars).labels, only(section, Bars).series["train"], strict=True))
     assert {label: number for label, number in numbers.items() if number} == {"below 1:5": 1, "1:2 to 1:1.2": 1, "above 5:1": 1}
+
+
+@pytest.mark.parametrize(("extreme", "share", "tone"), [(1, "10.0 %", "plain"), (2, "20.0 %", "advice")])
+def test_many_objects_beyond_the_ratios_of_priors_give_advice(extreme: int, share: str, tone: str) -> None:
+    fine = [(48, 16), (24, 8), (96, 32), (12, 4), (16, 48), (8, 24), (20, 20), (21, 21), (22, 22)]  # up to 3:1
+    sides = [*fine[:10 - extreme], *[(64, 16), (16, 64)][:extreme]]
+    text = only(object_shapes_section(on_one_image(*sides, width=128, height=128)), Text)
+    assert (text.text.partition(" of the objects")[0], text.tone) == (share, tone)
+
+
+def test_a_limited_number_of_image_sizes_is_listed() -> None:
+    images = [Image(at, f"{at}", 30 + at, 30) for at in range(11)]
+    _, sizes = image_sizes_section({"train": trainable(from_rows(images, [], []), ())}).elements
+    assert isinstance(sizes, Table)
+    assert len(sizes.rows) == 10
 
 
 def test_sizes_of_images_are_listed_the_most_frequent_first() -> None:
@@ -267,6 +348,22 @@ def test_the_sample_has_twelve_sound_images_with_all_their_boxes_and_is_reproduc
     assert names != sorted(names)
     assert all((tile.text, [mark.xywh for mark in tile.thumbnails[0].marks]) == ("1 cat", [(5, 6, 20, 10)]) for tile in tiles)
     assert random_images_section(sound.manifest, "train", train, with_fault) == section
+
+
+def test_the_sample_leaves_out_images_without_objects_and_takes_names_in_any_encoding(sound: ReportInput) -> None:
+    images = [Image(1, "train/0.png", 60, 40), Image(2, "caf\udce9.png", 60, 40)]
+    train = trainable(from_rows(images, [Box(1, 2, 1, 5, 6, 20, 10, 200, False)], [Category(1, "cat", 1)]), ())
+    section = random_images_section(sound.manifest, "train", train, ())
+    assert [tile.name for tile in only(section, Thumbnails).tiles] == ["caf\udce9.png"]
+
+
+def test_a_caption_counts_the_four_most_frequent_classes_and_says_how_many_boxes_are_drawn(sound: ReportInput) -> None:
+    boxes = [Box(at, 1, max(1, at - 55), at % 50, at // 50, 5, 5, 25, False) for at in range(61)]
+    categories = [Category(at, name, at) for at, name in enumerate(("ape", "bee", "cat", "\x1b[2J", "elk"), start=1)]
+    train = trainable(from_rows([Image(1, "train/0.png", 60, 40)], boxes, categories), ())
+    tile, = only(random_images_section(sound.manifest, "train", train, ()), Thumbnails).tiles
+    assert tile.text == "57 ape, 1 bee, 1 cat, 1 \\x1b[2J; the 60 largest of 61 are drawn"
+    assert len(tile.thumbnails[0].marks) == 60
 
 
 def test_a_dataset_without_sound_images_has_no_sample(sound: ReportInput) -> None:

@@ -1,11 +1,14 @@
 """Numbers that a reader can check by hand."""
 
 import numpy as np
+import pytest
 
 from ssd_lib.annotations.table import Annotations, Box, Category, Image, from_rows
+from ssd_lib.validation.report import statistics
 from ssd_lib.validation.report.statistics import (
     boxes_per_image,
     count_classes,
+    good_prior_shares,
     histogram,
     image_sizes,
     relative_ratios,
@@ -78,6 +81,13 @@ def test_sides_and_ratios_are_those_in_the_square_that_a_net_sees() -> None:
     annotations = the_set(a_box(1, 1, 1, 0, 0, 20, 10), a_box(2, 2, 1, 0, 0, 50, 25), a_box(3, 3, 1, 0, 0, 8, 32))
     np.testing.assert_allclose(relative_sides(annotations), [0.2, 0.5, 0.2])
     np.testing.assert_allclose(relative_ratios(annotations), [1, 4, 0.25])
+
+
+def test_of_many_boxes_some_of_all_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "MEASURED", 4)
+    large = [a_box(number, 3, 1, number, 0, 40, 40) for number in range(4)]
+    annotations = the_set(*large, *(a_box(number, 3, 1, number, 0, 2, 2) for number in range(4, 8)))
+    assert set(good_prior_shares(annotations).values()) == {0.5}
 
 
 def test_an_edge_belongs_to_the_bin_above_it() -> None:
