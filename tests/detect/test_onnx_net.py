@@ -97,6 +97,7 @@ def test_a_file_without_source_ids_counts_its_classes_from_1(tmp_path: Path) -> 
     ({"about": ABOUT | {"image_size": "300"}}, r"its inputs and outputs are .*64.*; they must be .*300"),
     ({"about": ABOUT | {"classes": '["BACKGROUND", "dog"]'}}, r"its inputs .*; they must be .*'scores': \[1, 2, 2\]"),
     ({"about": ABOUT | {"sixteen_bit_range": "[9, 2]"}}, "metadata: sixteen_bit_range: found .*two whole numbers are needed"),
+    ({"about": ABOUT | {"postprocess": '{"nms_iou": 7.0}'}}, "metadata postprocess: nms_iou: found 7.0"),
     ({"about": ABOUT | {"source_ids": "[18]"}}, "it has 1 source ids for 2 classes"),
     ({"input_name": "image"}, r"its inputs and outputs are \{'image': \[1, 3.*they must be \{'input_0'"),
 ])

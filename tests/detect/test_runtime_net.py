@@ -13,14 +13,15 @@ from torchvision.ops import box_iou
 
 from ssd_lib import Detector
 from ssd_lib.cli import main
-from ssd_lib.detect.exported_net import checked_metadata, exported_net
+from ssd_lib.detect.exported_net import checked_metadata, exported_net, thread_count
 from ssd_lib.errors import InputError, StateError
 from ssd_lib.export.export import export
 from ssd_lib.export.packages import PACKAGES
-from ssd_lib.export.runtimes import RUNTIMES
+from ssd_lib.export.runtimes import RUNTIMES, Run
 from ssd_lib.images import decode_image
 from ssd_lib.nets.model_file import MODEL_PATH
 from ssd_lib.params import ExportParams
+from ssd_lib.processes import available_cores
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -64,19 +65,45 @@ def test_wrong_metadata_are_an_error_before_the_library_reads_a_file(tmp_path: P
 def test_each_thread_gets_a_batch_of_a_net_that_takes_any(device: str, threads: str, any_batch: bool, sizes: list[int],
                                                           monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
-    seen = []
+    seen: list[int] = []
+    opened: list[int] = []
 
     def run(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         seen.append(len(pixels))
         values = pixels.mean(axis=(1, 2, 3)).reshape(-1, 1, 1)
         return values * np.ones((1, 1, 3), np.float32), values * np.ones((1, 1, 4), np.float32)
 
-    net = exported_net(run, lambda threads: run, checked_metadata(METADATA), device, "made up", any_batch)
+    def open_run(threads: int) -> Run:
+        opened.append(threads)
+        return run
+
+    net = exported_net(run, open_run, checked_metadata(METADATA), device, "made up", any_batch)
     images = np.array([0, 102, 255], np.uint8).reshape(3, 1, 1, 1) * np.ones((1, 64, 64, 3), np.uint8)
     scores, boxes = net.score_priors(images)
     assert sorted(seen) == sizes
+    assert opened == [1] * (threads == "2" and device == "cpu"), "images side by side are computed by one thread each"
     assert scores[:, 0, 0] == pytest.approx([-1, -0.2, 1])
     assert (scores.shape, boxes.shape) == ((3, 1, 2), (3, 1, 4))
+
+
+@pytest.mark.parametrize("fault", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", ["scores", "boxes"])
+def test_a_net_that_gives_no_numbers_is_an_error(place: str, fault: float) -> None:
+    values = {"scores": np.zeros((1, 2, 3), np.float32), "boxes": np.zeros((1, 2, 4), np.float32)}
+    values[place][0, 1, 2] = fault
+
+    def run(_: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return values["scores"], values["boxes"]
+
+    net = exported_net(run, lambda _: run, checked_metadata(METADATA), "cpu", "made up")
+    with pytest.raises(StateError, match="its output in made up is nan or infinite"):
+        net.score_priors(np.zeros((1, 64, 64, 3), np.uint8))
+
+
+@pytest.mark.parametrize(("asked", "count"), [("3", 3), ("0", 1), ("", available_cores()), ("two", available_cores())])
+def test_threads_are_those_of_the_environment_or_of_the_cores(asked: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert thread_count() == count
 
 
 @pytest.fixture(scope="module", params=["openvino", pytest.param("ncnn", marks=pytest.mark.slow)])
@@ -103,6 +130,13 @@ def test_several_threads_find_the_same(exported: Path, monkeypatch: pytest.Monke
 
 def noise(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (80, 120, 3)).astype(np.uint8)
+
+
+def test_metadata_of_other_classes_than_the_files_are_an_error(exported: Path, tmp_path: Path) -> None:
+    files = {name: (exported / name).read_bytes() for name in RUNTIMES[exported.name].files}
+    metadata = METADATA | {"classes": ["BACKGROUND", "dog", "kite", "tree"]}
+    with pytest.raises(InputError, match=r"outputs have the shapes \(1, \d+, 3\).*; they must be .*'scores': \[1, \d+, 4\]"):
+        Detector(folder_of(exported.name, tmp_path, files, metadata))
 
 
 def test_a_detector_finds_what_the_model_finds(exported: Path) -> None:
