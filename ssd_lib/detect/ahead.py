@@ -29,14 +29,19 @@ def map_ahead(function: Callable[[Item], Result], items: Iterable[Item], ahead: 
         ahead: 0 computes an item when its result is asked for.
         threads: that call the function; 1 calls it in order.
     """
-    pool, waiting = ThreadPoolExecutor(threads), deque[Future[Result]]()
+    pool, waiting, remaining = ThreadPoolExecutor(threads), deque[Future[Result]](), iter(items)
     try:
-        for item in items:
+        while True:
+            try:
+                item = next(remaining)
+            except Exception as error:
+                yield from (future.result() for future in waiting)
+                if isinstance(error, StopIteration):
+                    return
+                raise
             waiting.append(pool.submit(function, item))
             if len(waiting) > ahead:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 

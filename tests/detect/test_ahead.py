@@ -61,7 +61,8 @@ def test_an_error_is_raised_after_the_results_before_it() -> None:
         yield 2
         raise OSError("the camera was unplugged")
 
-    for results in (read_ahead(broken(), 4), map_ahead(lambda number: 6 // (3 - number), iter([1, 2, 3]), 4, 2)):
+    for results in (read_ahead(broken(), 4), map_ahead(str, broken(), 4), map_ahead(str, read_ahead(broken(), 4), 4, 2),
+                    map_ahead(lambda number: 6 // (3 - number), iter([1, 2, 3]), 4, 2)):
         seen: list[object] = []
         with pytest.raises((OSError, ZeroDivisionError)):
             seen.extend(results)
