@@ -144,6 +144,17 @@ def test_a_graph_that_is_not_of_the_model_is_not_converted(project: Path) -> Non
         convert("openvino", model, b"<html>", [])
 
 
+@pytest.mark.slow
+def test_a_converter_that_fails_is_one_error_with_its_last_words(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed("ncnn")
+    program = Path("pnnx.sh").absolute()
+    program.write_text("#!/bin/sh\necho loading >&2\necho no such operator >&2\nexit 3\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("pnnx.EXEC_PATH", str(program))
+    with pytest.raises(StateError, match=r"ncnn cannot run mb2-ssd-lite: pnnx ended with 3: .*no such operator.* Nothing was"):
+        convert("ncnn", load_model(MODEL_PATH), b"", [])
+
+
 def test_outputs_that_differ_from_those_of_pytorch_are_refused(project: Path) -> None:
     model = load_model(MODEL_PATH)
     [pixels] = validation_inputs(model.net.image_size)[:1]
