@@ -6,7 +6,7 @@
 
 The net is mb2-ssd-lite at 300 px with 80 classes, trained with SGD. Each case of a part has a process of its own, and the cases
 take turns; what is printed is the median, the minimum and the maximum. Other benchmarks print tables of their own: inference,
-coco_numbers, annotations, checkpoint_cost, noop_repro, accuracy.
+graphs, coco_numbers, annotations, checkpoint_cost, noop_repro, accuracy.
 """
 
 import argparse
