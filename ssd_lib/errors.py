@@ -14,6 +14,7 @@ NO_MEMORY = ("allocate memory", "unable to allocate", "not enough memory", "out 
              "bad allocation", "alloc_failed", "could not create a primitive", "can't start new thread",
              "resource temporarily unavailable", "failed to map segment")
 
+OF_OPENVINO = ("Exception from ", "Check '", "FrontEnd API failed ")  # lines on where in its source an error arose
 JOINERS = "\u200c\u200d"  # invisible, and part of words in Persian and Indic scripts, and of emoji
 ELLIPSIS = "…"
 MAX_LINE = 2000  # characters of a line on the terminal
@@ -44,8 +45,9 @@ class ReportedElsewhere(Exception):  # noqa: N818 - the process that reported th
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an exception's message, or the name of its class where the message is empty."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """Return the first line of an exception's message that says what is wrong, or else the name of its class."""
+    lines = [line for line in str(error).splitlines() if not line.startswith(OF_OPENVINO)]
+    return (lines or [type(error).__name__])[0]
 
 
 def plural(number: int, word: str) -> str:

@@ -14,7 +14,9 @@ from ssd_lib.errors import InputError, StateError, first_line, is_out_of_memory,
 
 
 @pytest.mark.parametrize(("error", "line"), [
-    (ValueError("one"), "one"), (RuntimeError("one\ntwo\r\nthree"), "one"), (EOFError(), "EOFError")])
+    (ValueError("one"), "one"), (RuntimeError("one\ntwo\r\nthree"), "one"), (EOFError(), "EOFError"),
+    (RuntimeError("Exception from src/core.cpp:84:\nCheck 'ok' failed at src/model.cpp:219:\nStart-end tags mismatch\n\n"),
+     "Start-end tags mismatch")])
 def test_the_first_line_is_the_message_s_or_else_the_name_of_the_class(error: Exception, line: str) -> None:
     assert first_line(error) == line
 

@@ -7,6 +7,7 @@ libraries crash on a damaged file, or compute something from it, so that all is 
 import hashlib
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -120,10 +121,20 @@ def open_runtime(runtime: str, folder: Path, threads: int) -> Run:
     return RUNTIMES[runtime].open(folder, threads)
 
 
-def _open_openvino(folder: Path, threads: int) -> Run:
+@cache
+def _openvino_core() -> Any:
+    """Return the one Core of this process.
+
+    Each Core changes the stack for signals (sigaltstack), and puts the one before it back when it goes. If the first of two
+    Cores goes first, that one is freed memory, and the next signal ends Python by SIGSEGV.
+    """
     import openvino
 
-    core = openvino.Core()
+    return openvino.Core()
+
+
+def _open_openvino(folder: Path, threads: int) -> Run:
+    core = _openvino_core()
     # f32: where a processor has bfloat16 or float16 it would take that.
     compiled = core.compile_model(core.read_model(folder / "ssd.xml"), "CPU", {
         "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads})

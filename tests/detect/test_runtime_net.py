@@ -1,6 +1,8 @@
 """Detectors of files of other runtimes; tests of one that is not installed are skipped."""
 
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from support.project import ROOT
 from support.runtime_files import METADATA, folder_of, installed
 from torchvision.ops import box_iou
 
@@ -126,6 +129,21 @@ def test_several_threads_find_the_same(exported: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     for one, other in zip(expected, Detector(exported, threshold=0.01)(images), strict=True):
         assert one.scores == pytest.approx(other.scores, abs=1e-5)
+
+
+def test_signals_still_work_after_several_detectors(exported: Path) -> None:
+    program = """if True:
+        import signal, sys
+        from ssd_lib import Detector
+        first, second = Detector(sys.argv[1]), Detector(sys.argv[1])
+        del first
+        del second
+        signal.signal(signal.SIGINT, lambda *_: print("a signal"))
+        signal.raise_signal(signal.SIGINT)
+        """
+    done = subprocess.run([sys.executable, "-X", "faulthandler", "-c", program, exported], capture_output=True, text=True,
+                          cwd=ROOT, check=False)
+    assert (done.returncode, done.stdout) == (0, "a signal\n"), done.stderr
 
 
 def noise(seed: int) -> np.ndarray:
