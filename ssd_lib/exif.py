@@ -23,7 +23,7 @@ MAX_BLOCKS = 10_000  # of a file; usual are fewer than a hundred
 
 
 def read_orientation(data: bytes | mmap) -> int:
-    """Return the EXIF orientation of a JPEG, PNG, WebP or TIFF file, 1 to 8; 1 where there is none. No pixel is decoded."""
+    """Return the EXIF orientation of a JPEG, PNG, WebP or TIFF file, 1 to 8; 1 if it is not set. No pixel is decoded."""
     at = 0 if data[:4] in BYTE_ORDERS else next((start for kind, start in _blocks(data) if _is_exif(data, kind, start)), None)
     if at is None:
         return UPRIGHT

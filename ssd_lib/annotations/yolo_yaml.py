@@ -20,7 +20,7 @@ class Config(NamedTuple):
     """Content of the YAML file.
 
     Attributes:
-        file: its name; "" if there is none.
+        file: its name; "" without a file.
         class_names: in the order of their numbers.
         base: `path`, which the other paths are relative to; "" if absent.
         entries: for "train" and "val": folders, or lists of images; empty if absent.

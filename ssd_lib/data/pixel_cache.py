@@ -106,7 +106,7 @@ def expected_bytes(cache_format: CacheFormat, sizes: np.ndarray, file_bytes: np.
 
 
 def show_cache(prune: bool) -> list[str]:
-    """Describe the caches, one line each; or say that there is none.
+    """Describe the caches, one line each, or say that the folder is empty.
 
     Args:
         prune: first remove entries that the current params.yaml and data/fixed do not need, even if other runs use them.

@@ -222,7 +222,7 @@ def _validation_images(limit: int) -> "SplitImages | None":
 
 
 def _aps(loaded: dict[Path, Loaded], seconds: dict[str, float]) -> tuple[dict[str, float | None], str]:
-    """Return the AP of each file, given its seconds for an image, and a sentence on the images, or on why there is none."""
+    """Return the AP of each file, given its seconds for an image, and a sentence on the images, or on why it is unknown."""
     images = _validation_images(max(1, min(AP_IMAGES, int(AP_S / sum(seconds.values())))))
     if not images:
         return {}, "AP: not measured, the validation images are not on this machine"

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 def choose(folder: Path, device: str) -> tuple[Path, ExportedNet | None]:
     """Return the file to use, and its net if it is an ONNX file; log which it is and why others are left out.
 
-    An ONNX file is used if it was made from the ssd.pt beside it, or, where there is none, from the same one as ssd.onnx.
+    An ONNX file is used if it was made from the ssd.pt beside it, or, without that file, from the same one as ssd.onnx.
 
     Args:
         folder: usually models/.

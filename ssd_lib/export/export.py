@@ -121,7 +121,7 @@ def _noise(image_size: int) -> np.ndarray:
 
 
 def _write_or_note(folder: Path, graph: bytes | None, note: str) -> None:
-    """Write a graph as the only file of a folder; a note if there is none."""
+    """Write a graph as the only file of a folder, or a note in its place."""
     shutil.rmtree(folder, ignore_errors=True)
     if graph is None:
         write_text(folder / "README.txt", note)

@@ -54,7 +54,7 @@ def most_bad(total: int, allowed: float) -> float:
 
 
 def first_faults(report: Mapping[str, Any]) -> str:
-    """Return the first fault of each bad kind, a line each, after a head line; "" if there is none."""
+    """Return the first fault of each bad kind, a line each, after a head line; "" without faults."""
     lines = [f"\n  {fault['kind']} ({fault['count']}): {fault['first'][0]}" for fault in report["faults"]
              if fault["bad"] and KINDS[fault["kind"]].of in ("images", "boxes")]
     return "".join([" The first fault of each kind:", *lines]) if lines else ""
