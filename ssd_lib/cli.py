@@ -11,7 +11,7 @@ from typing import Any
 from ssd_lib.checkpoint.cli import add_commands as add_checkpoint_commands
 from ssd_lib.errors import InputError, StateError, memory_as_state_error, print_messages, visible_lines
 from ssd_lib.plain_values import MOST_TILES
-from ssd_lib.processes import secure_output
+from ssd_lib.processes import end_quickly, secure_output
 
 INTERRUPTED = 130  # exit code after Ctrl-C, as in the shell
 MODEL = Path("models")
@@ -61,6 +61,7 @@ def run_command(options: argparse.Namespace) -> int:
     """
     secure_output()
     print_messages()
+    end_quickly()
     try:
         with memory_as_state_error():
             return int(options.run(options))

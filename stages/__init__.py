@@ -10,7 +10,7 @@ import sys
 from types import TracebackType
 
 from ssd_lib.errors import is_out_of_memory, no_memory
-from ssd_lib.processes import die_with_dvc, secure_output
+from ssd_lib.processes import die_with_dvc, end_quickly, secure_output
 
 
 def _print_line(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
@@ -26,6 +26,7 @@ if sys.argv[0] == "-m":  # Python sets this while it looks for the module to run
     secure_output()
     sys.excepthook = _print_line
     die_with_dvc(signal.SIGTERM)
+    end_quickly()
     if "RANK" in os.environ:  # torch reads it when it is imported; each process would print warnings that do not matter here
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     elif stage := {"stages.train", "stages.export", "stages.evaluate"}.intersection(sys.orig_argv):

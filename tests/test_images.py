@@ -86,7 +86,7 @@ def test_an_image_that_costs_too_much_is_refused_by_its_header(tmp_path: Path, d
     start_s = time.monotonic()
     with pytest.raises(InputError, match=re.escape(f"a.jpg: {text}")):
         read_image(tmp_path / "a.jpg")
-    assert time.monotonic() - start_s < 2
+    assert time.monotonic() - start_s < 5
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,3 +172,15 @@ def test_a_pipe_whose_reader_has_ended_ends_nothing() -> None:
     process.stdin.close()
     assert process.stderr.read() == "WARNING standard output cannot be written (Broken pipe); the work goes on without it\n"
     assert process.wait(timeout=60) == 5
+
+
+def test_what_is_left_at_the_end_is_not_searched() -> None:
+    code = ("class Left:\n"
+            "    def __del__(self):\n"
+            "        print('searched', flush=True)\n"
+            "cycle = [Left()]\n"
+            "cycle[0].cycle = cycle\n"
+            "del cycle\n")
+    quick = "from ssd_lib.processes import end_quickly\nend_quickly()\n"
+    for first, said in (("", "searched\n"), (quick, "")):
+        assert subprocess.check_output([sys.executable, "-c", first + code], cwd=ROOT, text=True) == said

@@ -5,12 +5,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
+from support.processes import wait_until
 from support.project import ROOT
 from support.repository import dvc, environment, git, make_clone, run
 
@@ -60,19 +60,15 @@ def _kill_in_training(folder: Path, *arguments: str, only_dvc: bool = False) -> 
     variables = environment(folder) | {"PYTHONPATH": str(ROOT / "tests" / "support" / "pausing")}
     process = subprocess.Popen([sys.executable, "-m", "dvc", *arguments], cwd=folder, env=variables,
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    deadline = time.monotonic() + 300
-    while not (paused := _processes(folder, state="T")):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: _processes(folder, state="T"), "training pauses", 300)
+    paused = _processes(folder, state="T")
     for pid in [process.pid] if only_dvc else _processes(folder):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     process.wait()
     if only_dvc:
         os.kill(paused[0], signal.SIGCONT)
-    while _processes(folder):
-        assert time.monotonic() < deadline, "a process outlives it"
-        time.sleep(0.05)
+    wait_until(lambda: not _processes(folder), "no process outlives it", 300)
     assert 2 <= _steps(folder) < STEPS
 
 
@@ -147,10 +143,7 @@ def test_a_queued_experiment_continues(clone: Path, calm: Path) -> None:
     _kill_in_training(clone, "queue", "start")
     _run_dvc(clone, "exp", "run", "--queue", "--name", "second", "train")
     _run_dvc(clone, "queue", "start")  # its worker goes on in the background
-    deadline = time.monotonic() + 300
-    while _steps(clone) < STEPS or _processes(clone):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    wait_until(lambda: _steps(clone) == STEPS and not _processes(clone), "the queue is empty", 300)
     _assert_same_end(clone, calm)
 
 

@@ -4,11 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from support.processes import ends
+from support.processes import ends, wait_until
 from support.project import ROOT
 
 PARENT = """
@@ -27,9 +26,7 @@ def environment() -> dict[str, str]:
 
 def _importing(pid: int) -> None:
     """Wait until a stage has imported a part of torch."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and "libtorch_cpu" not in Path(f"/proc/{pid}/maps").read_text():
-        time.sleep(0.01)
+    wait_until(lambda: "libtorch_cpu" in Path(f"/proc/{pid}/maps").read_text())
 
 
 @pytest.mark.slow

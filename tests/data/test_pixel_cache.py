@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.processes import wait_until
 from support.project import write_params
 
 from ssd_lib.annotations.fixed_set import FixedSet, load_fixed
@@ -207,8 +208,7 @@ def test_a_killed_process_leaves_complete_entries_and_the_next_one_keeps_them(pr
         cv2.imwrite(f"{index}.png", np.random.default_rng(index).integers(0, 256, (1500, 2000, 3), dtype=np.uint8))
     process = get_context("fork").Process(target=_open, args=("raw", project))
     process.start()
-    while len(_entries()) < 2:
-        time.sleep(0.001)
+    wait_until(lambda: len(_entries()) >= 2)
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
     process.join()

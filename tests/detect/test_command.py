@@ -3,7 +3,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 import torch
 from PIL import Image as Pillow
 from support.folders import run as run_local
+from support.processes import wait_until
 from support.servers import Fault, serve
 from support.trained_project import SPEC
 from support.videos import FPS, HEIGHT, WIDTH, frames_of, make_video
@@ -236,12 +236,10 @@ def test_an_error_is_one_line(images: Path, arguments: list[str], message: str,
 
 def wait_until_frames_are_written(process: subprocess.Popen[str]) -> None:
     """Wait until the unfinished video has some kilobytes."""
-    deadline = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < deadline:
-        if any(path.stat().st_size > 10_000 for path in Path("detections").glob(".*.tmp.mp4")):
-            return
-        time.sleep(0.01)
-    raise AssertionError(process.communicate()[1])
+    def are_written() -> bool:
+        return any(path.stat().st_size > 10_000 for path in Path("detections").glob(".*.tmp.mp4"))
+    wait_until(lambda: process.poll() is not None or are_written())
+    assert process.poll() is None, process.communicate()[1]
 
 
 def test_a_class_name_cannot_give_orders_to_the_terminal(images: Path, capsys: pytest.CaptureFixture[str]) -> None:

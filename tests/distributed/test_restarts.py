@@ -2,11 +2,11 @@
 
 import os
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.processes import wait_until
 from support.tiny_run import assert_same_weights, ended, make_workspace, run_stage, set_params, set_runtime, start_stage
 
 from ssd_lib.checkpoint.file import LAST, read_checkpoint
@@ -49,10 +49,7 @@ def test_the_death_of_one_restarts_all_and_changes_no_bit(tmp_path: Path, calm: 
     assert "ERROR" not in done.stderr
     assert_same_weights(tmp_path, calm)
     assert process.pid is not None
-    deadline = time.monotonic() + 10
-    while _is_alive(process.pid):
-        assert time.monotonic() < deadline, "a loader process is still alive"
-        time.sleep(0.05)
+    wait_until(lambda: not _is_alive(process.pid), "every loader process ends", 20)
 
 
 @pytest.mark.slow

@@ -99,13 +99,13 @@ def test_an_archive_that_is_there_is_unpacked_without_a_request(tmp_path: Path) 
 
 
 def test_one_failure_names_its_file_and_stops_the_others(tmp_path: Path) -> None:
-    slow = {"/zips/b.zip": ZIPS["/zips/b.zip"]}  # 400 kB: 4 s
+    slow = {"/zips/b.zip": ZIPS["/zips/b.zip"]}  # 400 kB: 40 s
     start_s = time.monotonic()
-    with serve(slow, slow_bytes_per_s=100_000) as server, pytest.raises(
+    with serve(slow, slow_bytes_per_s=10_000) as server, pytest.raises(
         InputError, match=r"/zips/a\.zip: the server answers HTTP 404 Not Found"
     ):
         fetch_archives(tmp_path, [B, A], server.url, 2, QUICK)
-    assert time.monotonic() - start_s < 3
+    assert time.monotonic() - start_s < 20
     assert not (tmp_path / "b").exists()
     with serve(ZIPS) as server:
         fetch_archives(tmp_path, [A, B], server.url, 2, QUICK)

@@ -3,11 +3,11 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from support import project
+from support.processes import wait_until
 from support.project import ROOT, runtime_params
 from support.servers import serve
 
@@ -86,9 +86,7 @@ def test_a_killed_download_fetches_only_the_rest(mirror: dict[str, bytes], raw: 
             "coco2017(data_params(source='coco2017', base_url=sys.argv[1]), runtime_params(downloads=3))")
     with serve(mirror, slow_bytes_per_s=4_000_000) as server:
         process = subprocess.Popen([sys.executable, "-c", code, server.url], cwd=ROOT, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 30
-        while sum(path.stat().st_size for path in raw.rglob("*.zip.part")) < 2_000_000 and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_until(lambda: sum(path.stat().st_size for path in raw.rglob("*.zip.part")) >= 2_000_000)
         process.kill()
         process.wait()
         there = {f"/zips/{path.stem}": path.stat().st_size for path in raw.rglob("zips/*.zip.part")}

@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from support.processes import wait_until
 from support.project import ROOT
 from support.servers import Fault, Server, serve
 from tqdm import tqdm
@@ -107,9 +108,7 @@ def test_a_killed_download_continues_where_it_was(target: Path) -> None:
     part = target.with_name("a.zip.part")
     with serve({"/a.zip": CONTENT}, slow_bytes_per_s=400_000) as server:
         process = subprocess.Popen([sys.executable, "-c", code, f"{server.url}/a.zip", str(target)], cwd=ROOT)
-        deadline = time.monotonic() + 30
-        while not (part.exists() and part.stat().st_size > 0) and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_until(lambda: part.exists() and part.stat().st_size > 0)
         process.kill()
         process.wait()
         there = part.stat().st_size
@@ -270,7 +269,7 @@ def test_a_server_that_names_a_time_is_asked_after_it_or_after_the_longest_wait(
     start_s = time.monotonic()
     with serve({"/a.zip": CONTENT}, faults=[Fault(status=503, headers={"Retry-After": asked})]) as server:
         get(server, target)
-    assert 1.0 <= time.monotonic() - start_s < 3
+    assert 1.0 <= time.monotonic() - start_s < 30
     assert "a.zip: HTTP 503 Service Unavailable; attempt 2 of 3 in 1 s" in capsys.readouterr().err
 
 
@@ -434,7 +433,7 @@ def test_a_server_that_sends_a_byte_now_and_then_is_given_up(target: Path, drip:
     with serve({"/a.zip": CONTENT}, faults=[drip] * 2) as server:
         with pytest.raises(StateError, match=r"a\.zip: less than 65536 bytes in 0\.2 s, which is too slow; given up after 2"):
             get(server, target, retry_policy=impatient)
-        assert time.monotonic() - start_s < 3
+        assert time.monotonic() - start_s < 30
         assert get(server, target, retry_policy=impatient).md5 == MD5
         server.faults.append(drip)
         assert get(server, target.with_name("b.zip"), len(CONTENT), MD5, impatient).md5 == MD5
@@ -446,7 +445,7 @@ def test_a_size_is_not_waited_for_longer_than_for_a_file() -> None:
     def drip() -> None:
         connection, _ = listener.accept()
         with connection, suppress(OSError):
-            for byte in b"HTTP/1.0 200 OK\r\n" * 9:
+            for byte in b"HTTP/1.0 200 OK\r\n" * 30:
                 connection.sendall(bytes([byte]))
                 time.sleep(0.05)
     sender = threading.Thread(target=drip)
@@ -455,7 +454,7 @@ def test_a_size_is_not_waited_for_longer_than_for_a_file() -> None:
     with listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/a.zip"
         assert offered_bytes(url, RetryPolicy(slowest_s=0.2)) is None
-        assert time.monotonic() - start_s < 2
+        assert time.monotonic() - start_s < 10  # of 25
         sender.join()
 
 

@@ -2,12 +2,12 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.open_images_mirror import CLASSES, QUICK, TRAIN, mirror_files, params
+from support.processes import wait_until
 from support.project import ROOT, runtime_params
 from support.servers import Fault, serve
 
@@ -145,9 +145,7 @@ def test_a_killed_download_goes_on(mirror: dict[str, bytes], raw: Path) -> None:
         def kill_when(ready: Any) -> None:
             process = subprocess.Popen([sys.executable, "-c", code, server.url], cwd=ROOT, stderr=subprocess.DEVNULL,
                                        stdout=subprocess.DEVNULL)
-            deadline = time.monotonic() + 30
-            while not ready() and time.monotonic() < deadline:
-                time.sleep(0.005)
+            wait_until(ready)
             process.kill()
             process.wait()
 

@@ -17,7 +17,6 @@ WHOM is one of
 import multiprocessing
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ import torch
 import ssd_lib.train.fit as fit_module
 from ssd_lib.checkpoint.file import CHECKPOINTS, LAST
 from ssd_lib.distributed.collectives import rank_and_size
+from support.processes import wait_until
 
 
 def arm(where: str) -> None:
@@ -91,9 +91,8 @@ def _after_each_saved(steps: Callable[..., Iterator[Any]], strike: Callable[[], 
     first_step = iter([True])  # its checkpoint is asked for after this function
 
     def strike_once_saved() -> None:
-        deadline = time.monotonic() + 60
-        while not next(first_step, False) and not (CHECKPOINTS / LAST).exists() and time.monotonic() < deadline:
-            time.sleep(0.01)
+        if not next(first_step, False):
+            wait_until((CHECKPOINTS / LAST).exists)
         strike()
     return _after_each(steps, strike_once_saved)
 

@@ -383,7 +383,7 @@ def test_a_jpeg_of_many_scans_is_too_large_before_it_is_decoded(tmp_path: Path) 
     data = many_scans((6000, 6000), 500)
     start_s = time.monotonic()
     assert kinds(image_file(tmp_path, data)) == ["too_large"]
-    assert time.monotonic() - start_s < 2
+    assert time.monotonic() - start_s < 10  # decoded, it would take minutes
 
 
 def test_changed_bytes_are_found_at_equal_and_different_length(tmp_path: Path, image: Pillow.Image) -> None:
