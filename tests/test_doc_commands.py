@@ -253,15 +253,14 @@ def provide_programs(folder: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("document", [path for path in DOCUMENTS if marked_lines(path)], ids=lambda path: path.name)
-def test_marked_blocks_run(document: Path, tmp_path: Path) -> None:
+def test_marked_blocks_run(tmp_path: Path) -> None:
     clone, programs = make_clone(tmp_path / "clone"), provide_programs(tmp_path / "bin")
     done = dvc(clone, "repro")
     assert done.returncode == 0, done.stdout + done.stderr
     provide_files(clone)
     variables = environment(clone)
     variables["PATH"] = f"{programs}{os.pathsep}{variables['PATH']}"
-    for line in marked_lines(document):
+    for line in (line for document in DOCUMENTS for line in marked_lines(document)):
         ended = subprocess.run(["bash", "-c", line], cwd=clone, env=variables, capture_output=True, text=True, check=False,
                                timeout=500)
         assert ended.returncode == 0, f"{line}\n{ended.stdout}{ended.stderr}"

@@ -5,16 +5,10 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from zipfile import ZipFile
 
 import pytest
 import yaml
-from pycocotools.coco import COCO
 from support.repository import dvc, environment, git, make_clone
 
 
@@ -136,26 +130,3 @@ def test_a_tagged_and_pushed_model_is_fetched_by_name(reproduced: Path, tmp_path
     assert model.read_bytes() == (reproduced / "models" / "ssd.pt").read_bytes()
 
 
-@pytest.fixture
-def mirror(shared_data: Path) -> Iterator[str]:
-    """Serve real COCO images in the official layout on loopback."""
-    handler = partial(SimpleHTTPRequestHandler, directory=str(shared_data / "coco-mirror"))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
-@pytest.mark.slow
-def test_real_coco_goes_through_every_stage(reproduced: Path, mirror: str, shared_data: Path, tmp_path: Path) -> None:
-    done = dvc(reproduced, "exp", "run", "--set-param", "data.source=coco2017", "--set-param", f"data.base_url={mirror}")
-    assert done.returncode == 0, done.stdout + done.stderr
-    with ZipFile(shared_data / "coco-mirror" / "annotations" / "annotations_trainval2017.zip") as archive:
-        archive.extract("annotations/instances_val2017.json", tmp_path)
-    official = COCO(str(tmp_path / "annotations" / "instances_val2017.json"))
-    results = json.loads((reproduced / "reports" / "results.json").read_text())
-    assert {row["category_id"] for row in results} <= set(official.getCatIds())
-    assert max(row["category_id"] for row in results) > 80, "the original ids have holes and go up to 90"
-    assert len(official.loadRes(results).getAnnIds()) == len(results)

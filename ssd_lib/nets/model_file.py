@@ -4,6 +4,7 @@ import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +65,18 @@ class NetSpec:
                          self.scores)
 
     def build_shapes(self) -> SSD:
-        """Return a net without numbers, to compare shapes: quick, and without memory however many classes there are."""
-        with torch.device("meta"):
-            return self.build()
+        """Return a net without numbers, to compare shapes, without memory however many classes there are; do not change it."""
+        return _build_shapes(self)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shapes of the state dict of such a net."""
         return {key: tuple(value.shape) for key, value in self.build_shapes().state_dict().items()}
+
+
+@lru_cache(maxsize=4)
+def _build_shapes(spec: NetSpec) -> SSD:
+    with torch.device("meta"):
+        return spec.build()
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ def test_torchrun_stopped_by_a_signal_to_one_worker_continues_to_the_weights_of_
     assert read_checkpoint(tmp_path / CHECKPOINTS / LAST).position == (0, 3)
     done = _torchrun(tmp_path)
     assert done.returncode == 0, done.stderr
+    assert "ignored" in done.stdout
     assert done.stdout.count("continuing at epoch 1/2, step 3") == 1
     assert done.stdout.count("train: 2 epochs of 12 images") == 1
     assert_same_weights(tmp_path, two_processes)
@@ -67,23 +68,13 @@ def test_a_batch_that_the_processes_cannot_share_is_refused_in_one_line(tmp_path
 
 
 @pytest.mark.slow
-def test_torchrun_gives_the_weights_of_the_stage(tmp_path: Path, two_processes: Path) -> None:
-    done = _torchrun(make_workspace(tmp_path))
-    assert done.returncode == 0, done.stderr
-    assert "ignored" in done.stdout
-    assert_same_weights(tmp_path, two_processes)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1"])
-def test_a_signal_to_torchrun_stops_all_workers_with_a_checkpoint(tmp_path: Path, two_processes: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
+def test_a_signal_to_torchrun_stops_all_workers_with_a_checkpoint(tmp_path: Path, name: str) -> None:
     make_workspace(tmp_path)
     stopped = _torchrun(tmp_path, kill_at=f"after-step-2:{name}:parent-of-rank-1")
     assert stopped.returncode != 0
     assert stopped.stderr.count("saved in models/checkpoints. The same command continues from there.") == 1
     assert (0, 2) < read_checkpoint(tmp_path / CHECKPOINTS / LAST).position < (2, 0)
-    assert _torchrun(tmp_path).returncode == 0
-    assert_same_weights(tmp_path, two_processes)
 
 
 @pytest.mark.slow

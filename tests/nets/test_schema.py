@@ -61,7 +61,7 @@ def test_the_message_names_the_field_what_was_found_and_what_is_allowed(content:
         ("spec/image_size", 20000, ["spec: image_size: found 20000", "less than or equal to 1024"]),
         ("spec/image_size", "300", ["spec: image_size: found '300'", "valid integer"]),
         ("spec/class_names", [1, 2, 3], ["spec: class_names.0: found 1", "valid string"]),
-        ("spec/class_names", ["a"] * 1_000_000, ["spec: class_names: found a list of 1000000", "at most 20000"]),
+        ("spec/class_names", ["a"] * 100_000, ["spec: class_names: found a list of 100000", "at most 20000"]),
         ("spec/prior_sizes", [float("nan")] * 7, ["spec: prior_sizes.0: found nan", "finite"]),
         ("spec/sixteen_bit_range", [3000, 1000], ["spec: sixteen_bit_range: found", "two whole numbers are needed"]),
         ("spec/prior_sizes", [0.1], ["prior_sizes: found 1 sizes", "needs none or 7"]),

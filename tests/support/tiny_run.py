@@ -98,7 +98,7 @@ def run_stage(folder: Path, kill_at: str | None = None, **how: Any) -> Ended:
 
 def start_stage(folder: Path, kill_at: str | None = None, *, stage: Callable[[], str] = train.main,
                 prepare: Callable[[], None] = nothing, largest_file: int | None = None, options: Sequence[str] = (),
-                start_method: str = "forkserver") -> BaseProcess:
+                start_method: str = "fork") -> BaseProcess:
     """Start a stage in a fork of a process that has imported torch, which saves most of the time, and has computed nothing.
 
     Autograd does not work in a fork of this process once a test has computed gradients in it.
@@ -129,7 +129,7 @@ def ended(process: BaseProcess, folder: Path) -> Ended:
 
 def in_stage(folder: Path, stage: Callable[[], str], prepare: Callable[[], None], kill_at: str | None, largest_file: int | None,
              options: Sequence[str], start_method: str, environment: Mapping[str, str]) -> None:
-    """Turn this process into one that runs a stage; several training processes are forks of one that has imported all."""
+    """Turn this process into one that runs a stage; several training processes are forks of it, which has computed nothing."""
     setattr(multiprocessing.process, "_parent_process", None)  # noqa: B010 - a stage is a main process, and its parent a server
     os.setsid()
     os.chdir(folder)
@@ -142,7 +142,6 @@ def in_stage(folder: Path, stage: Callable[[], str], prepare: Callable[[], None]
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
         setattr(sys, name, open(number, "w", buffering=1, closefd=False))  # noqa: SIM115
     agent.START_METHOD = start_method
-    set_forkserver_preload(["support.forked_worker"])
     sys.argv = ["a stage", *options]
     if kill_at is not None:
         arm(kill_at)
