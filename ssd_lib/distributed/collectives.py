@@ -1,6 +1,7 @@
 """Collective operations of the training processes. With a single process, each returns what that process passes in."""
 
 import time
+from collections.abc import Callable
 from itertools import count
 from typing import Any
 
@@ -73,11 +74,16 @@ def broadcast_buffers(net: nn.Module) -> None:
             dist.broadcast(buffer, 0)
 
 
-def barrier() -> None:
+def barrier(stop_signal: Callable[[], int | None] = lambda: None) -> None:
     """Wait until all ranks are here. The wait is a loop in Python, so that signals are handled, unlike in dist.barrier().
 
+    Guarantees: all ranks that wait here return, or all raise GroupStopped. So no signal may raise an exception meanwhile.
+
+    Args:
+        stop_signal: returns the stop signal that this rank has received, or None.
+
     Raises:
-        GroupStopped: a rank has called `abort_all` instead; raised on all ranks that wait here.
+        GroupStopped: a rank has received a stop signal, here or before it called `abort_all` instead.
         GroupError: a rank has ended with an error.
     """
     if not dist.is_initialized():
@@ -85,6 +91,8 @@ def barrier() -> None:
     name, store = f"barrier {next(_BARRIERS)}", _store()
     store.add(name, 1)
     while (state := _barrier_state(store, name)) is None:
+        if (number := stop_signal()) is not None:
+            store.set(STOPPED, str(number))
         time.sleep(POLL_S)
     state = store.compare_set(f"{name} state", "", state).decode()  # ranks may see different states: the first one counts
     if state == STOPPED:
@@ -101,6 +109,8 @@ def _barrier_state(store: dist.Store, name: str) -> str | None:
 
 def abort_all(number: int, device: torch.device) -> None:
     """End the group for a stop signal: return when all ranks have called this; ranks that wait in `barrier` are woken up.
+
+    All ranks must have taken part in the same collective operations before, else each waits for the others in another one.
 
     Raises:
         RuntimeError: a rank has died. Then the agent starts all processes again, and this is not a stop.

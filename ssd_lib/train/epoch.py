@@ -14,7 +14,7 @@ from ssd_lib.boxes.loss import MULTIBOX, Criterion, LossSums, count_positives, d
 from ssd_lib.boxes.matching import match_priors
 from ssd_lib.data.dataset import Batch
 from ssd_lib.data.loader import on_device
-from ssd_lib.distributed.collectives import barrier, rank_and_size, sum_over_processes
+from ssd_lib.distributed.collectives import rank_and_size, sum_over_processes
 from ssd_lib.nets.ssd import SSD
 from ssd_lib.params import TrainParams
 from ssd_lib.train.optimizer import learning_rate, set_learning_rate, set_training_mode
@@ -83,9 +83,13 @@ def train_epoch(state: TrainState, replica: nn.Module, batches: Iterable[Batch],
 
 
 @torch.no_grad()
-def validation_losses(net: SSD, batches: Iterable[Batch], device: torch.device, precision: torch.dtype,
-                      criterion: Criterion = MULTIBOX) -> ValidationLosses:
-    """Return the losses of `net`, in evaluation mode, over all images of all processes."""
+def validation_sums(net: SSD, batches: Iterable[Batch], device: torch.device, precision: torch.dtype,
+                    criterion: Criterion = MULTIBOX) -> Tensor:
+    """Return the sums for `validation_losses` over the images of this process, with `net` in evaluation mode.
+
+    Returns:
+        (3 + levels,) float64: classification and box loss, the positives, and the positives of each level.
+    """
     was_training = net.training
     net.eval()
     levels = len(net.priors_per_map)
@@ -96,7 +100,11 @@ def validation_losses(net: SSD, batches: Iterable[Batch], device: torch.device, 
         sums[:3] += torch.stack(_loss_sums(net, net, batch, boxes, labels, precision, criterion)).double()
         sums[3:] += torch.bincount(level_of_prior.expand(labels.shape)[labels > 0], minlength=levels)
     net.train(was_training)
-    barrier()
+    return sums
+
+
+def validation_losses(sums: Tensor) -> ValidationLosses:
+    """Return the losses over all images of all processes, each of which passes its `validation_sums`."""
     classification, box, positives, *by_level = sum_over_processes(sums).tolist()
     return ValidationLosses(classification / max(positives, 1), box / max(positives, 1), tuple(int(each) for each in by_level))
 

@@ -11,6 +11,7 @@ from contextlib import closing, nullcontext
 from functools import partial
 from typing import Any, cast
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -50,7 +51,7 @@ from ssd_lib.params import PARAMS_PATH, Params
 from ssd_lib.processes import available_cores, die_with_parent, free_addresses, keep_freed_memory
 from ssd_lib.train.board import Board, Shown, board_folder
 from ssd_lib.train.checkpoint_writer import CheckpointWriter, finish
-from ssd_lib.train.epoch import train_epoch, validation_losses
+from ssd_lib.train.epoch import train_epoch, validation_losses, validation_sums
 from ssd_lib.train.logger import TrainLogger
 from ssd_lib.train.optimizer import learning_rate
 from ssd_lib.train.run_spec import Draw, Measure, RunSpec, WriteSamples, restore_run
@@ -148,7 +149,8 @@ def _train_process(run_spec: RunSpec, group: Group) -> str:
         try:
             _train_epochs(run_spec, group, state, logger, writer, stop, device, precision)
             writer.wait()
-            stop.check()
+            if size == 1:  # of several processes those without a signal have left as after a complete run
+                stop.check()
         except BackendCompilerFailed as error:
             raise StateError(f"train.compile: the net cannot be compiled here ({first_line(error)}). It needs a C++ "
                              "compiler, and Triton for a GPU; set train.compile: false.") from error
@@ -192,10 +194,7 @@ def _train_epochs(run_spec: RunSpec, group: Group, state: TrainState, logger: Tr
             logger.read()
             writer.wait()  # validation forks loader processes, which must not happen while a thread writes
             logger.begin_validation()
-            with stop.raise_now():
-                row, shown = _validate(run_spec, state, logger, workers, device, precision)
-                barrier()
-            row = broadcast_object(row)  # only the first process has measured AP
+            row, shown = _validate(run_spec, state, logger, workers, stop, device, precision)
             writer.save(_close_epoch(state, row, run_spec.params_dict["train"]))
             logger.epoch_done(row, train.epochs, shown)
 
@@ -217,9 +216,12 @@ def _close_epoch(state: TrainState, row: dict[str, Any], train: Mapping[str, Any
     return is_best
 
 
-def _validate(run_spec: RunSpec, state: TrainState, logger: TrainLogger, workers: int, device: torch.device,
+def _validate(run_spec: RunSpec, state: TrainState, logger: TrainLogger, workers: int, stop: StopSignal, device: torch.device,
               precision: torch.dtype) -> tuple[dict[str, Any], Shown | None]:
-    """Return the metrics of the trained epoch and, in the first process, what TensorBoard shows; the state does not change."""
+    """Return the metrics of the trained epoch and, in the first process, what TensorBoard shows; the state does not change.
+
+    A stop signal ends it where a process computes by itself and in barriers, and never in an operation that waits for others.
+    """
     train, (rank, size) = run_spec.params.train, rank_and_size()
     classification, box, counted = state.totals.tolist()
     steps = run_spec.steps_per_epoch
@@ -227,8 +229,10 @@ def _validate(run_spec: RunSpec, state: TrainState, logger: TrainLogger, workers
     broadcast_buffers(state.net)
     broadcast_buffers(state.final_net)
     keys = evaluation_batches(len(run_spec.val_set), train.batch_size, rank, size)
-    with closing(load_batches(run_spec.val_set, keys, workers)) as batches:
-        losses = validation_losses(state.final_net, batches, device, precision, run_spec.criterion)
+    with closing(load_batches(run_spec.val_set, keys, workers)) as batches, stop.raise_now():
+        sums = validation_sums(state.final_net, batches, device, precision, run_spec.criterion)
+    barrier(lambda: stop.signal_number)
+    losses = validation_losses(sums)
     row = {
         "epoch": state.epoch + 1,
         "train_loss": (classification + box) / counted,
@@ -240,16 +244,23 @@ def _validate(run_spec: RunSpec, state: TrainState, logger: TrainLogger, workers
         "learning_rate": learning_rate((state.epoch + 1) * steps - 1, train.epochs * steps, train.warmup_epochs * steps, train),
         **pace,
     }
-    if rank > 0:
-        return row, None
-    every, epoch, precisions = train.ap_every_epochs, state.epoch + 1, {}
-    if every and (epoch % every == 0 or epoch == train.epochs):
-        metrics = run_spec.measure(state.final_net, run_spec.val_set, device=device)
-        row.update({name: metrics[name] for name in ("AP", "AP50", "AP75")})
-        precisions = metrics.get("precisions", {})
+    shown = None
+    if rank == 0:
+        with stop.raise_now():
+            metrics, image = _measure(run_spec, state, device)
+        row |= {name: metrics[name] for name in ("AP", "AP50", "AP75") if name in metrics}
+        shown = Shown(losses.positives, metrics.get("precisions", {}), image)
+    barrier(lambda: stop.signal_number)
+    return broadcast_object(row), shown  # only the first process has measured AP
+
+
+def _measure(run_spec: RunSpec, state: TrainState, device: torch.device) -> tuple[Mapping[str, Any], np.ndarray]:
+    """Return the metrics, in an epoch in which AP is measured, and some validation images with their detections."""
+    every, epoch = run_spec.params.train.ap_every_epochs, state.epoch + 1
+    is_due = every and (epoch % every == 0 or epoch == run_spec.params.train.epochs)
+    metrics = run_spec.measure(state.final_net, run_spec.val_set, device=device) if is_due else {}
     drawn = range(min(IMAGES_DRAWN, len(run_spec.val_set)))
-    image = run_spec.draw(state.final_net, run_spec.val_set, indices=drawn, device=device)
-    return row, Shown(losses.positives, precisions, image)
+    return metrics, run_spec.draw(state.final_net, run_spec.val_set, indices=drawn, device=device)
 
 
 def _raise_if_stopped(stop: StopSignal, any_rank: NonBlockingAny) -> None:

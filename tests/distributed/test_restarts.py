@@ -73,6 +73,7 @@ def test_all_killed_at_once_continue_bit_for_bit(tmp_path: Path, calm: Path) -> 
 
 
 @pytest.mark.parametrize("point", ["after-step-1:SIGUSR1:rank-1",
+                                   "before-validation-1:SIGTERM:rank-1",
                                    pytest.param("in-validation-1:SIGTERM:rank-2", marks=pytest.mark.slow),
                                    pytest.param("after-step-2:SIGINT:all-of-rank-0", marks=pytest.mark.slow)])
 def test_a_stop_signal_stops_all_processes_and_restarts_none(tmp_path: Path, point: str) -> None:
@@ -81,6 +82,14 @@ def test_a_stop_signal_stops_all_processes_and_restarts_none(tmp_path: Path, poi
     assert "restart" not in stopped.stdout
     assert stopped.stderr.count("saved in models/checkpoints. The same command continues from there.") == 1
     assert "Traceback" not in stopped.stderr
+    assert read_checkpoint(tmp_path / LAST_PATH).position == (0, 2)
+
+
+def test_a_process_that_waits_for_the_last_one_stops_both(tmp_path: Path) -> None:
+    set_runtime(_prepare(tmp_path, checkpoint_minutes=60), "processes: 3", "processes: 2")
+    stopped = run_stage(tmp_path, kill_at="in-barrier-3:SIGTERM:rank-1")
+    assert stopped.returncode == 128 + signal.SIGTERM, stopped.stderr
+    assert stopped.stderr.count("saved in models/checkpoints. The same command continues from there.") == 1
     assert read_checkpoint(tmp_path / LAST_PATH).position == (0, 2)
 
 

@@ -4,7 +4,9 @@ POINT is one of
     after-step-N        of the run
     after-saved-step-N  the same, once a checkpoint is on disk, which another thread writes
     while-saving-N      half of the N-th checkpoint is written
-    in-validation-N     of epoch N
+    before-validation-N of epoch N
+    in-validation-N     where the loss is computed
+    in-barrier-N        while the process waits for the others: at the start, and twice in each validation
 SIGNAL is its name, or MEMORY: the process asks for more memory than there is.
 WHOM is one of
     loader              a loader process
@@ -19,6 +21,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import torch
@@ -87,6 +90,13 @@ def _before_each(validate: Callable[..., Any], strike: Callable[[], None]) -> Ca
     return wrapped
 
 
+def _during_each(wait: Callable[..., None], strike: Callable[[], None]) -> Callable[..., None]:
+    def wrapped(*args: Any) -> None:
+        Timer(0.1, strike).start()
+        wait(*args)
+    return wrapped
+
+
 def _after_each_saved(steps: Callable[..., Iterator[Any]], strike: Callable[[], None]) -> Callable[..., Iterator[Any]]:
     first_step = iter([True])  # its checkpoint is asked for after this function
 
@@ -101,5 +111,7 @@ POINTS = {
     "after-step": (fit_module, "train_epoch", _after_each),
     "after-saved-step": (fit_module, "train_epoch", _after_each_saved),
     "while-saving": (torch, "save", _half_way),
-    "in-validation": (fit_module, "validation_losses", _before_each),
+    "before-validation": (fit_module, "_validate", _before_each),
+    "in-validation": (fit_module, "validation_sums", _before_each),
+    "in-barrier": (fit_module, "barrier", _during_each),
 }
