@@ -61,7 +61,7 @@ def _signal_at_end(pidfd: int, signal_number: int) -> None:
 def end_quickly() -> None:
     """Let the garbage collector not search the objects that are left when this process ends.
 
-    After torch and torchvision were imported they are some 300,000, and their search took 2.5 s of each process.
+    After torch and torchvision were imported they are some 300,000, and their search took two seconds of each process.
     """
     atexit.register(gc.freeze)
 

@@ -128,5 +128,3 @@ def test_a_tagged_and_pushed_model_is_fetched_by_name(reproduced: Path, tmp_path
     assert fetched.returncode == 0, fetched.stdout + fetched.stderr
     model = next(path for path in (tmp_path / "fetched", tmp_path / "fetched" / "models" / "ssd.pt") if path.is_file())
     assert model.read_bytes() == (reproduced / "models" / "ssd.pt").read_bytes()
-
-

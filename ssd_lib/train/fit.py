@@ -103,10 +103,10 @@ def _fit(make_own: Callable[[], RunSpec], group: Group) -> str:
     with only_writer(CHECKPOINTS.parent), only_writer(run_spec.resume_dir):
         with only_writer(CHECKPOINTS.parent, WRITER_LOCK):
             pass  # the process that holds the other locks may have been killed while its first training process still saves
-        MODEL_PATH.unlink(missing_ok=True)
         for folder in (CHECKPOINTS.parent, CHECKPOINTS, run_spec.resume_dir):
             prepare_folder(folder)
         run_spec = with_start(run_spec)
+        MODEL_PATH.unlink(missing_ok=True)
         _warn_of_small_shared_memory(run_spec.params, group)
         is_complete = run_spec.resume_from is not None and _is_complete(run_spec.resume_from, run_spec)
         return launch(_train_process, group if group.has_launcher or not is_complete else Group(), run_spec)

@@ -14,6 +14,7 @@ from support.project import ROOT
 from support.tiny_run import assert_same_weights, make_workspace, run_stage, set_params, set_runtime
 
 from ssd_lib.checkpoint.file import BEST, LAST, read_checkpoint, save_checkpoint
+from ssd_lib.nets.model_file import MODEL_PATH
 
 CHECKPOINTS = Path("models/checkpoints")
 slow = pytest.mark.slow
@@ -119,12 +120,15 @@ def test_a_named_checkpoint_is_trained_with_edited_parameters(workspace: Path, n
     assert not last.average
 
 
-def test_a_checkpoint_of_another_net_is_refused_by_name(workspace: Path, never_stopped: Path) -> None:
+def test_a_checkpoint_of_another_net_is_refused_by_name_and_the_older_model_stays(workspace: Path, never_stopped: Path) -> None:
+    (workspace / MODEL_PATH).parent.mkdir()
+    (workspace / MODEL_PATH).write_bytes(b"older")
     set_params(workspace, resume=str(never_stopped / CHECKPOINTS / LAST), epochs=5, model={"image_size": 96})
     refused = run_stage(workspace)
     assert refused.returncode == 1
     assert "image_size 64 is not 96" in refused.stderr
     assert "Traceback" not in refused.stderr
+    assert (workspace / MODEL_PATH).read_bytes() == b"older"
 
 
 def test_the_best_epoch_becomes_the_model_on_request(workspace: Path, never_stopped: Path) -> None:
