@@ -3,6 +3,7 @@
 import multiprocessing.process
 import os
 import resource
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import get_context, set_forkserver_preload
@@ -17,8 +18,10 @@ import torch
 import yaml
 
 from ssd_lib.distributed import launch as agent
+from ssd_lib.distributed.worker import work
 from ssd_lib.files import sha256
 from ssd_lib.manifest import Manifest, Part
+from ssd_lib.processes import STOP_SIGNALS
 from stages import runner, train
 from support.project import ROOT, write_fixed
 from support.self_killing import arm
@@ -142,11 +145,21 @@ def in_stage(folder: Path, stage: Callable[[], str], prepare: Callable[[], None]
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
         setattr(sys, name, open(number, "w", buffering=1, closefd=False))  # noqa: SIM115
     agent.START_METHOD = start_method
+    if start_method == "fork":
+        agent.work = without_handlers
     sys.argv = ["a stage", *options]
     if kill_at is not None:
         arm(kill_at)
     prepare()
     runner.run(stage)
+
+
+def without_handlers(*arguments: Any) -> Any:
+    """Work without the signal handlers of the stage, which users' training processes, being spawned, do not have either."""
+    for number in STOP_SIGNALS:
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    return work(*arguments)
 
 
 def final_weights(folder: Path) -> dict[str, torch.Tensor]:
