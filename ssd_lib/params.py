@@ -169,6 +169,7 @@ class PostprocessParams(_Group):
     top_k_per_class: Count
     max_detections: Count
     tiles: TileCount
+    vote_iou: Fraction
 
 
 class EvalParams(_Group):

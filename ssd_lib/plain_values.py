@@ -58,6 +58,7 @@ class PostprocessSchema(Strict):
     max_detections: Limit = MAY_BE_ABSENT
     class_thresholds: Units = MAY_BE_ABSENT
     tiles: TileCount = MAY_BE_ABSENT
+    vote_iou: Unit = MAY_BE_ABSENT
 
 
 def plain(value: Any) -> Any:

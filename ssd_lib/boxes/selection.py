@@ -1,4 +1,4 @@
-"""Select detections from the scores and boxes of priors, with NumPy: score threshold, NMS or Soft-NMS, limits.
+"""Select detections from the scores and boxes of priors, with NumPy: score threshold, NMS and box voting or Soft-NMS, limits.
 
 torch is not imported, so that an exported detector runs without it; NumPy is also faster in so many small steps.
 """
@@ -14,6 +14,8 @@ Threshold = float | Literal["auto"] | None  # see `Postprocess.lowest_scores`
 SIGMA = 0.5  # width of Soft-NMS's Gaussian, as in the paper
 SHOWN_SCORE = 0.4  # the threshold for a class without its own in `class_thresholds`
 BLOCK = 256  # candidates that NMS compares at once
+VOTER_SHARE = 0.25  # a box votes on one with at most four times its score
+LEAST_WEIGHT = 1e-30  # of a vote: a box with a score of 0 votes on itself
 
 
 class Postprocess(NamedTuple):
@@ -30,6 +32,7 @@ class Postprocess(NamedTuple):
         class_thresholds: K scores, [0, 1]: where people are shown detections, those of a class have at least its score. They
             are chosen on the validation images (evaluate/matching.py) and not used for AP; empty if unknown.
         tiles: also detect in at most so many parts of the image, see tiles.py; 0 is off.
+        vote_iou: box voting after NMS, see `vote`: boxes with at least this IoU vote on a detection's, [0, 1]; 0 is off.
     """
 
     score_threshold: float = 0.01
@@ -38,6 +41,7 @@ class Postprocess(NamedTuple):
     max_detections: int = 100
     class_thresholds: tuple[float, ...] = ()
     tiles: Tiles = 0
+    vote_iou: float = 0.0
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> "Postprocess":
@@ -46,8 +50,13 @@ class Postprocess(NamedTuple):
         return cls(**{**known, "class_thresholds": tuple(known.get("class_thresholds", ()))})
 
     def to_plain(self) -> dict[str, Any]:
-        """Return the values for a file; `tiles` only if there are any: else a file has the bytes of an older one."""
-        return {key: value for key, value in self._asdict().items() if key != "tiles" or value}
+        """Return the values for a file; the newer ones only if they are on: else a file has the bytes of an older one."""
+        return {key: value for key, value in self._asdict().items() if key not in ("tiles", "vote_iou") or value}
+
+    @property
+    def lowest_vote(self) -> float:
+        """Boxes with a lower score neither become detections nor vote on one."""
+        return self.score_threshold * (VOTER_SHARE if self.vote_iou else 1.0)
 
     def lowest_scores(self, threshold: Threshold, classes: int) -> tuple[float, ...]:
         """Return the lowest score of each class that people are shown.
@@ -86,7 +95,8 @@ def select(scores: np.ndarray, boxes: np.ndarray, postprocess: Postprocess, nms:
 
     The candidates of a class are its `top_k_per_class` best scores that reach the threshold, of boxes with a positive area. Of
     two candidates with an IoU above `nms_iou` the one with the lower score is dropped. Of the rest, the best `max_detections`
-    of all classes are kept. Ties are broken by prior, then by class, so that the same input gives the same detections.
+    of all classes are kept, and the `top_k_per_class` best scores of each class vote on their boxes if `vote_iou` says so, also
+    those below the threshold. Ties are broken by prior, then by class, so that the same input gives the same detections.
     Source: Liu et al. 2016, arXiv 1512.02325, sec. 3 "Inference time".
 
     Whether a candidate is kept depends only on those with higher scores. So the best priors are processed first, and more only
@@ -99,7 +109,17 @@ def select(scores: np.ndarray, boxes: np.ndarray, postprocess: Postprocess, nms:
         nms: "hard", or "soft" for `soft_nms` instead of `nms_iou`; detections whose score falls below the threshold are
             dropped.
     """
-    suppress = _suppress_softly if nms == "soft" else _suppress
+    if nms == "soft":
+        return _best(scores, boxes, postprocess, _suppress_softly)
+    found = _best(scores, boxes, postprocess, _suppress)
+    if not postprocess.vote_iou or not len(found.scores):
+        return found
+    classes = np.unique(found.labels)
+    voters = _candidates(scores[:, classes - 1], boxes, VOTER_SHARE * float(found.scores[-1]), postprocess.top_k_per_class)
+    return found._replace(boxes=vote(found, voters._replace(labels=classes[voters.labels - 1]), postprocess.vote_iou))
+
+
+def _best(scores: np.ndarray, boxes: np.ndarray, postprocess: Postprocess, suppress: _Suppress) -> Selected:
     count = 2 * postprocess.max_detections
     while count < len(scores):
         best = scores.max(axis=1)
@@ -111,6 +131,30 @@ def select(scores: np.ndarray, boxes: np.ndarray, postprocess: Postprocess, nms:
             return found
         count *= 4
     return suppress(_candidates(scores, boxes, postprocess.score_threshold, postprocess.top_k_per_class), postprocess)
+
+
+def vote(found: Selected, candidates: Selected, iou: float) -> np.ndarray:
+    """Return the boxes of detections after box voting: the mean, weighted by score, of all boxes of the same object.
+
+    NMS keeps the box with the best score, but the boxes that it drops were predicted for the same object, and their mean is
+    nearer to it. Scores do not change. Unlike in the paper, a box votes only if its score is at least `VOTER_SHARE` of that of
+    the detection: so the box of a detection does not depend on the score threshold.
+    Guarantees: a box lies within those that vote on it; one on which only itself votes stays as it is.
+    Source: Gidaris and Komodakis 2015, arXiv 1505.01749, sec. 3.3 "Box voting".
+
+    Args:
+        found: the detections.
+        candidates: boxes that may vote, those of the detections among them.
+        iou: a candidate of the same class with at least this IoU to a detection votes, (0, 1].
+
+    Returns:
+        (N, 4) float32, xyxy.
+    """
+    overlaps = ious(_apart(found.boxes, found.labels), _apart(candidates.boxes, candidates.labels))
+    votes = (overlaps >= iou) & (candidates.scores >= VOTER_SHARE * found.scores[:, None])
+    weights = np.where(votes, np.maximum(candidates.scores, LEAST_WEIGHT), 0.0)
+    means = weights @ candidates.boxes.astype(np.float64) / weights.sum(axis=1, keepdims=True)
+    return means.astype(np.float32)
 
 
 def hard_nms(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, iou: float, limit: int) -> np.ndarray:
@@ -129,7 +173,7 @@ def hard_nms(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, iou: flo
         (M,) int64 indices of the selected boxes, highest score first.
     """
     order = np.argsort(-scores, kind="stable")
-    apart = (boxes + 2.0 * labels[:, None])[order]  # shifted apart by class, in float64 so that small boxes stay exact
+    apart = _apart(boxes, labels)[order]
     kept = order[:0]
     for start in range(0, len(order), BLOCK):
         block = np.arange(start, min(start + BLOCK, len(order)))
@@ -189,15 +233,22 @@ def ious(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     return overlap / ((right - left) * (bottom - top) + (rights - lefts) * (bottoms - tops) - overlap)
 
 
+def _apart(boxes: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return boxes in [0, 1] shifted apart by class, in float64 so that small boxes stay exact."""
+    return boxes + 2.0 * labels[:, None]
+
+
 def _candidates(scores: np.ndarray, boxes: np.ndarray, floor: float, top_k: int) -> Selected:
     """Return the `top_k` best candidates of each class with a score of at least `floor` and a positive area, by prior."""
-    has_area = np.all(boxes[:, 2:] > boxes[:, :2], axis=1, keepdims=True)
-    passes = (scores >= floor) & has_area
+    has_area = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    passes = (scores >= floor) & has_area[:, None]
     per_class = passes.sum(axis=0) if len(scores) > top_k else np.zeros(0)
     full = np.flatnonzero(per_class > top_k)
     if len(full):
-        order = np.where(passes[:, full], -scores[:, full], 1.0).argsort(axis=0, kind="stable")
-        passes[order[top_k:], full] = False
+        of_class = np.where(passes[:, full], scores[:, full], -1.0).T  # (full classes, P)
+        last = np.partition(of_class, -top_k)[:, -top_k, None]  # the lowest score that remains; of equal ones, the first priors
+        above, equal = of_class > last, of_class == last
+        passes[:, full] = (above | (equal & (equal.cumsum(axis=1) <= top_k - above.sum(axis=1, keepdims=True)))).T
     priors, classes = np.divmod(np.flatnonzero(passes), passes.shape[1])  # np.nonzero takes ten times as long
     return Selected(boxes[priors], classes + 1, scores[priors, classes])
 

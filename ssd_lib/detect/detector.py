@@ -121,7 +121,7 @@ class Detector:
         self._postprocess = Postprocess(
             float(self._lowest_scores.min()), own.nms_iou if nms_iou is None else nms_iou,
             max(own.top_k_per_class, top_k or 0), top_k or own.max_detections,
-            tiles=own.tiles if tiles is None else tiles)
+            tiles=own.tiles if tiles is None else tiles, vote_iou=own.vote_iou)
 
     @overload
     def __call__(self, images: Image) -> Objects: ...  # type: ignore[overload-overlap]  # a str is an Iterable[str]

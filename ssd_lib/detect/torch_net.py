@@ -32,7 +32,7 @@ def load_torch(path: Path, device_name: str, threshold: Threshold, low_score: fl
     Args:
         path: models/ssd.pt, or a combo checkpoint.
         device_name: as for `pick_device`.
-        threshold, low_score: as for `Detector`; scores below both are not computed further.
+        threshold, low_score: as for `Detector`; scores far below both are not computed further.
 
     Raises:
         StateError: the file or the device is missing.
@@ -41,7 +41,8 @@ def load_torch(path: Path, device_name: str, threshold: Threshold, low_score: fl
     device = pick_device(device_name)
     model = open_model(path, device)
     net = fuse_batch_norms(model.net)
-    floor = min(low_score, *model.postprocess.lowest_scores(threshold, model.net.classes))
+    lowest = min(low_score, *model.postprocess.lowest_scores(threshold, model.net.classes))
+    floor = model.postprocess._replace(score_threshold=lowest).lowest_vote
 
     @torch.inference_mode()
     def score(images: np.ndarray) -> Scored:

@@ -25,7 +25,7 @@ def predict_as_shipped(net: SSD, dataset: DetectionDataset, postprocess: Postpro
 
     def score(images: np.ndarray) -> tuple[Sequence[np.ndarray], Sequence[np.ndarray]]:
         pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(device)
-        scores, boxes = score_priors(net, pixels, postprocess.score_threshold)
+        scores, boxes = score_priors(net, pixels, postprocess.lowest_vote)
         return [one.numpy() for one in scores], [one.numpy() for one in boxes]
 
     indices = range(len(dataset))

@@ -55,7 +55,7 @@ def export(params: ExportParams) -> str:
     ended = of_batches = None
     if params.nms:
         ended = with_nms(onnx.load_from_string(graph), model.postprocess).SerializeToString()
-        check_nms(ended, graph, inputs, model.postprocess.score_threshold)
+        check_nms(ended, graph, inputs, model.postprocess)
     if params.dynamic_batch:
         of_batches = to_onnx(model, params.opset, sha256(MODEL_PATH), any_batch=True)
         check_any_batch(of_batches, model, inputs)

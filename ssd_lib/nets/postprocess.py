@@ -44,7 +44,7 @@ def detect(net: SSD, images: Tensor, postprocess: Postprocess, nms: Nms = "hard"
     Returns:
         B detections.
     """
-    return select_detections(*score_priors(net, images, postprocess.score_threshold), postprocess, nms)
+    return select_detections(*score_priors(net, images, postprocess.lowest_vote), postprocess, nms)
 
 
 @torch.inference_mode()

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from ssd_lib.boxes import selection
-from ssd_lib.boxes.selection import BLOCK, SHOWN_SCORE, SIGMA, Postprocess, hard_nms
+from ssd_lib.boxes.selection import BLOCK, SHOWN_SCORE, SIGMA, Postprocess, Selected, hard_nms, ious, select, vote
 
 
 def soft_nms(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float, limit: int) -> tuple[Tensor, Tensor]:
@@ -117,3 +117,51 @@ def test_people_are_shown_what_reaches_the_threshold_of_its_class_and_of_the_can
     own = Postprocess(0.2, class_thresholds=(0.1, 0.7))
     assert [own.lowest_scores(threshold, 2) for threshold in ("auto", None, 0.05)] == [(0.2, 0.7), (0.2, 0.2), (0.05, 0.05)]
     assert [Postprocess(score).lowest_scores("auto", 3) for score in (0.01, 0.5)] == [(SHOWN_SCORE,) * 3, (0.5,) * 3]
+
+
+# The IoUs of the first box with the others are 0.8, 0.5, 0.8 and 0.9; the last two are of another class and too unsure.
+VOTERS = Selected(np.float32([[0, 0, 0.4, 0.4], [0, 0, 0.4, 0.5], [0, 0, 0.4, 0.2], [0, 0, 0.5, 0.4], [0, 0, 0.36, 0.4]]),
+                  np.array([1, 1, 1, 2, 1]), np.array([0.6, 0.2, 0.4, 0.5, 0.149], np.float32))
+WINNER = Selected(*(column[:1] for column in VOTERS))
+
+
+@pytest.mark.parametrize(("iou", "bottom"), [(0.75, (0.6 * 0.4 + 0.2 * 0.5) / 0.8), (0.9, 0.4),
+                                             (0.45, (0.6 * 0.4 + 0.2 * 0.5 + 0.4 * 0.2) / 1.2)])
+def test_boxes_of_the_class_with_the_iou_vote_by_their_scores(iou: float, bottom: float) -> None:
+    assert vote(WINNER, VOTERS, iou)[0].tolist() == pytest.approx([0, 0, 0.4, bottom])
+
+
+def test_a_box_that_alone_votes_on_itself_keeps_every_bit_even_with_a_score_of_0() -> None:
+    boxes = np.random.default_rng(0).random((50, 2)).astype(np.float32) / 2
+    own = Selected(np.hstack([boxes, boxes + np.float32(0.3)]), np.arange(1, 51), np.linspace(0.9, 0, 50, dtype=np.float32))
+    assert vote(own, own, 0.5).tolist() == own.boxes.tolist()
+
+
+@pytest.mark.parametrize("priors", [50, 700])  # of 700, the best are processed first
+@pytest.mark.parametrize("top_k", [5, 200])
+def test_voting_moves_boxes_by_all_candidates_and_changes_nothing_else(priors: int, top_k: int) -> None:
+    rng = np.random.default_rng(priors)
+    corner = rng.random((priors, 2)) * 0.2
+    boxes = np.hstack([corner, corner + 0.3 + 0.2 * rng.random((priors, 2))]).astype(np.float32)
+    scores = rng.random((priors, 3)).astype(np.float32)
+    values = Postprocess(0.05, 0.6, top_k, 10)
+    plain, voted = (select(scores, boxes, values._replace(vote_iou=iou)) for iou in (0.0, 0.7))
+    assert (voted.labels.tolist(), voted.scores.tolist()) == (plain.labels.tolist(), plain.scores.tolist())
+    for box, label, score, mean in zip(*plain, voted.boxes, strict=True):
+        own = scores[:, label - 1]
+        best = np.argsort(-own)[:top_k]
+        voters = best[(own[best] >= score / 4) & (ious(box[None], boxes[best])[0] >= 0.7)]
+        assert mean == pytest.approx(np.average(boxes[voters], axis=0, weights=own[voters]), abs=1e-6)
+    assert not np.array_equal(plain.boxes, voted.boxes)
+
+
+def test_the_box_of_a_detection_does_not_depend_on_the_threshold() -> None:
+    boxes, scores = VOTERS.boxes[:3], VOTERS.scores[:3, None]
+    low, high = (select(scores, boxes, Postprocess(threshold, vote_iou=0.75)) for threshold in (0.01, 0.5))
+    assert low.boxes[0].tolist() == high.boxes[0].tolist() != boxes[0].tolist()
+
+
+def test_soft_nms_does_without_voting() -> None:
+    boxes, scores = VOTERS.boxes, VOTERS.scores[:, None]
+    plain, voted = (select(scores, boxes, Postprocess(vote_iou=iou), "soft") for iou in (0.0, 0.5))
+    assert [column.tolist() for column in plain] == [column.tolist() for column in voted]

@@ -79,6 +79,22 @@ def test_a_detector_has_the_postprocess_values_of_its_model(project: Path, weigh
     assert [column.tolist() for column in named[:3]] == [column.tolist() for column in own(IMAGE)[:3]]
 
 
+def test_a_model_that_votes_gives_the_boxes_of_evaluation_whatever_the_threshold(
+        project: Path, dataset: DetectionDataset, weights: dict[str, torch.Tensor]) -> None:
+    votes = Postprocess(nms_iou=0.3, vote_iou=0.5)
+    save_model(Path("voting.pt"), SPEC, weights, {}, votes)
+    measured = predict(load_model().net, dataset, votes, 2, torch.device("cpu"), workers=0, progress=False)
+    boxes = measured.boxes[measured.images == 0]
+    high = float(np.sort(Detector("voting.pt", threshold=0.01)(IMAGE).scores)[-10])
+    plain, low, few = Detector(threshold=high, nms_iou=0.3)(IMAGE), *(
+        Detector("voting.pt", threshold=threshold)(IMAGE) for threshold in (0.01, high))
+    assert len(few.boxes) == 10
+    assert few.boxes == pytest.approx(low.boxes[:10], abs=1e-3)
+    assert few.boxes[:, :2] == pytest.approx(boxes[:10, :2], abs=1e-2)
+    assert np.abs(few.boxes - plain.boxes).max() > 0.1
+    assert few.scores == pytest.approx(plain.scores)
+
+
 def test_tiles_are_the_model_s_unless_the_call_names_others(project: Path, weights: dict[str, torch.Tensor]) -> None:
     save_model(Path("tiled.pt"), SPEC, weights, {}, Postprocess(tiles=4))
     none, four, own, off = (Detector(path, threshold=0.01, tiles=tiles)(IMAGE).boxes.tolist()

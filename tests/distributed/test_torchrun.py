@@ -68,7 +68,7 @@ def test_a_batch_that_the_processes_cannot_share_is_refused_in_one_line(tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
 def test_a_signal_to_torchrun_stops_all_workers_with_a_checkpoint(tmp_path: Path, name: str) -> None:
     make_workspace(tmp_path)
     stopped = _torchrun(tmp_path, kill_at=f"after-step-2:{name}:parent-of-rank-1")

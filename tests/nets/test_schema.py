@@ -33,6 +33,7 @@ FIELDS: dict[str, Callable[[Any], bool]] = {  # field -> is this value allowed t
     "postprocess": lambda value: value is MISSING or (isinstance(value, dict) and 1 not in value),
     "postprocess/score_threshold": lambda value: value is MISSING or (type(value) is int and value == 0),
     "postprocess/nms_iou": lambda value: value is MISSING or (type(value) is int and value == 0),
+    "postprocess/vote_iou": lambda value: value is MISSING or (type(value) is int and value == 0),
     "postprocess/top_k_per_class": lambda value: value is MISSING or (type(value) is int and value == 10**9),
     "postprocess/max_detections": lambda value: value is MISSING or (type(value) is int and value == 10**9),
     "postprocess/class_thresholds": lambda value: value is MISSING or value in ([], [1]),

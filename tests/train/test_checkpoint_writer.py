@@ -52,7 +52,7 @@ def test_a_changed_postprocess_rewrites_the_model_of_a_complete_run_without_trai
     assert again.returncode == 0
     assert "the run is complete: its checkpoint has 2 epochs" in again.stdout
     postprocess = load_model(workspace / MODEL_PATH).postprocess
-    assert postprocess._replace(class_thresholds=()) == Postprocess(nms_iou=0.7)
+    assert postprocess._replace(class_thresholds=()) == Postprocess(nms_iou=0.7, vote_iou=0.7)
     assert len(postprocess.class_thresholds) == len(load_model(workspace / MODEL_PATH).spec.class_names)
     after = final_weights(workspace)
     assert all(torch.equal(value, after[key]) for key, value in before.items())
