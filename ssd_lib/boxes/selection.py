@@ -99,9 +99,6 @@ def select(scores: np.ndarray, boxes: np.ndarray, postprocess: Postprocess, nms:
     those below the threshold. Ties are broken by prior, then by class, so that the same input gives the same detections.
     Source: Liu et al. 2016, arXiv 1512.02325, sec. 3 "Inference time".
 
-    Whether a candidate is kept depends only on those with higher scores. So the best priors are processed first, and more only
-    if these give too few detections: an untrained net has a quarter of a million candidates per image.
-
     Args:
         scores: (P, K) float32, without the background.
         boxes: (P, 4) float32, xyxy in [0, 1].
@@ -120,6 +117,11 @@ def select(scores: np.ndarray, boxes: np.ndarray, postprocess: Postprocess, nms:
 
 
 def _best(scores: np.ndarray, boxes: np.ndarray, postprocess: Postprocess, suppress: _Suppress) -> Selected:
+    """Return what is left of all candidates.
+
+    Whether one is kept depends only on those with higher scores. So the best priors are processed first, and more only if these
+    give too few detections: an untrained net has a quarter of a million candidates per image.
+    """
     count = 2 * postprocess.max_detections
     while count < len(scores):
         best = scores.max(axis=1)
@@ -150,11 +152,15 @@ def vote(found: Selected, candidates: Selected, iou: float) -> np.ndarray:
     Returns:
         (N, 4) float32, xyxy.
     """
-    overlaps = ious(_apart(found.boxes, found.labels), _apart(candidates.boxes, candidates.labels))
-    votes = (overlaps >= iou) & (candidates.scores >= VOTER_SHARE * found.scores[:, None])
-    weights = np.where(votes, np.maximum(candidates.scores, LEAST_WEIGHT), 0.0)
-    means = weights @ candidates.boxes.astype(np.float64) / weights.sum(axis=1, keepdims=True)
-    return means.astype(np.float32)
+    means = np.empty_like(found.boxes)
+    for label in np.unique(found.labels):
+        rows, own = (np.flatnonzero(labels == label) for labels in (found.labels, candidates.labels))
+        boxes, scores = candidates.boxes[own].astype(np.float64), candidates.scores[own]
+        votes = ious(found.boxes[rows].astype(np.float64), boxes) >= iou
+        votes &= scores >= VOTER_SHARE * found.scores[rows, None]
+        weights = np.where(votes, np.maximum(scores, LEAST_WEIGHT), 0.0)
+        means[rows] = weights @ boxes / weights.sum(axis=1, keepdims=True)
+    return means
 
 
 def hard_nms(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, iou: float, limit: int) -> np.ndarray:
@@ -173,7 +179,7 @@ def hard_nms(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, iou: flo
         (M,) int64 indices of the selected boxes, highest score first.
     """
     order = np.argsort(-scores, kind="stable")
-    apart = _apart(boxes, labels)[order]
+    apart = (boxes + 2.0 * labels[:, None])[order]  # shifted apart by class, in float64 so that small boxes stay exact
     kept = order[:0]
     for start in range(0, len(order), BLOCK):
         block = np.arange(start, min(start + BLOCK, len(order)))
@@ -231,11 +237,6 @@ def ious(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     height = (np.minimum(bottom, bottoms) - np.maximum(top, tops)).clip(min=0)
     overlap = width * height
     return overlap / ((right - left) * (bottom - top) + (rights - lefts) * (bottoms - tops) - overlap)
-
-
-def _apart(boxes: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return boxes in [0, 1] shifted apart by class, in float64 so that small boxes stay exact."""
-    return boxes + 2.0 * labels[:, None]
 
 
 def _candidates(scores: np.ndarray, boxes: np.ndarray, floor: float, top_k: int) -> Selected:
