@@ -18,7 +18,10 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the files with the most slow tests first: else one worker is left with them at the end while the others are idle."""
+    """Put the files with the most slow tests first: else one worker is left with them at the end while the others are idle.
+
+    Several workers keep this order with `--no-loadscope-reorder`.
+    """
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])
 

@@ -142,7 +142,7 @@ def vote(found: Selected, candidates: Selected, iou: float) -> np.ndarray:
     nearer to it. Scores do not change. Unlike in the paper, a box votes only if its score is at least `VOTER_SHARE` of that of
     the detection: so the box of a detection does not depend on the score threshold.
     Guarantees: a box lies within those that vote on it; one on which only itself votes stays as it is.
-    Source: Gidaris and Komodakis 2015, arXiv 1505.01749, sec. 3.3 "Box voting".
+    Source: Gidaris and Komodakis 2015, arXiv 1505.01749, "bounding box voting".
 
     Args:
         found: the detections.
